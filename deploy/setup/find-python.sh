@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# Prints "EXECUTABLE LACKS" for a Python 3.11, or says what was found instead and exits 2.
+# LACKS is "-", or what that Python lacks, comma-separated: ensurepip, Python.h.
+#
+# Order: RECSYS_PYTHON, python3.11, python3 on the PATH, Debian's own. The first that lacks nothing wins.
+set -euo pipefail
+
+readonly WANTED=3.11
+# The base executable: a virtual environment that is active now may be the one that is replaced.
+readonly ASK='
+import importlib.util, os, sys, sysconfig
+lacks = [] if importlib.util.find_spec("ensurepip") else ["ensurepip"]
+if not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")):
+    lacks.append("Python.h")
+version = "%d.%d" % sys.version_info[:2]
+print(version, ",".join(lacks) or "-", getattr(sys, "_base_executable", sys.executable))
+'
+
+second_best="" found=()
+for python in ${RECSYS_PYTHON:+"$RECSYS_PYTHON"} python3.11 python3 /usr/bin/python3.11; do
+  path=$(command -v "$python") || continue
+  # A pyenv shim exists for versions that are not active; it fails, and the next one is asked.
+  read -r version lacks executable < <("$path" -I -c "$ASK" 2>/dev/null) || continue
+  if [[ $version != "$WANTED" ]]; then
+    found+=("Python $version at $executable")
+  elif [[ $lacks == - ]]; then
+    echo "$executable $lacks"
+    exit 0
+  elif [[ -z $second_best ]]; then
+    second_best="$executable $lacks"
+  fi
+done
+if [[ -n $second_best ]]; then
+  echo "$second_best"
+  exit 0
+fi
+
+{
+  if [[ ${#found[@]} -gt 0 ]]; then
+    echo "Python $WANTED is needed; found only:"
+    printf '  %s\n' "${found[@]}" | sort -u
+  else
+    echo "Python $WANTED is needed; found none (looked for RECSYS_PYTHON, python3.11 and python3 on the PATH)."
+  fi
+  echo "On Debian 12: apt-get install -y python3.11 python3.11-venv python3.11-dev"
+  echo "Elsewhere: install Python $WANTED (pyenv install $WANTED), then export RECSYS_PYTHON=<path of its python3.11>"
+} >&2
+exit 2

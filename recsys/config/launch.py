@@ -1,0 +1,113 @@
+"""Turn `spark-submit.sh JOB …` into the command it runs: master, memory, JARs, packaged code, conf.
+
+Prints the command as NUL-separated words for the shell to exec. Needs neither Spark nor Java.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import shlex
+import sys
+import zipfile
+from pathlib import Path
+
+from recsys.config.loading import CHECKOUT, environments, load_config
+from recsys.config.root import RecsysConfig
+from recsys.errors import ConfigError, RecsysError
+
+JOBS = CHECKOUT / "jobs"
+
+
+def jobs() -> dict[str, str]:
+    """Every job and the first line of its docstring."""
+    found = {}
+    for path in sorted(JOBS.glob("[a-z]*.py")):
+        doc = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+        found[path.stem] = doc.partition("\n")[0]
+    return found
+
+
+def usage() -> str:
+    lines = [f"  {name:<20} {line}" for name, line in jobs().items()]
+    return (
+        "usage: ./spark-submit.sh JOB [--env ENV] [--run-date YYYY-MM-DD] [--set KEY=VALUE]… [--dry-run]\n"
+        "       ./spark-submit.sh JOB --help\n\njobs:\n" + "\n".join(lines)
+        + f"\n\nenvironments: {', '.join(environments())}\n"
+        "exit codes: 0 done, 1 failed, 2 bad usage or config, 3 refused by a check or gate, 75 conflict, try again"
+    )  # fmt: skip
+
+
+def submit_command(job: str, arguments: list[str], config: RecsysConfig) -> list[str]:
+    """The full spark-submit command for ``job``.
+
+    Raises:
+        ConfigError: the environment lacks a setting; the message names it.
+    """
+    spark = config.spark
+    if not spark.master:
+        raise ConfigError(f"environment {config.env!r} is missing spark.master: set it in conf/{config.env}/spark.yml")
+    command = [str(Path(sys.executable).parent / "spark-submit")]
+    command += ["--master", spark.master, "--deploy-mode", spark.deploy_mode]
+    command += ["--driver-memory", spark.driver_memory, "--name", f"recsys {job}"]
+    for key, value in spark.settings.items():
+        command += ["--conf", f"{key}={value}"]
+    folder = Path(spark.jars) if spark.jars else CHECKOUT / ".cache" / "jars"
+    command += ["--jars", ",".join(str(jar) for jar in sorted(folder.glob("*.jar")))]
+    command += ["--conf", f"spark.pyspark.python={spark.python or sys.executable}"]
+    log4j = CHECKOUT / "deploy" / "spark" / "log4j2.properties"
+    command += ["--driver-java-options", f"-Dlog4j.configurationFile={log4j}"]
+    if spark.packaged_code:
+        command += ["--py-files", str(config.paths.work / "recsys.zip")]
+    return [*command, str(JOBS / f"{job}.py"), *arguments]
+
+
+def package_code(target: Path) -> None:
+    """Zip the package and the jobs for workers that do not share the checkout."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        for folder in ("recsys", "jobs"):
+            for path in sorted((CHECKOUT / folder).rglob("*.py")):
+                archive.write(path, path.relative_to(CHECKOUT))
+
+
+def main(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in {"-h", "--help"}:
+        print(usage(), file=sys.stderr if not arguments else sys.stdout)
+        return 2 if not arguments else 0
+    job, rest = arguments[0], arguments[1:]
+    known = jobs()
+    if job not in known:
+        near = difflib.get_close_matches(job, known, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        print(f"error: unknown job {job!r}{hint}\n\n{usage()}", file=sys.stderr)
+        return 2
+    try:
+        config = load_config(_option(rest, "--env") or "local", _options(rest, "--set"))
+        command = submit_command(job, rest, config)
+    except RecsysError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    if "--help" in rest or "--dry-run" in rest:
+        # Neither needs a JVM: the job itself prints them.
+        if "--dry-run" in rest:
+            print(f"# submit command\n{shlex.join(command)}\n", file=sys.stderr)
+        command = [sys.executable, str(JOBS / f"{job}.py"), *rest]
+    elif config.spark.packaged_code:
+        package_code(config.paths.work / "recsys.zip")
+    sys.stdout.write("\0".join(command) + "\0")
+    return 0
+
+
+def _options(arguments: list[str], name: str) -> list[str]:
+    values = [b for a, b in zip(arguments, arguments[1:], strict=False) if a == name]
+    return values + [a.partition("=")[2] for a in arguments if a.startswith(f"{name}=")]
+
+
+def _option(arguments: list[str], name: str) -> str:
+    values = _options(arguments, name)
+    return values[-1] if values else ""
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,42 @@
+"""The whole configuration: one section per job or engine."""
+
+from __future__ import annotations
+
+from recsys.config.base import Config
+from recsys.config.places import PathsConfig, SparkConfig
+from recsys.config.sections import (
+    CandidatesConfig,
+    EvaluationConfig,
+    ExportConfig,
+    FeaturesConfig,
+    GateConfig,
+    GenerateShopConfig,
+    IngestConfig,
+    PublishConfig,
+    ScoringConfig,
+    ServingConfig,
+    TrainingConfig,
+    TrainingSetConfig,
+)
+from recsys.config.shop import ShopConfig
+
+
+class RecsysConfig(Config):
+    """Everything that decides what the jobs do, resolved."""
+
+    env: str = "local"
+    shop: ShopConfig = ShopConfig()
+    paths: PathsConfig = PathsConfig()
+    spark: SparkConfig = SparkConfig()
+    ingest: IngestConfig = IngestConfig()
+    features: FeaturesConfig = FeaturesConfig()
+    candidates: CandidatesConfig = CandidatesConfig()
+    training_set: TrainingSetConfig = TrainingSetConfig()
+    training: TrainingConfig = TrainingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    gate: GateConfig = GateConfig()
+    export: ExportConfig = ExportConfig()
+    scoring: ScoringConfig = ScoringConfig()
+    publish: PublishConfig = PublishConfig()
+    serving: ServingConfig = ServingConfig()
+    generate_shop: GenerateShopConfig = GenerateShopConfig()

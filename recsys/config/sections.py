@@ -1,0 +1,195 @@
+"""One section per job or engine, named after it. Each field says what it decides."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from recsys.config.base import Config
+from recsys.errors import ConfigError
+
+
+class VolumeConfig(Config):
+    """The day before the run date against the same weekday of the weeks before."""
+
+    weeks: int = Field(8, ge=1)
+    floor: float = 0.7
+    """Below floor x median the day is short."""
+    ceiling: float = 2.0
+    """Above ceiling x median the day is doubled."""
+    smallest_median: int = 100
+    """Segments (and the total) with a smaller median are not judged."""
+
+
+class IngestConfig(Config):
+    """Which sources are read, and what is refused."""
+
+    sources: tuple[str, ...] = ("online_retail",)
+    """Names of descriptions in conf/base/sources, conf/<env>/sources or conf/private/sources."""
+    max_quarantined_share: float = Field(0.2, ge=0, le=1)
+    """A file with a larger share of quarantined rows is refused."""
+    volume: VolumeConfig = VolumeConfig()
+    accept_volume: str = ""
+    """The reason for taking a refused volume anyway (--accept-volume); recorded."""
+
+
+class FeaturesConfig(Config):
+    max_history: int = Field(200, ge=1)
+    """Newest events kept per user."""
+
+
+class CandidatesConfig(Config):
+    neighbours: int = Field(100, ge=1)
+    """Similar items, and next items, kept per item."""
+    max_user_items: int = 200
+    """A user's newest events that make pairs."""
+    max_user_events_90d: int = 3000
+    """Users with more history events in 90 days are capped: left out of pairs and training."""
+    shrinkage: float = 5.0
+    """Added to the norm of the cosine: doubts rare pairs."""
+    transition_shrinkage: float = 1.5
+    transition_gaps: int = Field(5, ge=1)
+    """A step counts 1/gap up to this many places on."""
+    popularity_days: int = 90
+
+
+class TrainingSetConfig(Config):
+    max_length: int = Field(100, ge=2)
+    """Events per example; longer histories become several windows."""
+    row_group_rows: int = Field(512, ge=1)
+    """Rows per Parquet row group: what the loader reads at a time."""
+
+
+class TrainingConfig(Config):
+    """Everything that decides the weights of one run."""
+
+    when: Literal["auto", "always", "never"] = "auto"
+    """auto: when the live model is ``every_days`` old or older."""
+    every_days: int = 7
+    launcher: Literal["spark", "horovodrun", "local"] = "spark"
+    """spark: horovod.spark inside the job; horovodrun: processes of their own; local: no Horovod."""
+    num_processes: int = Field(2, ge=1)
+    network_interface: str = "lo"
+    """The interface Horovod listens and talks on. Its servers are unauthenticated: fence it."""
+    threads_per_process: int = Field(1, ge=1)
+    embedding_dim: int = 64
+    num_blocks: int = 1
+    num_heads: int = 2
+    dropout: float = 0.2
+    max_epochs: int = Field(20, ge=1)
+    patience: int = 3
+    """Epochs without a better validation NDCG before the choosing run stops."""
+    global_batch_size: int = 256
+    """Examples per step, over all processes."""
+    num_negatives: int = 512
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.0
+    seed: int = 17
+
+    def batch_size_per_process(self) -> int:
+        """Split the global batch evenly; refuse to round silently."""
+        size, remainder = divmod(self.global_batch_size, self.num_processes)
+        if remainder:
+            raise ConfigError(
+                f"training.global_batch_size={self.global_batch_size} does not divide over "
+                f"{self.num_processes} processes; nearest that does: {size * self.num_processes}"
+            )
+        return size
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> Self:
+        if self.embedding_dim % (8 * self.num_heads):
+            raise ValueError(
+                f"embedding_dim must be a multiple of 8 x num_heads, got {self.embedding_dim} "
+                f"with {self.num_heads} heads"
+            )
+        return self
+
+
+class CutOffs(Config):
+    """Three days; everything fitted for one of them uses events strictly before it."""
+
+    choosing: date
+    """Epochs and blend weights are chosen on the days from here to ``measuring``."""
+    measuring: date
+    """Figures are measured on the days from here to ``release``."""
+    release: date
+    """The run date."""
+
+    def all(self) -> tuple[date, date, date]:
+        return (self.choosing, self.measuring, self.release)
+
+
+class EvaluationConfig(Config):
+    window_days: int = Field(28, ge=1)
+    ks: tuple[int, ...] = (5, 10, 20)
+    bootstrap_rounds: int = 1000
+    max_users: int = 100_000
+    """Users measured, chosen by hash; all where there are fewer."""
+    seed: int = 17
+
+    def cut_offs(self, run_date: date) -> CutOffs:
+        window = timedelta(days=self.window_days)
+        return CutOffs(choosing=run_date - 2 * window, measuring=run_date - window, release=run_date)
+
+
+class GateConfig(Config):
+    bootstrap: bool = False
+    """Allow a first release, when there is no live one to compare with (--bootstrap)."""
+    min_users: int = 100
+    """Fewer measured users block."""
+    min_ndcg_at_10: float = 0.005
+    min_coverage_at_10: float = 0.01
+    tolerance: float = 0.0
+    """How far below the best baseline or the live recipe NDCG@10 may be, as a share."""
+
+
+class ExportConfig(Config):
+    parity_users: int = 1000
+    max_relative_difference: float = 1e-4
+
+
+class ScoringConfig(Config):
+    n: int = Field(100, ge=1)
+    """Length of the published lists."""
+    max_per_category: int = 0
+    """At most this many items of one category in a list; 0 is no limit."""
+    blocked_items: tuple[str, ...] = ()
+    batch_users: int = 1024
+    partitions: int = 4
+    similar_n: int = 20
+    popular_n: int = 100
+
+
+class PublishConfig(Config):
+    keep: int = Field(5, ge=2)
+    """Releases whose snapshots stay on disk."""
+    golden_users: int = 100
+    """Users whose answers are compared between table and snapshot before the swap."""
+
+
+class ServingConfig(Config):
+    host: str = "127.0.0.1"
+    port: int = 8000
+    workers: int = 1
+    poll_seconds: float = 0.5
+    """How often the pointer is looked at."""
+    default_n: int = 10
+
+
+class GenerateShopConfig(Config):
+    """A synthetic shop with planted structure."""
+
+    directory: str = "var/generated_shop"
+    users: int = 1000
+    items: int = 200
+    events: int = 50_000
+    first_day: date = date(2024, 1, 1)
+    days: int = 120
+    item_groups: int = 20
+    dirty_share: float = 0.01
+    closed_weekdays: tuple[int, ...] = (6,)
+    """0 is Monday."""
+    seed: int = 17

@@ -1,0 +1,9 @@
+"""The one place a SparkSession is built and a Delta table is read or written."""
+
+from __future__ import annotations
+
+from recsys.lake.schema import apply_contract, struct_type
+from recsys.lake.session import spark_session
+from recsys.lake.tables import Lake, Written
+
+__all__ = ["Lake", "Written", "apply_contract", "spark_session", "struct_type"]

@@ -1,0 +1,40 @@
+"""One writer at a time: a lock that the kernel drops when its holder dies.
+
+Delta's log store for ``file:`` renames after looking, so two processes can both be told that their
+commit landed while one is lost (docs/adr/0003-one-writer-per-table.md). On object stores this lock
+guards only the processes of one host.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from recsys.errors import Conflict
+
+
+@contextmanager
+def exclusive(path: Path, *, wait: bool, what: str) -> Iterator[None]:
+    """Hold ``path`` as a lock. With ``wait`` false a lock that is held raises Conflict at once.
+
+    Raises:
+        Conflict: the lock is held by another process; the message names its process id.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            holder = os.pread(descriptor, 32, 0).decode().strip() or "unknown"
+            raise Conflict(
+                f"{what} is already running (process {holder}, lock {path}): wait for it to end, then run again"
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)  # drops the lock

@@ -1,0 +1,81 @@
+"""How a SparkSession of ours is set up."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pyspark.sql import SparkSession
+
+from recsys.config.places import SparkConfig
+from recsys.errors import MissingInput
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+SETTINGS = {
+    "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+    "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.ansi.enabled": "true",
+    "spark.sql.files.ignoreMissingFiles": "false",
+    "spark.sql.execution.arrow.maxRecordsPerBatch": "4096",
+    "spark.databricks.delta.replaceWhere.dataColumns.enabled": "true",
+    "spark.ui.showConsoleProgress": "false",
+}
+
+LAPTOP_SETTINGS = {
+    # Few, small tasks: the defaults are for a cluster and cost seconds per commit here.
+    "spark.sql.shuffle.partitions": "4",
+    "spark.default.parallelism": "2",
+    "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",
+    "spark.databricks.delta.snapshotPartitions": "2",
+    "spark.ui.enabled": "false",
+    "spark.driver.host": "127.0.0.1",
+    "spark.driver.bindAddress": "127.0.0.1",
+}
+
+
+def session_settings(config: SparkConfig) -> dict[str, str]:
+    """Everything we ask of Spark; what conf says wins."""
+    settings = dict(SETTINGS)
+    if config.master.startswith("local"):
+        settings |= LAPTOP_SETTINGS
+    settings["spark.jars"] = ",".join(str(jar) for jar in delta_jars(config))
+    return settings | config.settings
+
+
+def delta_jars(config: SparkConfig) -> list[Path]:
+    """The pinned Delta JARs.
+
+    Raises:
+        MissingInput: the folder has none.
+    """
+    folder = Path(config.jars) if config.jars else CHECKOUT / ".cache" / "jars"
+    jars = sorted(folder.glob("*.jar"))
+    if not jars:
+        raise MissingInput(f"no Delta JARs in {folder}: run `make setup`, or set spark.jars")
+    return jars
+
+
+@contextmanager
+def spark_session(name: str, config: SparkConfig) -> Iterator[SparkSession]:
+    """A session that is stopped at the end; one that is already there is used and left running."""
+    running = SparkSession.getActiveSession()
+    if running is not None:
+        yield running
+        return
+    os.environ.setdefault("PYSPARK_PYTHON", config.python or sys.executable)
+    builder = SparkSession.builder.appName(name)
+    if "SPARK_ENV_LOADED" not in os.environ:  # not under spark-submit, which has set these already
+        builder = builder.master(config.master).config("spark.driver.memory", config.driver_memory)
+    for key, value in session_settings(config).items():
+        builder = builder.config(key, value)
+    spark = builder.getOrCreate()
+    spark.sparkContext.setLogLevel("OFF")  # what fails reaches the caller as an exception; the stack traces say it again
+    try:
+        yield spark
+    finally:
+        spark.stop()

@@ -1,0 +1,234 @@
+"""Read and write the tables of contracts.py."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from delta.tables import DeltaTable
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.storagelevel import StorageLevel
+
+from recsys.contracts import TABLES, TableContract
+from recsys.errors import ContractError, MissingInput
+from recsys.lake.locks import exclusive
+from recsys.lake.schema import apply_contract, content_hash, content_hash_columns, struct_type
+
+if TYPE_CHECKING:
+    from recsys.config.places import PathsConfig
+
+log = structlog.get_logger()
+
+PROPERTIES = {
+    "delta.enableInCommitTimestamps": "true",
+    "delta.enableChangeDataFeed": "true",
+    # Readers of other makers, at reader version 1, must be able to read every table.
+    "delta.enableDeletionVectors": "false",
+    "delta.columnMapping.mode": "none",
+}
+
+Value = str | date | int
+
+
+@dataclass(frozen=True)
+class Written:
+    """What one write did."""
+
+    table: str
+    version: int
+    rows: int
+    content_hash: str
+    """Order-free hash of the rows written; equal content, equal hash."""
+
+
+class Lake:
+    """The tables under one root. Writes replace rows atomically; a killed write leaves the old version."""
+
+    def __init__(self, spark: SparkSession, paths: PathsConfig) -> None:
+        self.spark = spark
+        self._root = paths.lake_uri
+        self._locks = paths.locks
+
+    def path(self, contract: TableContract) -> str:
+        return f"{self._root.rstrip('/')}/{contract.name}"
+
+    def exists(self, contract: TableContract) -> bool:
+        return DeltaTable.isDeltaTable(self.spark, self.path(contract))
+
+    def read(self, contract: TableContract, *, version: int | None = None, **where: Value) -> DataFrame:
+        """The table's rows, at ``version`` or the newest; ``where`` keeps rows with these values.
+
+        Raises:
+            MissingInput: the table was never written.
+        """
+        if not self.exists(contract):
+            raise MissingInput(
+                f"table {contract.name} does not exist at {self.path(contract)}: "
+                "run the job that makes it first (./spark-submit.sh --help lists what each job writes)"
+            )
+        reader = self.spark.read.format("delta")
+        if version is not None:
+            reader = reader.option("versionAsOf", version)
+        rows = reader.load(self.path(contract))
+        return rows.where(_predicate(where)) if where else rows
+
+    def read_or_empty(self, contract: TableContract, **where: Value) -> DataFrame:
+        """As ``read``, but no rows where the table was never written."""
+        if self.exists(contract):
+            return self.read(contract, **where)
+        return self.spark.createDataFrame([], struct_type(contract))
+
+    def version(self, contract: TableContract) -> int:
+        """The newest version of the table."""
+        history = DeltaTable.forPath(self.spark, self.path(contract)).history(1)
+        return int(history.select("version").first()[0])  # type: ignore[index]
+
+    def replace(
+        self, df: DataFrame, contract: TableContract, where: Mapping[str, Value], *, row_group_rows: int = 0
+    ) -> Written:
+        """Replace the rows that have the values ``where`` by ``df``, in one commit.
+
+        Checked before anything is written: columns and types, NOT NULL, the key's uniqueness, and that
+        every row has the values of ``where``. The same call again gives the same table.
+
+        Raises:
+            ContractError: a check failed; the table is as before.
+        """
+        return self.replace_where(
+            df, contract, predicate=_sql_predicate(where), where=_predicate(where),
+            row_group_rows=row_group_rows,
+        )  # fmt: skip
+
+    def replace_where(
+        self,
+        df: DataFrame,
+        contract: TableContract,
+        *,
+        predicate: str,
+        where: Any,
+        row_group_rows: int = 0,
+    ) -> Written:
+        """``replace`` for a predicate of the caller's; ``where`` is the same as a Spark column."""
+        rows = apply_contract(df, contract).persist(StorageLevel.MEMORY_AND_DISK)
+        try:
+            count, hashed = self._check(rows, contract, where)
+            with self.commit_lock(contract):
+                self.create(contract)
+                writer = (
+                    rows.write.format("delta")
+                    .mode("overwrite")
+                    .option("replaceWhere", predicate)
+                    .option("userMetadata", json.dumps({"content_hash": hashed, "rows": count}))
+                )
+                if row_group_rows:
+                    writer = writer.option("parquet.block.row.count.limit", row_group_rows)
+                writer.save(self.path(contract))
+                written = Written(contract.name, self.version(contract), count, hashed)
+        finally:
+            rows.unpersist()
+        log.info("table_written", table=written.table, version=written.version, rows=written.rows)
+        return written
+
+    def append(self, df: DataFrame, contract: TableContract) -> Written:
+        """Add rows; for logs such as ``releases`` alone, where a repeat is a fact of its own."""
+        rows = apply_contract(df, contract)
+        count, hashed = self._check(rows, contract, F.lit(True))
+        with self.commit_lock(contract):
+            self.create(contract)
+            rows.write.format("delta").mode("append").save(self.path(contract))
+            return Written(contract.name, self.version(contract), count, hashed)
+
+    def content_hash(self, contract: TableContract, version: int | None = None, **where: Value) -> str:
+        """Order-free hash of the rows that are there."""
+        row = self.read(contract, version=version, **where).agg(*content_hash_columns(contract)).first()
+        assert row is not None
+        return content_hash(row["rows"], row["hash_sum"], row["hash_xor"])
+
+    def commit_lock(self, contract: TableContract) -> AbstractContextManager[None]:
+        return exclusive(
+            Path(self._locks) / f"table-{contract.name}.lock", wait=True, what=f"a write to {contract.name}"
+        )
+
+    def create(self, contract: TableContract) -> None:
+        """Create the table, with comments, NOT NULL and CHECK constraints, unless it is there."""
+        if self.exists(contract):
+            self._add_new_columns(contract)
+            return
+        builder = (
+            DeltaTable.createIfNotExists(self.spark)
+            .location(self.path(contract))
+            .comment(contract.meaning)
+            .addColumns(struct_type(contract))
+        )
+        if contract.partitioned_by:
+            builder = builder.partitionedBy(*contract.partitioned_by)
+        checks = {f"delta.constraints.{name}": check for name, check in contract.checks.items()}
+        for key, value in (PROPERTIES | checks).items():
+            builder = builder.property(key, value)
+        builder.execute()
+
+    def register(self) -> list[str]:
+        """Make every table that exists a view of this session, for Spark SQL; returns their names."""
+        names = []
+        for contract in TABLES.values():
+            if self.exists(contract):
+                self.read(contract).createOrReplaceTempView(contract.name)
+                names.append(contract.name)
+        return names
+
+    def _add_new_columns(self, contract: TableContract) -> None:
+        """A contract may grow by nullable columns; anything else is refused when the rows are written."""
+        have = set(self.spark.read.format("delta").load(self.path(contract)).columns)
+        new = [c for c in contract.columns if c.name not in have]
+        if required := [c.name for c in new if c.required]:
+            raise ContractError(
+                f"table {contract.name} at {self.path(contract)} lacks the required columns {required}: "
+                "it was made by another version; move it away and run the jobs again"
+            )
+        for column in new:
+            comment = column.meaning.replace("'", "\\'")
+            self.spark.sql(
+                f"ALTER TABLE delta.`{self.path(contract)}` ADD COLUMNS "
+                f"(`{column.name}` {column.type} COMMENT '{comment}')"
+            )
+
+    def _check(self, rows: DataFrame, contract: TableContract, where: Any) -> tuple[int, str]:
+        required = [c.name for c in contract.columns if c.required]
+        nulls = [F.count_if(F.col(name).isNull()).alias(f"null_{name}") for name in required]
+        outside = F.count_if(~F.coalesce(where, F.lit(False))).alias("outside")
+        found = rows.agg(*content_hash_columns(contract), outside, *nulls).first()
+        assert found is not None
+        problems = [f"{name}: {found[f'null_{name}']} nulls" for name in required if found[f"null_{name}"]]
+        if found["outside"]:
+            problems.append(f"{found['outside']} rows lie outside what this write replaces")
+        repeated = (
+            rows.groupBy(*contract.key).count().where("count > 1").orderBy(*contract.key).limit(3).collect()
+        )
+        problems += [f"key {dict(zip(contract.key, row, strict=False))} {row['count']} times" for row in repeated]
+        if problems:
+            raise ContractError(f"{contract.name} contract broken:\n  " + "\n  ".join(problems))
+        return found["rows"], content_hash(found["rows"], found["hash_sum"], found["hash_xor"])
+
+
+def _predicate(where: Mapping[str, Value]) -> Any:
+    predicate = F.lit(True)
+    for name, value in where.items():
+        predicate = predicate & (F.col(name) == F.lit(value))
+    return predicate
+
+
+def _sql_predicate(where: Mapping[str, Value]) -> str:
+    return " AND ".join(f"`{name}` = {_sql_literal(value)}" for name, value in where.items())
+
+
+def _sql_literal(value: Value) -> str:
+    if isinstance(value, date):
+        return f"DATE'{value.isoformat()}'"
+    return repr(value) if isinstance(value, int) else "'" + value.replace("'", "\\'") + "'"

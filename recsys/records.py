@@ -1,0 +1,154 @@
+"""Small facts that one job leaves for the next: JSON files, written atomically, read by name.
+
+They lie under ``paths.models``; the tables hold what analysts ask for, these hold what jobs hand on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import date
+from pathlib import Path
+from typing import ClassVar, Self
+
+from pydantic import ValidationError
+
+from recsys.config.base import Config
+from recsys.config.places import PathsConfig
+from recsys.errors import ContractError, MissingInput
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Whole or not at all: a temporary file beside ``path``, fsynced, renamed over it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(temporary, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+class Recipe(Config):
+    """How stage 1 of scoring adds up; every recommender and baseline is one of these.
+
+    For a user with history h_1 … h_T (newest last), item i scores
+    ``model * zscore_i(user_vector . item_vector_i) + log1p(50 * item_item(i))
+    + popularity * popularity(i)``, where item_item(i) = sum over places t of
+    ``decay^(T-t) * (similarity * cosine(h_t, i) + transitions * transition(h_t, i) + repeat * [h_t = i])``.
+    The z-score is over the catalogue, per user. Items without a vector get 0 for the first part.
+    """
+
+    name: str
+    model: float = 0.0
+    similarity: float = 0.0
+    transitions: float = 0.0
+    repeat: float = 0.0
+    popularity: float = 0.0
+    decay: float = 0.9
+    """Weight of a place against the next newer one, 0 to 1; 0 means the last item alone."""
+
+
+class _Record(Config):
+    prefix: ClassVar[str]
+    made_by: ClassVar[str]
+
+    run_date: date
+
+    @classmethod
+    def path(cls, paths: PathsConfig, run_date: date) -> Path:
+        return paths.models / f"{cls.prefix}-{run_date}.json"
+
+    @classmethod
+    def read(cls, paths: PathsConfig, run_date: date) -> Self:
+        """Raises MissingInput where the job that makes it has not run, ContractError where it is damaged."""
+        path = cls.path(paths, run_date)
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except FileNotFoundError:
+            raise MissingInput(f"no {path}: run {cls.made_by} for {run_date} first") from None
+        except ValidationError as error:
+            raise ContractError(f"{path} is damaged ({error.error_count()} problems): run {cls.made_by} again") from None
+
+    @classmethod
+    def read_if_there(cls, paths: PathsConfig, run_date: date) -> Self | None:
+        return cls.read(paths, run_date) if cls.path(paths, run_date).exists() else None
+
+    def write(self, paths: PathsConfig) -> Path:
+        path = self.path(paths, self.run_date)
+        write_atomically(path, json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True).encode())
+        return path
+
+
+class TrainingRecord(_Record):
+    """What ``train`` made: one model per cut-off."""
+
+    prefix = "trained"
+    made_by = "train"
+
+    trained: bool
+    """False when no new model was due; ``models`` is empty then."""
+    reason: str
+    models: dict[str, str] = {}
+    """choosing, measuring, release (and live: the live release's training config at ``measuring``,
+    where it differs from today's) -> model_version, a folder of ``paths.models``."""
+    epochs: int = 0
+    validation_ndcg_at_10: tuple[float, ...] = ()
+    """By epoch, on the choosing window."""
+    mlflow_run_id: str = ""
+
+
+class EvaluationRecord(_Record):
+    """What ``evaluate`` decided."""
+
+    prefix = "evaluated"
+    made_by = "evaluate"
+
+    passed: bool
+    """False when the gate said no, or when there was no new model to judge."""
+    reason: str
+    recipe: Recipe | None = None
+    """The blend chosen on the choosing window, to be published with the release model."""
+    model_version: str = ""
+
+
+class ScoringRecord(_Record):
+    """What the lists of the day were made with."""
+
+    prefix = "scored"
+    made_by = "score_top_n"
+
+    model_version: str
+    model_as_of: date
+    model_age_days: int
+    reason: str
+    """Why this model: new and passed, or why the live one scores on."""
+    recipe: Recipe
+
+
+class ModelManifest(Config):
+    """``manifest.json`` of a model's folder ``paths.models/<model_version>/``.
+
+    The folder holds ``weights.safetensors`` (the encoder and the item table), ``item_vectors.npy``
+    (float32, [num_items + 1, embedding_dim], row 0 is padding and zero, row = item_num) and, after
+    ``export_onnx``, ``model.onnx`` and ``parity.json``.
+    """
+
+    model_version: str
+    """First 16 hex digits of the sha256 over the weights' names, shapes and bytes."""
+    as_of: date
+    """Fitted on events strictly before this day; also the vocabulary version."""
+    embedding_dim: int
+    history_length: int
+    """H: the newest events that the encoder takes."""
+    num_items: int
+    epochs: int
+    training: dict[str, object] = {}
+    """The resolved training section."""
+    files: dict[str, str] = {}
+    """File name -> sha256."""

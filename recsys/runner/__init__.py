@@ -1,0 +1,17 @@
+"""What every job shares: options, session, locks, logs, exit codes."""
+
+from __future__ import annotations
+
+from recsys.runner.job import Context, Job, job_app, running
+from recsys.runner.options import DryRunOption, EnvOption, RunDateOption, SetOption
+
+__all__ = [
+    "Context",
+    "DryRunOption",
+    "EnvOption",
+    "Job",
+    "RunDateOption",
+    "SetOption",
+    "job_app",
+    "running",
+]

@@ -1,0 +1,137 @@
+"""A job: what it reads and writes, and everything around its ``run``."""
+
+from __future__ import annotations
+
+import errno
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import structlog
+import typer
+import yaml
+from pyspark.errors import PySparkException
+
+from recsys.config import RecsysConfig, load_config
+from recsys.errors import EXIT_FAILED, RecsysError
+from recsys.lake import Lake, spark_session
+from recsys.lake.locks import exclusive
+from recsys.logs import configure_logs
+from recsys.runner.options import DryRunOption, EnvOption, RunDateOption, SetOption, parse_day
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job's name and its edges in the data flow."""
+
+    name: str
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+    dated: bool = True
+    """False for a job without a run date."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a job's ``run`` needs."""
+
+    lake: Lake
+    config: RecsysConfig
+    run_date: date
+
+
+Run = Callable[[Lake, RecsysConfig, date], Any]
+
+
+def job_app(job: Job, run: Run, doc: str | None) -> typer.Typer:
+    """The command line of a job that has only the shared options."""
+    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+    @app.command(name=job.name, help=doc)
+    def main(
+        run_date: RunDateOption,
+        env: EnvOption = "local",
+        set_: SetOption = [],  # noqa: B006  (typer copies it)
+        dry_run: DryRunOption = False,
+    ) -> None:
+        with running(job, env, run_date, set_, dry_run=dry_run) as context:
+            if context:
+                run(context.lake, context.config, context.run_date)
+
+    return app
+
+
+@contextmanager
+def running(
+    job: Job, env: str, run_date: str | None, overrides: Sequence[str] = (), *, dry_run: bool = False
+) -> Iterator[Context | None]:
+    """Resolve the configuration, lock (job, run date), start Spark, and turn errors into exit codes.
+
+    Yields None on a dry run, after printing what would happen.
+    """
+    configure_logs(job=job.name, run_date=run_date)
+    started = time.monotonic()
+    try:
+        config = load_config(env, overrides)
+        day = parse_day(run_date) if run_date is not None else date.min
+        if dry_run:
+            print_plan(job, config, run_date)
+            yield None
+            return
+        with ExitStack() as stack:
+            lock = config.paths.locks / f"run-{job.name}-{run_date or 'undated'}.lock"
+            what = f"{job.name} of {run_date}" if run_date else job.name
+            stack.enter_context(exclusive(lock, wait=False, what=what))
+            spark = stack.enter_context(spark_session(job.name, config.spark))
+            log.info("job_started", env=env, code=sys.argv[0])
+            yield Context(Lake(spark, config.paths), config, day)
+        log.info("job_done", seconds=round(time.monotonic() - started, 1))
+    except RecsysError as error:
+        _fail(str(error), error.exit_code)
+    except PySparkException as error:
+        _fail(_spark_message(error), EXIT_FAILED)
+    except OSError as error:
+        _fail(_os_message(error), EXIT_FAILED)
+
+
+def print_plan(job: Job, config: RecsysConfig, run_date: str | None) -> None:
+    """What ``--dry-run`` shows."""
+    resolved = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    print(f"# resolved config\n{resolved}")
+    print(f"# {job.name}" + (f" of {run_date}" if run_date else ""))
+    print(f"reads   {', '.join(job.reads)}\nwrites  {', '.join(job.writes)}")
+    print(f"in      {config.paths.lake_uri}")
+
+
+def _fail(message: str, exit_code: int) -> None:
+    log.error("job_failed", exit_code=exit_code)
+    print(f"error: {message}", file=sys.stderr)
+    raise typer.Exit(exit_code) from None
+
+
+def _os_message(error: OSError) -> str:
+    if error.errno == errno.ENOSPC:
+        return f"no space left on device ({error.filename}): free some, then run again; nothing was published"
+    return str(error)
+
+
+def _spark_message(error: PySparkException) -> str:
+    """The cause in one paragraph; Spark's own message repeats the stack trace."""
+    text = str(error)
+    for pattern, hint in _CAUSES:
+        if found := re.search(pattern, text):
+            return f"{found.group(0)[:500]}: {hint}"
+    return text.split("JVM stacktrace:")[0].strip()[:2000]
+
+
+_CAUSES = (
+    (r"No space left on device[^\n]*", "free some disk, then run again; nothing was published"),
+    (r"java\.lang\.OutOfMemoryError[^\n]*", "raise spark.driver_memory or lower the batch"),
+)
