@@ -39,14 +39,20 @@ USER_ID = Column("user_id", "string", "The customer as the shop knows them; null
 ITEM_ID = Column("item_id", "string", "The item as the shop knows it; null for searches")
 USER_NUM = _required("user_num", "int", "Dense number of the user, from 1; see vocabularies")
 ITEM_NUM = _required("item_num", "int", "Dense number of the item, from 1; see vocabularies")
-SEGMENT = Column("segment", "string", "The user's segment (a country, a store group), null when unknown")
+SEGMENT = Column(
+    "segment", "string", "The user's segment (a country, a store group), null when unknown"
+)
 
 # When
-AS_OF = _required("as_of", "date", "Exclusive: only events strictly before this day (shop's zone) are used")
+AS_OF = _required(
+    "as_of", "date", "Exclusive: only events strictly before this day (shop's zone) are used"
+)
 RUN_DATE = _required("run_date", "date", "The day the job was started for: the first day not used")
 EVENT_TS = _required("event_ts", "timestamp", "When it happened, UTC")
 EVENT_DATE = _required("event_date", "date", "The day it happened, in the shop's time zone")
-VALID_FROM = _required("valid_from", "date", "First day on which this was known, in the shop's time zone")
+VALID_FROM = _required(
+    "valid_from", "date", "First day on which this was known, in the shop's time zone"
+)
 
 # Events
 EVENT_ID = _required("event_id", "string", "Hash of source, source file and the row's key")
@@ -55,16 +61,24 @@ EVENT_TYPE = _required(
 )
 QUANTITY = Column("quantity", "decimal(18,3)", "Units, positive; null where the event has none")
 UNIT_PRICE = Column("unit_price", "decimal(18,4)", "Price of one unit in the shop's currency")
-SESSION_ID = Column("session_id", "string", "What the shop groups by: an invoice, a basket, a visit")
+SESSION_ID = Column(
+    "session_id", "string", "What the shop groups by: an invoice, a basket, a visit"
+)
 QUERY = Column("query", "string", "The words searched for; null unless event_type is search")
 SOURCE = _required("source", "string", "Name of the source description in conf")
-SOURCE_FILE = _required("source_file", "string", "The raw file or source partition the row came from")
-PLACEMENT = Column("placement", "string", "Where it was shown: home, basket, mail; impressions and clicks")
+SOURCE_FILE = _required(
+    "source_file", "string", "The raw file or source partition the row came from"
+)
+PLACEMENT = Column(
+    "placement", "string", "Where it was shown: home, basket, mail; impressions and clicks"
+)
 RANK = _required("rank", "int", "1-based position in the list")
 SHOWN_RANK = Column("rank", "int", "1-based position at which it was shown; impressions and clicks")
 RELEASE = Column("release", "string", "The release that the shown list came from")
 REQUEST_ID = Column("request_id", "string", "The lookup request that the shown list answered")
-ATTRIBUTES = Column("attributes", "map<string,string>", "What only this shop has, by the shop's own names")
+ATTRIBUTES = Column(
+    "attributes", "map<string,string>", "What only this shop has, by the shop's own names"
+)
 
 # Refused rows and counts
 ROW_HASH = _required("row_hash", "string", "Hash of the raw row's text")
@@ -72,7 +86,9 @@ COPY = _required("copy", "int", "0 for the first row of a file with this hash, 1
 RAW_ROW = _required("raw_row", "string", "The row as it came")
 REASONS = _required("reasons", "array<string>", "Reason codes, in conf's order")
 CHECK = _required("check", "string", "What was counted or checked")
-SUBJECT = _required("subject", "string", "Of what: a reason code, a segment, a table; empty for the whole")
+SUBJECT = _required(
+    "subject", "string", "Of what: a reason code, a segment, a table; empty for the whole"
+)
 VALUE = Column("value", "double", "What was found")
 WANTED = Column("wanted", "string", "What was asked for, in words")
 VERDICT = Column("verdict", "string", "ok, refused, accepted (by a person), or noted")
@@ -89,7 +105,9 @@ IMAGE = Column("image", "string", "Path or URL of the picture")
 
 # Vocabularies
 KIND = _required("kind", "string", "item or user")
-VERSION = _required("version", "date", "as_of of the vocabulary; a newer version keeps every older number")
+VERSION = _required(
+    "version", "date", "as_of of the vocabulary; a newer version keeps every older number"
+)
 ID = _required("id", "string", "External id")
 NUM = _required("num", "int", "Dense number, from 1; 0 is padding and never given")
 
@@ -97,15 +115,23 @@ NUM = _required("num", "int", "Dense number, from 1; 0 is padding and never give
 DAYS_SINCE_LAST_EVENT = Column("days_since_last_event", "int", "1 = the day before as_of")
 DAYS_SINCE_LAST_PURCHASE = Column("days_since_last_purchase", "int", "1 = the day before as_of")
 AGE_DAYS = Column("age_days", "int", "Days since the first event; 1 = the day before as_of")
-RETURN_RATE_90D = Column("return_rate_90d", "double", "Units returned / units bought in 90 days, 0 to 1")
+RETURN_RATE_90D = Column(
+    "return_rate_90d", "double", "Units returned / units bought in 90 days, 0 to 1"
+)
 PRICE_POSITION = Column(
     "price_position", "double", "Share of the category's items that are cheaper, 0 to 1"
 )
-POPULARITY_28D = Column("popularity_28d", "double", "Share of the window's buyers who bought it, 0 to 1")
-POPULARITY_TREND = Column(
-    "popularity_trend", "double", "log2 of (buyers in the last 28 days + 1) / (in the 28 days before + 1)"
+POPULARITY_28D = Column(
+    "popularity_28d", "double", "Share of the window's buyers who bought it, 0 to 1"
 )
-IS_CAPPED = _required("is_capped", "boolean", "Above the cap on events (wholesaler, robot): left out of training")
+POPULARITY_TREND = Column(
+    "popularity_trend",
+    "double",
+    "log2 of (buyers in the last 28 days + 1) / (in the 28 days before + 1)",
+)
+IS_CAPPED = _required(
+    "is_capped", "boolean", "Above the cap on events (wholesaler, robot): left out of training"
+)
 
 
 def num(what: str, days: int, meaning: str) -> Column:
@@ -116,19 +142,31 @@ def num(what: str, days: int, meaning: str) -> Column:
 def amount(days: int) -> Column:
     """Money over a window: ``amount_<days>d``."""
     return Column(
-        f"amount_{days}d", "double", f"Spent minus refunded in the {days} days before as_of, shop's currency"
+        f"amount_{days}d",
+        "double",
+        f"Spent minus refunded in the {days} days before as_of, shop's currency",
     )
 
 
 # Histories and training examples
 ITEM_IDS = _required("item_ids", "array<string>", "Items, one per event or list place")
-HISTORY_ITEM_NUMS = _required("item_nums", "array<int>", "Numbers of the items; vocabulary version = as_of")
+HISTORY_ITEM_NUMS = _required(
+    "item_nums", "array<int>", "Numbers of the items; vocabulary version = as_of"
+)
 EVENT_TYPES = _required("event_types", "array<string>", "Type of each event")
-AGES_DAYS = _required("ages_days", "array<float>", "Age of each event at as_of in days, > 0, not growing")
+AGES_DAYS = _required(
+    "ages_days", "array<float>", "Age of each event at as_of in days, > 0, not growing"
+)
 EXAMPLE_ID = _required("example_id", "bigint", "Position of the example in its set, from 0")
-ITEM_NUMS_PACKED = _required("item_nums", "binary", "int32 little-endian, oldest first, left-padded with 0")
-AGES_DAYS_PACKED = _required("ages_days", "binary", "float32 little-endian, age of each event at as_of in days")
-TARGETS_PACKED = _required("targets", "binary", "uint8 per place: 1 where the event is a target, else 0")
+ITEM_NUMS_PACKED = _required(
+    "item_nums", "binary", "int32 little-endian, oldest first, left-padded with 0"
+)
+AGES_DAYS_PACKED = _required(
+    "ages_days", "binary", "float32 little-endian, age of each event at as_of in days"
+)
+TARGETS_PACKED = _required(
+    "targets", "binary", "uint8 per place: 1 where the event is a target, else 0"
+)
 NUM_EVENTS = _required("num_events", "int", "Places that are not padding")
 
 # Candidates and vectors
@@ -139,11 +177,15 @@ NEXT_ITEM_NUM = _required("next_item_num", "int", "Its number")
 SCORE = _required("score", "double", "Higher is better; not a probability")
 NUM_USERS = Column("num_users", "bigint", "Distinct users (or anonymous sessions) counted")
 VECTOR = _required("vector", "array<float>", "Row of the item table, embedding_dim wide")
-MODEL_VERSION = _required("model_version", "string", "Content hash of the weights, or the name of a baseline")
+MODEL_VERSION = _required(
+    "model_version", "string", "Content hash of the weights, or the name of a baseline"
+)
 
 # Lists
 SCORES = _required("scores", "array<float>", "Score of each item, not growing")
-SOURCES = _required("sources", "array<string>", "Why each item is there: model, similar, repeat, popular")
+SOURCES = _required(
+    "sources", "array<string>", "Why each item is there: model, similar, repeat, popular"
+)
 
 # Metrics and the gate
 WINDOW = _required("window", "string", "choosing or measuring: which 28 days the figure is from")
@@ -156,7 +198,9 @@ HIGH = Column("high", "double", "Upper end of the 95 % interval, bootstrap over 
 RULE = _required("rule", "string", "Name of the rule of the gate")
 
 # Releases
-RELEASE_ID = _required("release_id", "string", "run date and the first characters of the content hash")
+RELEASE_ID = _required(
+    "release_id", "string", "run date and the first characters of the content hash"
+)
 ACTION = _required("action", "string", "published, pinned, unpinned or rolled_back")
 AT = Column("at", "timestamp", "Wall clock, UTC", required=True, volatile=True)
 MODEL_AGE_DAYS = Column("model_age_days", "int", "Days between the model's as_of and the run date")

@@ -33,7 +33,9 @@ class TableContract:
         return tuple(column.name for column in self.columns)
 
 
-def _by_day(name: str, meaning: str, key: tuple[str, ...], *columns: Column, **checks: str) -> TableContract:
+def _by_day(
+    name: str, meaning: str, key: tuple[str, ...], *columns: Column, **checks: str
+) -> TableContract:
     """A table that is replaced one ``as_of`` at a time."""
     return TableContract(
         name=name,
@@ -233,7 +235,11 @@ SIMILAR_ITEMS = _by_day(
     "similar_items",
     "The shelf beside an item, best first",
     ("item_id", "rank"),
-    c.ITEM_ID.but(required=True), c.AS_OF, c.RANK, c.SIMILAR_ITEM_ID, c.SCORE,
+    c.ITEM_ID.but(required=True),
+    c.AS_OF,
+    c.RANK,
+    c.SIMILAR_ITEM_ID,
+    c.SCORE,
     rank_from_one="rank >= 1",
 )
 
@@ -241,8 +247,11 @@ POPULAR_ITEMS = _by_day(
     "popular_items",
     "What a visitor we know nothing about is offered, by segment ('' for the whole shop), best first",
     ("segment", "rank"),
-    c.SEGMENT.but("Segment, '' for the whole shop", required=True), c.AS_OF, c.RANK,
-    c.ITEM_ID.but(required=True), c.SCORE,
+    c.SEGMENT.but("Segment, '' for the whole shop", required=True),
+    c.AS_OF,
+    c.RANK,
+    c.ITEM_ID.but(required=True),
+    c.SCORE,
     rank_from_one="rank >= 1",
 )
 

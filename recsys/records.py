@@ -73,7 +73,10 @@ class _Record(Config):
         except FileNotFoundError:
             raise MissingInput(f"no {path}: run {cls.made_by} for {run_date} first") from None
         except ValidationError as error:
-            raise ContractError(f"{path} is damaged ({error.error_count()} problems): run {cls.made_by} again") from None
+            count = error.error_count()
+            raise ContractError(
+                f"{path} is damaged ({count} problems): run {cls.made_by} again"
+            ) from None
 
     @classmethod
     def read_if_there(cls, paths: PathsConfig, run_date: date) -> Self | None:
@@ -81,7 +84,9 @@ class _Record(Config):
 
     def write(self, paths: PathsConfig) -> Path:
         path = self.path(paths, self.run_date)
-        write_atomically(path, json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True).encode())
+        write_atomically(
+            path, json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True).encode()
+        )
         return path
 
 

@@ -1,22 +1,25 @@
-"""Turn `spark-submit.sh JOB …` into the command it runs: master, memory, JARs, packaged code, conf.
-
-Prints the command as NUL-separated words for the shell to exec. Needs neither Spark nor Java.
-"""
+"""Turn `spark-submit.sh JOB …` into the command it runs: master, memory, JARs, packaged code, conf."""
 
 from __future__ import annotations
 
 import ast
 import difflib
+import itertools
+import os
 import shlex
+import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
+import typer
+
 from recsys.config.loading import CHECKOUT, environments, load_config
 from recsys.config.root import RecsysConfig
-from recsys.errors import ConfigError, RecsysError
+from recsys.errors import EXIT_DONE, EXIT_FAILED, EXIT_USAGE, ConfigError, RecsysError
 
 JOBS = CHECKOUT / "jobs"
+FIND_JAVA = CHECKOUT / "deploy" / "setup" / "find-java.sh"
 
 
 def jobs() -> dict[str, str]:
@@ -46,7 +49,9 @@ def submit_command(job: str, arguments: list[str], config: RecsysConfig) -> list
     """
     spark = config.spark
     if not spark.master:
-        raise ConfigError(f"environment {config.env!r} is missing spark.master: set it in conf/{config.env}/spark.yml")
+        raise ConfigError(
+            f"environment {config.env!r} is missing spark.master: set it in conf/{config.env}/spark.yml"
+        )
     command = [str(Path(sys.executable).parent / "spark-submit")]
     command += ["--master", spark.master, "--deploy-mode", spark.deploy_mode]
     command += ["--driver-memory", spark.driver_memory, "--name", f"recsys {job}"]
@@ -73,34 +78,38 @@ def package_code(target: Path) -> None:
 
 def main(arguments: list[str]) -> int:
     if not arguments or arguments[0] in {"-h", "--help"}:
-        print(usage(), file=sys.stderr if not arguments else sys.stdout)
-        return 2 if not arguments else 0
+        typer.echo(usage(), err=not arguments)
+        return EXIT_DONE if arguments else EXIT_USAGE
     job, rest = arguments[0], arguments[1:]
     known = jobs()
     if job not in known:
         near = difflib.get_close_matches(job, known, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        print(f"error: unknown job {job!r}{hint}\n\n{usage()}", file=sys.stderr)
-        return 2
+        typer.echo(f"error: unknown job {job!r}{hint}\n\n{usage()}", err=True)
+        return EXIT_USAGE
     try:
         config = load_config(_option(rest, "--env") or "local", _options(rest, "--set"))
         command = submit_command(job, rest, config)
     except RecsysError as error:
-        print(f"error: {error}", file=sys.stderr)
+        typer.echo(f"error: {error}", err=True)
         return error.exit_code
     if "--help" in rest or "--dry-run" in rest:
-        # Neither needs a JVM: the job itself prints them.
+        # Neither needs a JVM: the job itself answers.
         if "--dry-run" in rest:
-            print(f"# submit command\n{shlex.join(command)}\n", file=sys.stderr)
+            typer.echo(f"# submit command\n{shlex.join(command)}\n")
         command = [sys.executable, str(JOBS / f"{job}.py"), *rest]
-    elif config.spark.packaged_code:
-        package_code(config.paths.work / "recsys.zip")
-    sys.stdout.write("\0".join(command) + "\0")
-    return 0
+    else:
+        java = subprocess.run([FIND_JAVA], stdout=subprocess.PIPE, text=True, check=False)
+        if java.returncode:
+            return EXIT_FAILED  # it has said what was found and what to do
+        os.environ["JAVA_HOME"] = java.stdout.strip()
+        if config.spark.packaged_code:
+            package_code(config.paths.work / "recsys.zip")
+    os.execv(command[0], command)
 
 
 def _options(arguments: list[str], name: str) -> list[str]:
-    values = [b for a, b in zip(arguments, arguments[1:], strict=False) if a == name]
+    values = [b for a, b in itertools.pairwise(arguments) if a == name]
     return values + [a.partition("=")[2] for a in arguments if a.startswith(f"{name}=")]
 
 

@@ -14,7 +14,7 @@ from recsys.errors import ConfigError
 class VolumeConfig(Config):
     """The day before the run date against the same weekday of the weeks before."""
 
-    weeks: int = Field(8, ge=1)
+    weeks: int = Field(default=8, ge=1)
     floor: float = 0.7
     """Below floor x median the day is short."""
     ceiling: float = 2.0
@@ -28,7 +28,7 @@ class IngestConfig(Config):
 
     sources: tuple[str, ...] = ("online_retail",)
     """Names of descriptions in conf/base/sources, conf/<env>/sources or conf/private/sources."""
-    max_quarantined_share: float = Field(0.2, ge=0, le=1)
+    max_quarantined_share: float = Field(default=0.2, ge=0, le=1)
     """A file with a larger share of quarantined rows is refused."""
     volume: VolumeConfig = VolumeConfig()
     accept_volume: str = ""
@@ -36,12 +36,12 @@ class IngestConfig(Config):
 
 
 class FeaturesConfig(Config):
-    max_history: int = Field(200, ge=1)
+    max_history: int = Field(default=200, ge=1)
     """Newest events kept per user."""
 
 
 class CandidatesConfig(Config):
-    neighbours: int = Field(100, ge=1)
+    neighbours: int = Field(default=100, ge=1)
     """Similar items, and next items, kept per item."""
     max_user_items: int = 200
     """A user's newest events that make pairs."""
@@ -50,15 +50,15 @@ class CandidatesConfig(Config):
     shrinkage: float = 5.0
     """Added to the norm of the cosine: doubts rare pairs."""
     transition_shrinkage: float = 1.5
-    transition_gaps: int = Field(5, ge=1)
+    transition_gaps: int = Field(default=5, ge=1)
     """A step counts 1/gap up to this many places on."""
     popularity_days: int = 90
 
 
 class TrainingSetConfig(Config):
-    max_length: int = Field(100, ge=2)
+    max_length: int = Field(default=100, ge=2)
     """Events per example; longer histories become several windows."""
-    row_group_rows: int = Field(512, ge=1)
+    row_group_rows: int = Field(default=512, ge=1)
     """Rows per Parquet row group: what the loader reads at a time."""
 
 
@@ -70,15 +70,15 @@ class TrainingConfig(Config):
     every_days: int = 7
     launcher: Literal["spark", "horovodrun", "local"] = "spark"
     """spark: horovod.spark inside the job; horovodrun: processes of their own; local: no Horovod."""
-    num_processes: int = Field(2, ge=1)
+    num_processes: int = Field(default=2, ge=1)
     network_interface: str = "lo"
     """The interface Horovod listens and talks on. Its servers are unauthenticated: fence it."""
-    threads_per_process: int = Field(1, ge=1)
+    threads_per_process: int = Field(default=1, ge=1)
     embedding_dim: int = 64
     num_blocks: int = 1
     num_heads: int = 2
     dropout: float = 0.2
-    max_epochs: int = Field(20, ge=1)
+    max_epochs: int = Field(default=20, ge=1)
     patience: int = 3
     """Epochs without a better validation NDCG before the choosing run stops."""
     global_batch_size: int = 256
@@ -123,7 +123,7 @@ class CutOffs(Config):
 
 
 class EvaluationConfig(Config):
-    window_days: int = Field(28, ge=1)
+    window_days: int = Field(default=28, ge=1)
     ks: tuple[int, ...] = (5, 10, 20)
     bootstrap_rounds: int = 1000
     max_users: int = 100_000
@@ -132,7 +132,9 @@ class EvaluationConfig(Config):
 
     def cut_offs(self, run_date: date) -> CutOffs:
         window = timedelta(days=self.window_days)
-        return CutOffs(choosing=run_date - 2 * window, measuring=run_date - window, release=run_date)
+        return CutOffs(
+            choosing=run_date - 2 * window, measuring=run_date - window, release=run_date
+        )
 
 
 class GateConfig(Config):
@@ -152,7 +154,7 @@ class ExportConfig(Config):
 
 
 class ScoringConfig(Config):
-    n: int = Field(100, ge=1)
+    n: int = Field(default=100, ge=1)
     """Length of the published lists."""
     max_per_category: int = 0
     """At most this many items of one category in a list; 0 is no limit."""
@@ -164,7 +166,7 @@ class ScoringConfig(Config):
 
 
 class PublishConfig(Config):
-    keep: int = Field(5, ge=2)
+    keep: int = Field(default=5, ge=2)
     """Releases whose snapshots stay on disk."""
     golden_users: int = 100
     """Users whose answers are compared between table and snapshot before the swap."""

@@ -60,7 +60,9 @@ class ShopConfig(Config):
     @classmethod
     def _zone_exists(cls, zone: str) -> str:
         if zone not in available_timezones():
-            raise ValueError(f"unknown time zone {zone!r}; use an IANA name such as 'Europe/London'")
+            raise ValueError(
+                f"unknown time zone {zone!r}; use an IANA name such as 'Europe/London'"
+            )
         return zone
 
     @field_validator("signals", mode="after")

@@ -17,7 +17,9 @@ def struct_type(contract: TableContract) -> T.StructType:
     for column in contract.columns:
         [field] = T._parse_datatype_string(f"`{column.name}` {column.type}").fields  # type: ignore[attr-defined]
         fields.append(
-            T.StructField(column.name, field.dataType, not column.required, {"comment": column.meaning})
+            T.StructField(
+                column.name, field.dataType, not column.required, {"comment": column.meaning}
+            )
         )
     return T.StructType(fields)
 
@@ -51,7 +53,9 @@ def row_hash(contract: TableContract) -> SparkColumn:
             continue
         value = F.col(column.name)
         # A map has no order of its own, and Spark refuses to hash one.
-        parts.append(F.array_sort(F.map_entries(value)) if column.type.startswith("map<") else value)
+        parts.append(
+            F.array_sort(F.map_entries(value)) if column.type.startswith("map<") else value
+        )
     return F.xxhash64(*parts)
 
 

@@ -74,7 +74,9 @@ def spark_session(name: str, config: SparkConfig) -> Iterator[SparkSession]:
     for key, value in session_settings(config).items():
         builder = builder.config(key, value)
     spark = builder.getOrCreate()
-    spark.sparkContext.setLogLevel("OFF")  # what fails reaches the caller as an exception; the stack traces say it again
+    spark.sparkContext.setLogLevel(
+        "OFF"
+    )  # what fails reaches the caller as an exception; the stack traces say it again
     try:
         yield spark
     finally:

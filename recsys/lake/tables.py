@@ -62,7 +62,9 @@ class Lake:
     def exists(self, contract: TableContract) -> bool:
         return DeltaTable.isDeltaTable(self.spark, self.path(contract))
 
-    def read(self, contract: TableContract, *, version: int | None = None, **where: Value) -> DataFrame:
+    def read(
+        self, contract: TableContract, *, version: int | None = None, **where: Value
+    ) -> DataFrame:
         """The table's rows, at ``version`` or the newest; ``where`` keeps rows with these values.
 
         Raises:
@@ -82,7 +84,8 @@ class Lake:
     def read_or_empty(self, contract: TableContract, **where: Value) -> DataFrame:
         """As ``read``, but no rows where the table was never written."""
         if self.exists(contract):
-            return self.read(contract, **where)
+            rows = self.read(contract)
+            return rows.where(_predicate(where)) if where else rows
         return self.spark.createDataFrame([], struct_type(contract))
 
     def version(self, contract: TableContract) -> int:
@@ -91,7 +94,12 @@ class Lake:
         return int(history.select("version").first()[0])  # type: ignore[index]
 
     def replace(
-        self, df: DataFrame, contract: TableContract, where: Mapping[str, Value], *, row_group_rows: int = 0
+        self,
+        df: DataFrame,
+        contract: TableContract,
+        where: Mapping[str, Value],
+        *,
+        row_group_rows: int = 0,
     ) -> Written:
         """Replace the rows that have the values ``where`` by ``df``, in one commit.
 
@@ -145,15 +153,23 @@ class Lake:
             rows.write.format("delta").mode("append").save(self.path(contract))
             return Written(contract.name, self.version(contract), count, hashed)
 
-    def content_hash(self, contract: TableContract, version: int | None = None, **where: Value) -> str:
+    def content_hash(
+        self, contract: TableContract, version: int | None = None, **where: Value
+    ) -> str:
         """Order-free hash of the rows that are there."""
-        row = self.read(contract, version=version, **where).agg(*content_hash_columns(contract)).first()
+        row = (
+            self.read(contract, version=version, **where)
+            .agg(*content_hash_columns(contract))
+            .first()
+        )
         assert row is not None
         return content_hash(row["rows"], row["hash_sum"], row["hash_xor"])
 
     def commit_lock(self, contract: TableContract) -> AbstractContextManager[None]:
         return exclusive(
-            Path(self._locks) / f"table-{contract.name}.lock", wait=True, what=f"a write to {contract.name}"
+            Path(self._locks) / f"table-{contract.name}.lock",
+            wait=True,
+            what=f"a write to {contract.name}",
         )
 
     def create(self, contract: TableContract) -> None:
@@ -205,13 +221,23 @@ class Lake:
         outside = F.count_if(~F.coalesce(where, F.lit(False))).alias("outside")
         found = rows.agg(*content_hash_columns(contract), outside, *nulls).first()
         assert found is not None
-        problems = [f"{name}: {found[f'null_{name}']} nulls" for name in required if found[f"null_{name}"]]
+        problems = [
+            f"{name}: {found[f'null_{name}']} nulls" for name in required if found[f"null_{name}"]
+        ]
         if found["outside"]:
             problems.append(f"{found['outside']} rows lie outside what this write replaces")
         repeated = (
-            rows.groupBy(*contract.key).count().where("count > 1").orderBy(*contract.key).limit(3).collect()
+            rows.groupBy(*contract.key)
+            .count()
+            .where("count > 1")
+            .orderBy(*contract.key)
+            .limit(3)
+            .collect()
         )
-        problems += [f"key {dict(zip(contract.key, row, strict=False))} {row['count']} times" for row in repeated]
+        problems += [
+            f"key {dict(zip(contract.key, row, strict=False))} {row['count']} times"
+            for row in repeated
+        ]
         if problems:
             raise ContractError(f"{contract.name} contract broken:\n  " + "\n  ".join(problems))
         return found["rows"], content_hash(found["rows"], found["hash_sum"], found["hash_xor"])

@@ -70,7 +70,12 @@ def job_app(job: Job, run: Run, doc: str | None) -> typer.Typer:
 
 @contextmanager
 def running(
-    job: Job, env: str, run_date: str | None, overrides: Sequence[str] = (), *, dry_run: bool = False
+    job: Job,
+    env: str,
+    run_date: str | None,
+    overrides: Sequence[str] = (),
+    *,
+    dry_run: bool = False,
 ) -> Iterator[Context | None]:
     """Resolve the configuration, lock (job, run date), start Spark, and turn errors into exit codes.
 
@@ -104,15 +109,15 @@ def running(
 def print_plan(job: Job, config: RecsysConfig, run_date: str | None) -> None:
     """What ``--dry-run`` shows."""
     resolved = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-    print(f"# resolved config\n{resolved}")
-    print(f"# {job.name}" + (f" of {run_date}" if run_date else ""))
-    print(f"reads   {', '.join(job.reads)}\nwrites  {', '.join(job.writes)}")
-    print(f"in      {config.paths.lake_uri}")
+    typer.echo(f"# resolved config\n{resolved}")
+    typer.echo(f"# {job.name}" + (f" of {run_date}" if run_date else ""))
+    typer.echo(f"reads   {', '.join(job.reads)}\nwrites  {', '.join(job.writes)}")
+    typer.echo(f"in      {config.paths.lake_uri}")
 
 
 def _fail(message: str, exit_code: int) -> None:
     log.error("job_failed", exit_code=exit_code)
-    print(f"error: {message}", file=sys.stderr)
+    typer.echo(f"error: {message}", err=True)
     raise typer.Exit(exit_code) from None
 
 
@@ -128,7 +133,7 @@ def _spark_message(error: PySparkException) -> str:
     for pattern, hint in _CAUSES:
         if found := re.search(pattern, text):
             return f"{found.group(0)[:500]}: {hint}"
-    return text.split("JVM stacktrace:")[0].strip()[:2000]
+    return text.split("JVM stacktrace:", maxsplit=1)[0].strip()[:2000]
 
 
 _CAUSES = (

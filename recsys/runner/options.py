@@ -27,11 +27,16 @@ def parse_day(text: str) -> date:
 EnvOption = Annotated[str, typer.Option("--env", help="Environment: a folder of conf/.")]
 RunDateOption = Annotated[
     str,
-    typer.Option("--run-date", metavar="YYYY-MM-DD", help="First day not used; days before it are."),
+    typer.Option(
+        "--run-date", metavar="YYYY-MM-DD", help="First day not used; days before it are."
+    ),
 ]
 SetOption = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a config key; repeatable.")
 ]
 DryRunOption = Annotated[
-    bool, typer.Option("--dry-run", help="Print config, reads, writes and the submit command; touch nothing.")
+    bool,
+    typer.Option(
+        "--dry-run", help="Print config, reads, writes and the submit command; touch nothing."
+    ),
 ]
