@@ -21,6 +21,7 @@ BATCH = [
     "numpy>=1.26,<2",
     "pandas>=2.2,<3",
     "scipy>=1.11",
+    "psutil>=5.9",
     "torch>=2.10",
     "horovod==0.28.1",
     "mlflow-skinny>=3.1,<4",

@@ -45,12 +45,18 @@ def submit_command(job: str, arguments: list[str], config: RecsysConfig) -> list
     """The full spark-submit command for ``job``.
 
     Raises:
-        ConfigError: the environment lacks a setting; the message names it.
+        ConfigError: the environment lacks settings; the message names them.
     """
     spark = config.spark
-    if not spark.master:
+    missing = [
+        name
+        for name, value in (("spark.master", spark.master), ("paths.root", config.paths.root))
+        if not value
+    ]
+    if missing:
         raise ConfigError(
-            f"environment {config.env!r} is missing spark.master: set it in conf/{config.env}/spark.yml"
+            f"environment {config.env!r} is missing {', '.join(missing)}: set it in conf/private, "
+            f"by variable (RECSYS_{missing[0].upper().replace('.', '__')}) or with --set"
         )
     command = [str(Path(sys.executable).parent / "spark-submit")]
     command += ["--master", spark.master, "--deploy-mode", spark.deploy_mode]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
-from recsys.errors import ConfigError
+from recsys.errors import ConfigError, RecsysError
 
 
 def parse_day(text: str) -> date:
@@ -40,3 +40,9 @@ DryRunOption = Annotated[
         "--dry-run", help="Print config, reads, writes and the submit command; touch nothing."
     ),
 ]
+
+
+def exit_with(error: RecsysError) -> NoReturn:
+    """Say what is wrong and exit with the code of its kind."""
+    typer.echo(f"error: {error}", err=True)
+    raise typer.Exit(error.exit_code) from None

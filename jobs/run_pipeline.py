@@ -1,0 +1,65 @@
+"""Run a whole night, from raw files to a published release, in one Spark session.
+
+    ./spark-submit.sh run_pipeline --env local --run-date 2010-12-10 --bootstrap
+
+Makes the calls that a scheduler would make one by one: ingest, build_features, build_candidates,
+build_training_set, train, evaluate, export_onnx, score_top_n, publish.
+
+Reads    raw files
+Writes   every table, a model, a release
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from recsys.errors import RecsysError
+from recsys.runner import DryRunOption, EnvOption, Job, SetOption, running
+from recsys.runner.options import exit_with
+from recsys.runner.pipeline import STEPS, days_of, run_steps, steps_from
+
+JOB = Job("run_pipeline", reads=("raw files",), writes=("every table", "models", "releases"))
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+@app.command(help=__doc__)
+def main(
+    run_date: Annotated[
+        str | None, typer.Option(metavar="YYYY-MM-DD", help="First day not used.")
+    ] = None,
+    run_dates: Annotated[
+        str | None, typer.Option(metavar="A..B", help="Backfill: every day, in order.")
+    ] = None,
+    env: EnvOption = "local",
+    from_: Annotated[
+        str, typer.Option("--from", metavar="STEP", help="Resume at this step.")
+    ] = STEPS[0],
+    train: Annotated[
+        str, typer.Option(metavar="auto|always|never", help="Sets training.when.")
+    ] = "",
+    bootstrap: Annotated[bool, typer.Option("--bootstrap", help="Allow a first release.")] = False,
+    accept_volume: Annotated[
+        str, typer.Option(metavar="REASON", help="Take a refused volume anyway.")
+    ] = "",
+    set_: SetOption = [],  # noqa: B006  (typer copies it)
+    dry_run: DryRunOption = False,
+) -> None:
+    overrides = list(set_)
+    overrides += [f"training.when={train}"] if train else []
+    overrides += ["gate.bootstrap=true"] if bootstrap else []
+    overrides += [f"ingest.accept_volume={accept_volume!r}"] if accept_volume else []
+    try:
+        days, steps = days_of(run_date, run_dates), steps_from(from_)
+    except RecsysError as error:
+        exit_with(error)
+    for day in days:
+        with running(JOB, env, str(day), overrides, dry_run=dry_run) as context:
+            if context:
+                run_steps(context.lake, context.config, context.run_date, steps)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,73 @@
+"""The layers of configuration: the later wins, and what is wrong is named with the nearest right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from recsys.config import load_config
+from recsys.errors import ConfigError
+
+
+@pytest.fixture
+def conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("base", "local", "private"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setenv("RECSYS_CONF", str(tmp_path))
+    return tmp_path
+
+
+def test_each_layer_wins_over_the_one_before(conf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def epochs(*overrides: str) -> int:
+        return load_config("local", overrides).training.max_epochs
+
+    (conf / "base" / "training.yml").write_text("max_epochs: 1\nseed: 5\n")
+    assert epochs() == 1
+    (conf / "local" / "training.yml").write_text("max_epochs: 2\n")
+    assert epochs() == 2
+    (conf / "private" / "training.yml").write_text("max_epochs: 3\n")
+    assert epochs() == 3
+    monkeypatch.setenv("RECSYS_TRAINING__MAX_EPOCHS", "4")
+    assert epochs() == 4
+    assert epochs("training.max_epochs=5") == 5
+    assert load_config("local").training.seed == 5, "a later layer keeps what it does not name"
+
+
+def test_an_unknown_key_names_the_nearest(conf: Path) -> None:
+    with pytest.raises(ConfigError, match=r"'training.max_epoch'; did you mean 'max_epochs'\?"):
+        load_config("local", ["training.max_epoch=3"])
+    with pytest.raises(ConfigError, match=r"'ingest.volume.flor'; did you mean 'floor'\?"):
+        load_config("local", ["ingest.volume.flor=0.5"])
+    (conf / "local" / "trainig.yml").write_text("max_epochs: 2\n")
+    with pytest.raises(ConfigError, match=r"'trainig'; did you mean 'training'\?"):
+        load_config("local")
+
+
+def test_every_problem_is_named_at_once(conf: Path) -> None:
+    with pytest.raises(ConfigError) as error:
+        load_config("local", ["training.max_epochs=many", "shop.time_zone=Mars/Base"])
+    assert "training.max_epochs" in str(error.value)
+    assert "unknown time zone 'Mars/Base'" in str(error.value)
+
+
+def test_an_unknown_environment_lists_those_there_are(conf: Path) -> None:
+    with pytest.raises(ConfigError, match=r"unknown environment 'prod': .* has local"):
+        load_config("prod")
+
+
+def test_a_file_that_is_not_yaml_is_named(conf: Path) -> None:
+    (conf / "base" / "shop.yml").write_text("name: [unclosed\n")
+    with pytest.raises(ConfigError, match=r"shop\.yml is not YAML"):
+        load_config("local")
+
+
+def test_a_set_without_a_value_says_the_form(conf: Path) -> None:
+    with pytest.raises(ConfigError, match="--set takes key=value, got 'training'"):
+        load_config("local", ["training"])
+
+
+@pytest.mark.parametrize("env", ["local", "complete_journey", "generated_shop", "cluster"])
+def test_the_shipped_environments_resolve(env: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RECSYS_CONF", raising=False)
+    assert load_config(env).env == env
