@@ -1,0 +1,123 @@
+"""``manifest.json`` of a release: which data at which versions, which model, which lists."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import date
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from recsys.config.base import Config
+from recsys.errors import CorruptArtifact
+from recsys.records import Recipe
+
+MANIFEST_FILE = "manifest.json"
+ID_DIGITS = 12
+"""Hex digits of the content hash in a release's name."""
+
+
+class TableVersion(Config):
+    """A table as the release used it."""
+
+    version: int
+    """Delta version; read it with ``versionAsOf``."""
+    content_hash: str
+    """Order-free hash of the rows that the release rests on (of its run date, or before it)."""
+    rows: int
+
+
+class ReleaseModel(Config):
+    """The model whose lists are published."""
+
+    version: str
+    as_of: date
+    """Fitted on events strictly before this day."""
+    hash: str
+    """sha256 over the names and checksums of the model's files; empty for a baseline without files."""
+    age_days: int
+    reason: str
+    """Why this model: new and passed, or why an older one scores on."""
+
+
+class AcceptedVolume(Config):
+    """A volume that a check refused and a person accepted."""
+
+    job: str
+    subject: str
+    """The segment; empty for the whole shop."""
+    value: float | None
+    reason: str
+
+
+class CodeVersion(Config):
+    package: str
+    commit: str
+    """Git commit of the checkout; empty where there is none."""
+
+
+class ReleaseManifest(Config):
+    """Everything that says what a release is; written once, never changed."""
+
+    release_id: str
+    """``<run_date>-<first hex digits of content_hash>``."""
+    run_date: date
+    shop: str
+    content_hash: str
+    tables: dict[str, TableVersion]
+    lists: dict[str, str]
+    """List -> the table it is published from."""
+    model: ReleaseModel
+    recipe: Recipe
+    config_hash: str
+    code: CodeVersion
+    accepted_volumes: tuple[AcceptedVolume, ...] = ()
+    golden_users: dict[str, str] = {}
+    """User -> hash of the answer that the snapshot must give (``stored_list.answer_hash``)."""
+    counts: dict[str, int] = {}
+    """Keys in the snapshot by kind: users, items, segments."""
+
+    def to_json(self) -> str:
+        """The file's text: sorted keys, so that equal manifests are equal bytes."""
+        return json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True) + "\n"
+
+    @classmethod
+    def read(cls, folder: Path) -> ReleaseManifest:
+        """The manifest of the release in ``folder``.
+
+        Raises:
+            CorruptArtifact: the folder or the file is missing, or the file is no manifest.
+        """
+        path = folder / MANIFEST_FILE
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except FileNotFoundError:
+            raise CorruptArtifact(
+                f"release {folder.name} has no {path}: its folder was moved or removed; "
+                "put it back, or take another (recsys release list, then roll-back --to RELEASE)"
+            ) from None
+        except ValidationError as error:
+            problem = error.errors()[0]
+            raise CorruptArtifact(
+                f"{path} is damaged ({'.'.join(map(str, problem['loc'])) or 'not JSON'}: {problem['msg'][:200]}): "
+                "publish its run date again, or roll back to another release"
+            ) from None
+
+
+def content_id(
+    run_date: date, tables: dict[str, TableVersion], model: ReleaseModel, recipe: Recipe
+) -> tuple[str, str]:
+    """Return (release_id, content_hash).
+
+    Delta versions, wall clocks, paths and the code's version are left out: the same rows scored by the
+    same model are the same release, however often they were written.
+    """
+    content = {
+        "run_date": run_date.isoformat(),
+        "tables": {name: table.content_hash for name, table in tables.items()},
+        "model": model.model_dump(mode="json"),
+        "recipe": recipe.model_dump(mode="json"),
+    }
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return f"{run_date.isoformat()}-{digest[:ID_DIGITS]}", digest

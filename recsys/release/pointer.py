@@ -1,0 +1,77 @@
+"""The pointer ``current``: the one file that says which release is live. It is the truth, tables are not."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from recsys.config.base import Config
+from recsys.config.places import PathsConfig
+from recsys.errors import CorruptArtifact
+from recsys.records import write_atomically
+from recsys.release.manifest import ReleaseManifest
+
+POINTER_FILE = "current"
+
+
+class Pointer(Config):
+    """What ``current`` says."""
+
+    release_id: str
+    previous: str = ""
+    """The release that was live before; kept on disk."""
+    pinned: bool = False
+    """While true, later publishes are built but do not go live."""
+    reason: str = ""
+    """Why it was pinned or rolled back."""
+    epoch: int = 1
+    """Grows by one with every change of the pointer."""
+    at: datetime
+    """When the pointer was set, UTC."""
+
+
+def pointer_path(paths: PathsConfig) -> Path:
+    return paths.releases / POINTER_FILE
+
+
+def release_folder(paths: PathsConfig, release_id: str) -> Path:
+    return paths.releases / release_id
+
+
+def read_pointer(paths: PathsConfig) -> Pointer | None:
+    """What is live, or None where nothing was ever published.
+
+    Raises:
+        CorruptArtifact: the file is there and is no pointer.
+    """
+    path = pointer_path(paths)
+    try:
+        return Pointer.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise CorruptArtifact(
+            f"the pointer {path} is unreadable ({'.'.join(map(str, problem['loc'])) or 'not JSON'}: "
+            f"{problem['msg'][:200]}): services keep the release they have; choose one with "
+            "`recsys release list`, then `recsys release roll-back --to RELEASE`"
+        ) from None
+
+
+def write_pointer(paths: PathsConfig, pointer: Pointer) -> None:
+    """Swap the pointer: whole or not at all."""
+    write_atomically(pointer_path(paths), pointer.model_dump_json(indent=1).encode() + b"\n")
+
+
+def live_release(paths: PathsConfig) -> ReleaseManifest | None:
+    """The manifest of the release that is live, or None where nothing was ever published.
+
+    Raises:
+        CorruptArtifact: the pointer or the manifest it names is missing or damaged.
+    """
+    pointer = read_pointer(paths)
+    return (
+        None if pointer is None else ReleaseManifest.read(release_folder(paths, pointer.release_id))
+    )
