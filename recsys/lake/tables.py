@@ -18,8 +18,8 @@ from pyspark.storagelevel import StorageLevel
 
 from recsys.contracts import TABLES, TableContract
 from recsys.errors import ContractError, MissingInput
-from recsys.lake.locks import exclusive
 from recsys.lake.schema import apply_contract, content_hash, content_hash_columns, struct_type
+from recsys.locks import exclusive
 
 if TYPE_CHECKING:
     from recsys.config.places import PathsConfig

@@ -30,29 +30,19 @@ def training_due(config: RecsysConfig, run_date: date) -> Due:
 
 
 def _decide(config: RecsysConfig, run_date: date) -> tuple[bool, str]:
-    if config.training.when == "always":
+    when, every_days = config.training.when, config.training.every_days
+    if when == "always":
         return True, "training.when is always"
     live = live_release(config.paths)
-    if config.training.when == "never":
-        if live is None:
-            return (
-                False,
-                "training.when is never, and no release is live: there is no model to score with",
-            )
-        return (
-            False,
-            f"training.when is never; model {live.model.version} of {live.model.as_of} scores on",
-        )
     if live is None:
-        return True, "no release is live yet"
-    age = (run_date - live.model.as_of).days
-    if age <= 0:
-        return True, f"the live model is as of {live.model.as_of}, not before this run date"
-    if age >= config.training.every_days:
-        return (
-            True,
-            f"the live model is {age} days old (training.every_days={config.training.every_days})",
-        )
-    return False, (
-        f"no new model is due: the live one is {age} days old, training.every_days={config.training.every_days}"
-    )
+        if when == "auto":
+            return True, "no release is live yet"
+        return False, "training.when is never, and no release is live: no model to score with"
+    if when == "never":
+        due, reason = False, f"training.when is never; model {live.model.version} scores on"
+    elif (age := (run_date - live.model.as_of).days) <= 0:
+        due, reason = True, f"the live model is as of {live.model.as_of}, not before this run date"
+    else:
+        due = age >= every_days
+        reason = f"the live model is {age} days old (training.every_days={every_days})"
+    return due, reason

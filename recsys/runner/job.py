@@ -20,7 +20,7 @@ from pyspark.errors import PySparkException
 from recsys.config import RecsysConfig, load_config
 from recsys.errors import EXIT_FAILED, RecsysError
 from recsys.lake import Lake, spark_session
-from recsys.lake.locks import exclusive
+from recsys.locks import exclusive
 from recsys.logs import configure_logs
 from recsys.runner.options import DryRunOption, EnvOption, RunDateOption, SetOption, parse_day
 

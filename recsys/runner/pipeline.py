@@ -19,7 +19,7 @@ from recsys.config import RecsysConfig
 from recsys.config.places import PathsConfig
 from recsys.errors import ConfigError, RecsysError
 from recsys.lake import Lake
-from recsys.lake.locks import exclusive
+from recsys.locks import exclusive
 from recsys.records import write_atomically
 from recsys.runner.options import parse_day
 
