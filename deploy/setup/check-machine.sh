@@ -1,27 +1,9 @@
 #!/usr/bin/env bash
-# Is this a machine the project runs on, and are the tools of system-packages.txt there?
+# Are the tools of system-packages.txt on this machine?
 # As root on Debian or Ubuntu, installs the packages that are missing; elsewhere names the command.
 # Exit 2: what is missing is on stderr.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-
-refuse_platform() {
-  {
-    echo "This project runs on Linux x86_64 with glibc 2.31 or newer; this machine is $1."
-    echo "What works: Debian 12 or Ubuntu 22.04 and newer on x86_64, on a machine, a virtual machine, or in a container"
-    echo "(docker run --platform linux/amd64 -it -v \"\$PWD\":/src -w /src python:3.11-bookworm bash, then the same make command)."
-    echo "Why: docs/setup.md, \"Where it runs\"."
-  } >&2
-  exit 2
-}
-
-system=$(uname -s) machine=$(uname -m)
-[[ $system == Linux && $machine == x86_64 ]] || refuse_platform "$system $machine"
-libc=$(getconf GNU_LIBC_VERSION 2>/dev/null) || refuse_platform "Linux x86_64 without glibc (Alpine and the like)"
-version=${libc#glibc }
-if ((${version%%.*} == 2 && 10#${version#*.} < 31)); then
-  refuse_platform "Linux x86_64 with $libc"
-fi
 
 # Fills problems (what a person reads) and packages (what apt-get takes).
 check_tools() {
@@ -35,7 +17,7 @@ check_tools() {
       java) reason=$("$here/find-java.sh" 2>&1 >/dev/null) || true ;;
       python)
         if reason=$("$here/find-python.sh" 2>&1); then
-          read -r python lacks <<<"$reason"
+          read -r lacks python <<<"$reason"
           reason=""
         fi ;;
       module | header)

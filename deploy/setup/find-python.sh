@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Prints "EXECUTABLE LACKS" for a Python 3.11, or says what was found instead and exits 2.
+# Prints "LACKS EXECUTABLE" for a Python 3.11, or says what was found instead and exits 2.
 # LACKS is "-", or what that Python lacks, comma-separated: ensurepip, Python.h.
 #
-# Order: RECSYS_PYTHON, python3.11, python3 on the PATH, Debian's own. The first that lacks nothing wins.
+# Order: RECSYS_PYTHON, then every python3.11 and python3 on the PATH. The first that lacks nothing wins.
 set -euo pipefail
 
 readonly WANTED=3.11
@@ -17,17 +17,17 @@ print(version, ",".join(lacks) or "-", getattr(sys, "_base_executable", sys.exec
 '
 
 second_best="" found=()
-for python in ${RECSYS_PYTHON:+"$RECSYS_PYTHON"} python3.11 python3 /usr/bin/python3.11; do
-  path=$(command -v "$python") || continue
+mapfile -t paths < <(type -aP ${RECSYS_PYTHON:+"$RECSYS_PYTHON"} python3.11 python3)
+for path in "${paths[@]}"; do
   # A pyenv shim exists for versions that are not active; it fails, and the next one is asked.
   read -r version lacks executable < <("$path" -I -c "$ASK" 2>/dev/null) || continue
   if [[ $version != "$WANTED" ]]; then
     found+=("Python $version at $executable")
   elif [[ $lacks == - ]]; then
-    echo "$executable $lacks"
+    echo "$lacks $executable"
     exit 0
   elif [[ -z $second_best ]]; then
-    second_best="$executable $lacks"
+    second_best="$lacks $executable"
   fi
 done
 if [[ -n $second_best ]]; then

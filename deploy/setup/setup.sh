@@ -12,9 +12,11 @@ set -euo pipefail
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 cd "$ROOT"
-export ROOT
-export CACHE=$ROOT/.cache
+deploy/setup/check-platform.sh || exit # first: macOS brings a bash that cannot read the rest
+
+export ROOT CACHE=$ROOT/.cache
 readonly STAMPS=$CACHE/stamps LOGS=$CACHE/logs HERE=deploy/setup
+unset PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
 # What each step does, what it downloads, what decides its result, and what must be there afterwards.
 readonly STEPS=(uv packages jars horovod project)
@@ -26,17 +28,17 @@ declare -A does=(
   [project]="this project in .venv, with its command recsys"
 )
 declare -A downloads=(
-  [uv]="17 MB" [packages]="2,900 MB" [jars]="13 MB" [horovod]="4 MB" [project]="nothing"
+  [uv]="17 MB" [packages]="at most 3,500 MB" [jars]="13 MB" [horovod]="at most 4 MB" [project]="at most 1 MB"
 )
-packages_key() { cat "$HERE/requirements.lock" "$HERE/steps/packages.sh" && echo "$ROOT"; }
+# .venv holds paths of this checkout; Horovod and the project live in it and go when it is synchronised.
+packages_key() { cat "$HERE/requirements.lock" && echo "$ROOT"; }
 inputs_of() {
   case $1 in
-    uv) cat "$HERE/uv.txt" "$HERE/steps/uv.sh" && echo "$ROOT" ;;
+    uv) cat "$HERE/uv.txt" && echo "$ROOT" ;;
     packages) packages_key ;;
     jars) cat "$HERE/jars.ivy.xml" "$HERE/jars.sha256" ;;
-    # Both live inside .venv, and a changed lock makes a new one of it.
-    horovod) packages_key && cat "$HERE/steps/horovod.sh" "$HERE"/horovod-*.patch && echo "${HOROVOD_GPU_OPERATIONS:-}" ;;
-    project) packages_key && cat setup.py pyproject.toml "$HERE/steps/project.sh" ;;
+    horovod) packages_key && cat "$HERE"/horovod-*.patch && echo "${HOROVOD_GPU_OPERATIONS:-}" ;;
+    project) packages_key && cat setup.py ;;
   esac
 }
 is_there() {
@@ -65,20 +67,15 @@ find_due() {
     is_done "$name" || due+=("$name")
   done
 }
-stop_if_nothing_is_due() {
-  find_due
-  if [[ ${#due[@]} -eq 0 ]]; then
-    echo "set-up: nothing to do"
-    exit 0
-  fi
-}
 
-# Java may go missing after the set-up, and a job would say so a minute later.
-"$HERE/find-java.sh" >/dev/null || exit 2
-stop_if_nothing_is_due
+find_due
+if [[ ${#due[@]} -eq 0 ]] && "$HERE/find-java.sh" >/dev/null 2>&1; then
+  echo "set-up: nothing to do"
+  exit 0
+fi
 
-"$HERE/check-machine.sh"
-read -r PYTHON _ < <("$HERE/find-python.sh")
+"$HERE/check-machine.sh" || exit
+read -r _ PYTHON < <("$HERE/find-python.sh")
 export PYTHON
 
 mkdir -p "$STAMPS" "$LOGS"
@@ -87,7 +84,7 @@ if ! flock --nonblock 9; then
   echo "set-up: another one is running in $ROOT; waiting for it"
   flock 9
 fi
-stop_if_nothing_is_due
+find_due # the other one may have done it all
 
 # uv's cache beside .venv, on the same disk: the files are shared by hard links, and the packages can be
 # installed again without a network.
@@ -98,8 +95,24 @@ export UV_NO_CONFIG=1 UV_PYTHON_DOWNLOADS=never UV_HTTP_TIMEOUT=${UV_HTTP_TIMEOU
 if [[ -n ${PIP_INDEX_URL:-} ]]; then export UV_DEFAULT_INDEX=${UV_DEFAULT_INDEX:-$PIP_INDEX_URL}; fi
 if [[ -n ${PIP_CERT:-} ]]; then export SSL_CERT_FILE=${SSL_CERT_FILE:-$PIP_CERT}; fi
 
-name=""
-trap 'echo; echo "set-up: interrupted in step $name; the same command goes on from there" >&2; exit 130' INT TERM
+# On a terminal: how long it has taken so far, and the last line of what the step says.
+show_progress() {
+  local line
+  while sleep 1 && kill -0 $$ 2>/dev/null; do
+    line=$(tail -n 1 "$log" | tr -d '\r')
+    printf '\r\033[K  %4d s  %.90s' $((SECONDS - started)) "$line"
+  done
+}
+hide_progress() {
+  [[ -z $progress ]] && return
+  kill "$progress" 2>/dev/null
+  wait "$progress" 2>/dev/null || true
+  progress=""
+  printf '\r\033[K'
+}
+
+name="" progress=""
+trap 'hide_progress; echo "set-up: interrupted in step $name; the same command goes on from there" >&2; exit 130' INT TERM
 
 number=0 begun=$SECONDS
 for name in "${due[@]}"; do
@@ -107,14 +120,19 @@ for name in "${due[@]}"; do
   echo "set-up $number/${#due[@]}: ${does[$name]}; downloads ${downloads[$name]}"
   rm -f "$STAMPS/$name"
   hash=$(hash_of "$name")
-  if ! "$HERE/steps/$name.sh" >"$log" 2>&1 9>&-; then
+  : >"$log"
+  [[ -t 1 ]] && { show_progress 9>&- & progress=$!; }
+  # The step keeps the lock (9) open: should this script be killed, a second one waits for what goes on.
+  "$HERE/steps/$name.sh" >"$log" 2>&1 && failed=false || failed=true
+  hide_progress
+  if $failed; then
     tail -n 30 "$log" >&2
-    echo "set-up: step $name failed after $((SECONDS - started)) s; all of its output: $log" >&2
+    echo "set-up: step $name failed after $((SECONDS - started)) s; all it said: $log" >&2
     echo "set-up: the steps before it are kept; the same command goes on from there" >&2
     exit 1
   fi
   echo "$hash" >"$STAMPS/$name.new"
   mv "$STAMPS/$name.new" "$STAMPS/$name"
-  echo "             done in $((SECONDS - started)) s"
+  echo "    done in $((SECONDS - started)) s"
 done
 echo "set-up: ready after $((SECONDS - begun)) s"

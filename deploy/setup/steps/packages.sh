@@ -2,12 +2,12 @@
 # .venv = the lock, exactly: what it does not name is removed. Horovod has no wheel and comes later.
 set -euo pipefail
 
-# A full disk in the middle of 6 GB leaves messages that name everything but the disk.
+# A disk that fills up in the middle of this is named by none of the messages that follow.
 readonly NEEDED_MB=9000
 free_mb=$(df -Pm . | awk 'NR == 2 {print $4}')
 if [[ ! -x .venv/bin/python ]] && ((free_mb < NEEDED_MB)); then
   echo "not enough disk: $free_mb MB are free in $ROOT, $NEEDED_MB MB are wanted" >&2
-  echo "(packages 6,100, their downloads on the way 2,900). Free some, or clone onto a larger disk." >&2
+  echo "(.venv 6,100, .cache 1,500, the rest is passing). Free some, or clone onto a larger disk." >&2
   exit 1
 fi
 
