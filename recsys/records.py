@@ -11,7 +11,7 @@ from datetime import date
 from pathlib import Path
 from typing import ClassVar, Self
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from recsys.config.base import Config
 from recsys.config.places import PathsConfig
@@ -39,19 +39,31 @@ class Recipe(Config):
 
     For a user with history h_1 … h_T (newest last), item i scores
     ``model * zscore_i(user_vector . item_vector_i) + log1p(50 * item_item(i))
-    + popularity * popularity(i)``, where item_item(i) = sum over places t of
-    ``decay^(T-t) * (similarity * cosine(h_t, i) + transitions * transition(h_t, i) + repeat * [h_t = i])``.
-    The z-score is over the catalogue, per user. Items without a vector get 0 for the first part.
+    + popularity * popularity(i)``, where item_item(i) = sum over places t of ``weight(type_t) *
+    decay^(T-t) * (similarity * cosine(h_t, i) + transitions * transition(h_t, i) + repeat * [h_t = i])``
+    and weight(type) is the signal's weight in conf.
+
+    The z-score is over the items that have a vector, per user; items without one (newer than the
+    model) get 0 for the first part, as does every item where the user has no history that the model
+    knows. popularity(i) is the item's share of the best seller's buyers, 0 to 1, in the user's segment
+    (small segments lean on the whole shop, see ``scoring.segment_prior_buyers``). A user without any
+    history is scored by popularity alone.
     """
 
     name: str
-    model: float = 0.0
-    similarity: float = 0.0
-    transitions: float = 0.0
-    repeat: float = 0.0
-    popularity: float = 0.0
-    decay: float = 0.9
+    model: float = Field(0.0, ge=0)
+    similarity: float = Field(0.0, ge=0)
+    transitions: float = Field(0.0, ge=0)
+    repeat: float = Field(0.0, ge=0)
+    popularity: float = Field(0.0, ge=0)
+    decay: float = Field(0.9, ge=0, le=1)
     """Weight of a place against the next newer one, 0 to 1; 0 means the last item alone."""
+    targets_only: bool = False
+    """Only places that are targets (purchases, by default) count in item_item, not views."""
+
+    @property
+    def uses_item_item(self) -> bool:
+        return self.similarity > 0 or self.transitions > 0 or self.repeat > 0
 
 
 class _Record(Config):
