@@ -51,12 +51,12 @@ class Recipe(Config):
     """
 
     name: str
-    model: float = Field(0.0, ge=0)
-    similarity: float = Field(0.0, ge=0)
-    transitions: float = Field(0.0, ge=0)
-    repeat: float = Field(0.0, ge=0)
-    popularity: float = Field(0.0, ge=0)
-    decay: float = Field(0.9, ge=0, le=1)
+    model: float = Field(default=0.0, ge=0)
+    similarity: float = Field(default=0.0, ge=0)
+    transitions: float = Field(default=0.0, ge=0)
+    repeat: float = Field(default=0.0, ge=0)
+    popularity: float = Field(default=0.0, ge=0)
+    decay: float = Field(default=0.9, ge=0, le=1)
     """Weight of a place against the next newer one, 0 to 1; 0 means the last item alone."""
     targets_only: bool = False
     """Only places that are targets (purchases, by default) count in item_item, not views."""

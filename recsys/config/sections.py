@@ -125,8 +125,8 @@ class CutOffs(Config):
 class EvaluationConfig(Config):
     window_days: int = Field(default=28, ge=1)
     ks: tuple[int, ...] = (5, 10, 20)
-    bootstrap_rounds: int = Field(1000, ge=100)
-    search_users: int = Field(1500, ge=1)
+    bootstrap_rounds: int = Field(default=1000, ge=100)
+    search_users: int = Field(default=1500, ge=1)
     """Users of the choosing window, by hash, on whom candidate blends are compared."""
     max_users: int = 100_000
     """Users measured, chosen by hash; all where there are fewer."""
@@ -163,9 +163,9 @@ class ScoringConfig(Config):
     blocked_items: tuple[str, ...] = ()
     batch_users: int = 1024
     partitions: int = 4
-    similar_n: int = Field(20, ge=1)
-    popular_n: int = Field(100, ge=1)
-    segment_prior_buyers: float = Field(20.0, gt=0)
+    similar_n: int = Field(default=20, ge=1)
+    popular_n: int = Field(default=100, ge=1)
+    segment_prior_buyers: float = Field(default=20.0, gt=0)
     """Pseudo-buyers who shop like everybody, added to each segment's popularity: small segments lean on them."""
 
 
