@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 from recsys.errors import RecsysError
-from recsys.runner import DryRunOption, EnvOption, Job, SetOption, running
+from recsys.runner import DryRunOption, EnvOption, Job, SetOption, help_text, running
 from recsys.runner.options import exit_with
 from recsys.runner.pipeline import STEPS, days_of, run_steps, steps_from
 
@@ -25,7 +25,7 @@ JOB = Job("run_pipeline", reads=("raw files",), writes=("every table", "models",
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
-@app.command(help=__doc__)
+@app.command(help=help_text(__doc__))
 def main(
     run_date: Annotated[
         str | None, typer.Option(metavar="YYYY-MM-DD", help="First day not used.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from recsys.runner.job import Context, Job, job_app, running
-from recsys.runner.options import DryRunOption, EnvOption, RunDateOption, SetOption
+from recsys.runner.options import DryRunOption, EnvOption, RunDateOption, SetOption, help_text
 
 __all__ = [
     "Context",
@@ -12,6 +12,7 @@ __all__ = [
     "Job",
     "RunDateOption",
     "SetOption",
+    "help_text",
     "job_app",
     "running",
 ]

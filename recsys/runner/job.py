@@ -22,7 +22,14 @@ from recsys.errors import EXIT_FAILED, RecsysError
 from recsys.lake import Lake, spark_session
 from recsys.locks import exclusive
 from recsys.logs import configure_logs
-from recsys.runner.options import DryRunOption, EnvOption, RunDateOption, SetOption, parse_day
+from recsys.runner.options import (
+    DryRunOption,
+    EnvOption,
+    RunDateOption,
+    SetOption,
+    help_text,
+    parse_day,
+)
 
 log = structlog.get_logger()
 
@@ -54,7 +61,7 @@ def job_app(job: Job, run: Run, doc: str | None) -> typer.Typer:
     """The command line of a job that has only the shared options."""
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
-    @app.command(name=job.name, help=doc)
+    @app.command(name=job.name, help=help_text(doc))
     def main(
         run_date: RunDateOption,
         env: EnvOption = "local",

@@ -46,3 +46,8 @@ def exit_with(error: RecsysError) -> NoReturn:
     """Say what is wrong and exit with the code of its kind."""
     typer.echo(f"error: {error}", err=True)
     raise typer.Exit(error.exit_code) from None
+
+
+def help_text(doc: str | None) -> str:
+    """A job's docstring as help: its lines stay as they are (click would join them)."""
+    return (doc or "").replace("\nReads", "\n\b\nReads")
