@@ -33,7 +33,7 @@ def test_help_is_the_golden_one(job: str, monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize("job", JOBS)
 def test_a_job_is_short_and_says_what_it_reads_and_writes(job: str) -> None:
     text = (CHECKOUT / "jobs" / f"{job}.py").read_text()
-    doc = importlib.import_module(f"jobs.{job}").__doc__
+    doc = importlib.import_module(f"jobs.{job}").__doc__ or ""
     assert f"./spark-submit.sh {job}" in doc
     assert "\nReads" in doc and "\nWrites" in doc
     assert len(text.splitlines()) <= 80, "logic belongs in recsys/"
