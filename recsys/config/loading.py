@@ -57,7 +57,7 @@ def load_config(env: str = "local", overrides: Sequence[str] = ()) -> RecsysConf
     try:
         return RecsysConfig.model_validate(merged)
     except ValidationError as error:
-        raise ConfigError("\n".join(_explain(error))) from None
+        raise ConfigError("\n".join(explain(error, RecsysConfig))) from None
 
 
 def _read_yaml(path: Path) -> Layer:
@@ -102,12 +102,13 @@ def _merge(into: Layer, layer: Layer) -> None:
             into[key] = value
 
 
-def _explain(error: ValidationError) -> Iterator[str]:
+def explain(error: ValidationError, root: type[BaseModel]) -> Iterator[str]:
+    """Each problem of ``error`` in one line, with the key's full path and, when unknown, the nearest key."""
     for problem in error.errors():
         location = [str(part) for part in problem["loc"]]
         path = ".".join(location)
         if problem["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(location[-1], _keys_beside(location), n=1)
+            near = difflib.get_close_matches(location[-1], _keys_beside(location, root), n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             yield f"unknown config key {path!r}{hint}"
         elif problem["type"] == "missing":
@@ -116,9 +117,9 @@ def _explain(error: ValidationError) -> Iterator[str]:
             yield f"config key {path!r}: {problem['msg'].removeprefix('Value error, ')}"
 
 
-def _keys_beside(location: list[str]) -> list[str]:
+def _keys_beside(location: list[str], root: type[BaseModel]) -> list[str]:
     """The keys known where the unknown one stands."""
-    model: Any = RecsysConfig
+    model: Any = root
     for part in location[:-1]:
         field = model.model_fields.get(part) if _is_model(model) else None
         model = _inner(field.annotation) if field else _inner(model)
