@@ -75,9 +75,10 @@ def spark_session(name: str, config: SparkConfig) -> Iterator[SparkSession]:
     for key, value in session_settings(config).items():
         builder = builder.config(key, value)
     spark = builder.getOrCreate()
-    spark.sparkContext.setLogLevel(
-        "OFF"
-    )  # what fails reaches the caller as an exception; the stack traces say it again
+    # What fails reaches the caller as an exception; Spark's own logs would say it again, at length.
+    spark.sparkContext.setLogLevel("OFF")
+    for logger in ("SQLQueryContextLogger", "DataFrameQueryContextLogger"):
+        logging.getLogger(logger).disabled = True
     try:
         yield spark
     finally:
