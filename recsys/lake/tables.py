@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -99,19 +99,20 @@ class Lake:
         contract: TableContract,
         where: Mapping[str, Value],
         *,
-        row_group_rows: int = 0,
+        row_group_bytes: int = 0,
     ) -> Written:
         """Replace the rows that have the values ``where`` by ``df``, in one commit.
 
         Checked before anything is written: columns and types, NOT NULL, the key's uniqueness, and that
-        every row has the values of ``where``. The same call again gives the same table.
+        every row has the values of ``where``. The same call again gives the same table. ``row_group_bytes`` is
+        the size of a Parquet row group before compression (Parquet's default when 0).
 
         Raises:
             ContractError: a check failed; the table is as before.
         """
         return self.replace_where(
             df, contract, predicate=_sql_predicate(where), where=_predicate(where),
-            row_group_rows=row_group_rows,
+            row_group_bytes=row_group_bytes,
         )  # fmt: skip
 
     def replace_where(
@@ -121,7 +122,7 @@ class Lake:
         *,
         predicate: str,
         where: Any,
-        row_group_rows: int = 0,
+        row_group_bytes: int = 0,
     ) -> Written:
         """``replace`` for a predicate of the caller's; ``where`` is the same as a Spark column."""
         rows = apply_contract(df, contract).persist(StorageLevel.MEMORY_AND_DISK)
@@ -135,14 +136,29 @@ class Lake:
                     .option("replaceWhere", predicate)
                     .option("userMetadata", json.dumps({"content_hash": hashed, "rows": count}))
                 )
-                if row_group_rows:
-                    writer = writer.option("parquet.block.row.count.limit", row_group_rows)
-                writer.save(self.path(contract))
+                with self._row_groups_of(row_group_bytes):
+                    writer.save(self.path(contract))
                 written = Written(contract.name, self.version(contract), count, hashed)
         finally:
             rows.unpersist()
         log.info("table_written", table=written.table, version=written.version, rows=written.rows)
         return written
+
+    @contextmanager
+    def _row_groups_of(self, size_bytes: int) -> Iterator[None]:
+        """Writes inside make row groups of about this size.
+
+        Parquet 1.15 has no limit in rows, and Delta passes no Parquet option of a writer on, so it is set on
+        the session while the write runs.
+        """
+        if not size_bytes:
+            yield
+            return
+        self.spark.conf.set("parquet.block.size", size_bytes)
+        try:
+            yield
+        finally:
+            self.spark.conf.unset("parquet.block.size")
 
     def append(self, df: DataFrame, contract: TableContract) -> Written:
         """Add rows; for logs such as ``releases`` alone, where a repeat is a fact of its own."""

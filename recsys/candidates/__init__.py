@@ -1,0 +1,10 @@
+"""Candidates that need no training: item-item similarity, transitions, popularity."""
+
+from __future__ import annotations
+
+from recsys.candidates.popularity import popularity
+from recsys.candidates.sequences import sequences
+from recsys.candidates.similarity import item_similarity
+from recsys.candidates.transitions import transitions
+
+__all__ = ["item_similarity", "popularity", "sequences", "transitions"]
