@@ -5,6 +5,7 @@ They lie under ``paths.models``; the tables hold what analysts ask for, these ho
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from datetime import date
@@ -15,7 +16,7 @@ from pydantic import Field, ValidationError
 
 from recsys.config.base import Config
 from recsys.config.places import PathsConfig
-from recsys.errors import ContractError, MissingInput
+from recsys.errors import ContractError, CorruptArtifact, MissingInput
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -151,7 +152,7 @@ class ScoringRecord(_Record):
 class ModelManifest(Config):
     """``manifest.json`` of a model's folder ``paths.models/<model_version>/``.
 
-    The folder holds ``weights.safetensors`` (the encoder and the item table), ``item_vectors.npy``
+    The folder holds ``weights.npz`` (the encoder and the item table), ``item_vectors.npy``
     (float32, [num_items + 1, embedding_dim], row 0 is padding and zero, row = item_num) and, after
     ``export_onnx``, ``model.onnx`` and ``parity.json``.
     """
@@ -169,3 +170,41 @@ class ModelManifest(Config):
     """The resolved training section."""
     files: dict[str, str] = {}
     """File name -> sha256."""
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Raises MissingInput where there is no such model, CorruptArtifact where its manifest is damaged."""
+        path = folder / "manifest.json"
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except FileNotFoundError:
+            raise MissingInput(f"no model at {folder}: run train first") from None
+        except ValidationError as error:
+            raise CorruptArtifact(
+                f"{path} is damaged ({error.error_count()} problems): delete {folder} and run train again"
+            ) from None
+
+    def write(self, folder: Path) -> None:
+        write_atomically(folder / "manifest.json", self.model_dump_json(indent=1).encode())
+
+
+def verify_model(folder: Path) -> ModelManifest:
+    """Check every file of a model's folder against its manifest.
+
+    Raises:
+        MissingInput: no such model.
+        CorruptArtifact: a file is missing or has another checksum; the message names it and what to do.
+    """
+    manifest = ModelManifest.read(folder)
+    for name, wanted in sorted(manifest.files.items()):
+        path = folder / name
+        if not path.is_file():
+            raise CorruptArtifact(f"model file {path} is missing: delete {folder} and run train again")
+        with open(path, "rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != wanted:
+            raise CorruptArtifact(
+                f"model file {path} is damaged: sha256 {found[:16]}, its manifest says {wanted[:16]}: "
+                f"delete {folder} and run train and export_onnx again"
+            )
+    return manifest

@@ -19,6 +19,8 @@ class VolumeConfig(Config):
     """Below floor x median the day is short."""
     ceiling: float = 2.0
     """Above ceiling x median the day is doubled."""
+    min_weeks: int = Field(4, ge=1)
+    """With fewer weeks since the first event the day is not judged."""
     smallest_median: int = 100
     """Segments (and the total) with a smaller median are not judged."""
 
@@ -86,6 +88,20 @@ class TrainingConfig(Config):
     num_negatives: int = 512
     learning_rate: float = 2e-3
     weight_decay: float = 0.0
+    warmup_steps: int = Field(20, ge=0)
+    """Steps over which the learning rate rises to its value, where it stays."""
+    max_gradient_norm: float = Field(1.0, gt=0)
+    quiet_days: float = Field(0.04, ge=0)
+    """An event is predicted from the newest one that is at least so much older: lists are made for the
+    next visit, not for the next line of an invoice. 0: from the event before it."""
+    validation_users: int = Field(4000, ge=1)
+    """Users whose NDCG@10 chooses the number of epochs; chosen by hash where there are more."""
+    keep_checkpoints: int = Field(2, ge=2)
+    """Newest checkpoints kept of each run, beside the best one."""
+    start_timeout_seconds: int = Field(120, ge=1)
+    """How long the processes may take to find each other."""
+    stall_timeout_seconds: int = Field(60, ge=1)
+    """A process that the others wait for longer than this ends the run."""
     seed: int = 17
 
     def batch_size_per_process(self) -> int:

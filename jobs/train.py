@@ -1,0 +1,43 @@
+"""Train the sequential model: one fit per cut-off, in training processes that petastorm feeds.
+
+    ./spark-submit.sh train --env local --run-date 2010-12-10 [--train auto|always|never]
+
+Reads    training_examples, vocabularies, histories, events (targets of the choosing window)
+Writes   item_vectors   as_of = each cut-off; model folders, checkpoints, the MLflow run and the record of it
+
+A run that was killed continues from its last checkpoint and gives the same models.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+
+from recsys.config import RecsysConfig
+from recsys.lake import Lake
+from recsys.records import ModelManifest, TrainingRecord
+from recsys.release.pointer import live_release
+from recsys.release.schedule import training_due
+from recsys.runner import Job, job_app
+from recsys.training import not_trained, train_models
+
+JOB = Job(
+    "train",
+    reads=("training_examples", "vocabularies", "histories", "events"),
+    writes=("item_vectors",),
+)
+
+
+def run(lake: Lake, config: RecsysConfig, run_date: date) -> TrainingRecord:
+    due = training_due(config, run_date)
+    if not due.due:
+        return not_trained(config, run_date, due.reason)
+    live = live_release(config.paths)
+    folder = config.paths.models / live.model.version if live else None
+    model = ModelManifest.read(folder) if folder and folder.exists() else None
+    return train_models(lake, config, run_date, reason=due.reason, live=model)
+
+
+app = job_app(JOB, run, __doc__)
+
+if __name__ == "__main__":
+    app()

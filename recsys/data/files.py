@@ -1,0 +1,99 @@
+"""Which Parquet files hold the training examples of one as_of, at one version of the table."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+
+from deltalake import DeltaTable
+from pyarrow import parquet as pq
+
+from recsys.config.base import Config
+from recsys.errors import ContractError, MissingInput
+
+
+class ExampleFile(Config):
+    """One file of the table, as the Delta log knows it."""
+
+    uri: str
+    size_bytes: int
+    first_example_id: int
+
+    @property
+    def path(self) -> Path | None:
+        """Where it lies, or None on an object store."""
+        parsed = urlparse(self.uri)
+        if parsed.scheme not in ("", "file"):
+            return None
+        return Path(unquote(parsed.path) if parsed.scheme else self.uri)
+
+    @property
+    def url(self) -> str:
+        """As petastorm wants it."""
+        return self.uri if urlparse(self.uri).scheme else f"file://{self.uri}"
+
+
+def example_files(table_path: str, *, version: int, as_of: date) -> tuple[ExampleFile, ...]:
+    """The files, ordered by the examples in them: file names are random, training must not be.
+
+    Raises:
+        MissingInput: the version has no examples for ``as_of``.
+    """
+    table = DeltaTable(table_path, version=version)
+    actions = table.get_add_actions(flatten=True)
+    sizes = {
+        unquote(os.path.basename(path)): (int(size), int(first))
+        for path, size, first in zip(
+            *(actions[name].to_pylist() for name in ("path", "size_bytes", "min.example_id")),
+            strict=True,
+        )
+        if first is not None
+    }
+    files = []
+    for uri in table.file_uris(partition_filters=[("as_of", "=", as_of.isoformat())]):
+        name = unquote(os.path.basename(uri))
+        if name in sizes:  # the others hold no rows
+            size, first = sizes[name]
+            files.append(ExampleFile(uri=uri, size_bytes=size, first_example_id=first))
+    if not files:
+        raise MissingInput(
+            f"training_examples has no rows with as_of {as_of} at version {version}: "
+            f"run build_training_set first"
+        )
+    return tuple(sorted(files, key=lambda file: file.first_example_id))
+
+
+def check_files(files: Sequence[ExampleFile]) -> None:
+    """Find a file that is missing or shorter than the log says before anyone trains on the others.
+
+    Raises:
+        ContractError: naming the first such file.
+    """
+    for file in files:
+        if (path := file.path) is None:
+            continue
+        if not path.exists():
+            raise ContractError(
+                f"training file {path} is missing, though the table's log lists it: "
+                "run build_training_set again"
+            )
+        if (size := path.stat().st_size) != file.size_bytes:
+            raise ContractError(
+                f"training file {path} is truncated or changed: {size} bytes, the table's log says "
+                f"{file.size_bytes}: run build_training_set again"
+            )
+
+
+def unreadable_file(files: Sequence[ExampleFile]) -> str:
+    """The first file that pyarrow cannot read, with its complaint; empty where it can read all."""
+    for file in files:
+        if (path := file.path) is None:
+            continue
+        try:
+            pq.read_table(path, partitioning=None)
+        except (OSError, ValueError) as error:  # pyarrow's own errors are both
+            return f"{path}: {str(error)[:300]}"
+    return ""

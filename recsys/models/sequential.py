@@ -1,0 +1,271 @@
+"""Causal self-attention over a user's history. Vectors go in, never item numbers: the encoder exports alone."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+# Shape suffixes in this file:
+#   B histories in the batch   H places of a history, newest last   D embedding width
+#   N attention heads   G groups that ask   Q places that ask in a group
+MASKED = -1e9
+"""Added to a forbidden attention score. Finite, so that a history of padding alone gives no NaN."""
+
+DAYS_SCALE = 8.0
+"""log1p of the hours in a year is about 9: gaps reach the network at a size near one."""
+
+
+def gaps_between(ages_BH: Tensor, mask_BH: Tensor) -> Tensor:
+    """Days from each event to the next; for the newest (place H - 1) to as_of. 0 at padding.
+
+    Shape:
+        ages_BH   (B, H) float32, age of each event at as_of in days, not growing
+        mask_BH   (B, H) float32, 1 where real, left-padded
+        returns   (B, H) float32, >= 0
+    """
+    next_BH = torch.cat([ages_BH[:, 1:], torch.zeros_like(ages_BH[:, :1])], dim=1)
+    return (ages_BH - next_BH).clamp(min=0) * mask_BH
+
+
+class Asking(NamedTuple):
+    """Which places ask in a layer. G groups of Q askers; the askers of a group see the same history.
+
+    Every place of every history: G = B, Q = H. The newest place: G = B, Q = 1. Chosen places, flat:
+    G of them, Q = 1, ``example_G`` naming the history of each.
+    """
+
+    example_G: Tensor | None
+    """int64, or None where group g asks history g."""
+    distance_GQH: Tensor
+    """int64, how many places ago, 0 where not before the asker; G may be 1."""
+    log_days_GQH: Tensor
+    """float32, log1p of the days from each place to the moment asked about."""
+    forbidden_GQH: Tensor
+    """float32, MASKED where a place is padding or later than the asker, else 0."""
+
+    def histories(self, x: Tensor) -> Tensor:
+        """(G, …) from (B, …)."""
+        return x if self.example_G is None else x[self.example_G]
+
+
+class RecencyBias(nn.Module):
+    """How a head prefers the recent, counted back from the asker: per place and per day.
+
+    By places: a learned bias per distance. By days: a power law, (1 + days)^-rate. So what is learned
+    at every place of a long history holds for the newest place of a short one.
+    """
+
+    def __init__(self, num_heads: int, history_length: int) -> None:
+        super().__init__()
+        self.by_distance = nn.Parameter(torch.zeros(history_length, num_heads))
+        self.forgetting = nn.Parameter(torch.linspace(-2.0, 0.0, num_heads))
+
+    def forward(self, asking: Asking) -> Tensor:
+        """(G, N, Q, H), masked places included."""
+        rate_N = nn.functional.softplus(self.forgetting)
+        by_distance = self.by_distance[asking.distance_GQH]
+        bias_GQHN = by_distance - rate_N * asking.log_days_GQH.unsqueeze(-1)
+        return (bias_GQHN + asking.forbidden_GQH.unsqueeze(-1)).permute(0, 3, 1, 2)
+
+
+class AttentionBlock(nn.Module):
+    """Pre-norm causal attention and a feed-forward layer."""
+
+    def __init__(
+        self, embedding_dim: int, num_heads: int, history_length: int, dropout: float
+    ) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.norm = nn.LayerNorm(embedding_dim)
+        self.query = nn.Linear(embedding_dim, embedding_dim)
+        self.key_value = nn.Linear(embedding_dim, 2 * embedding_dim)
+        self.out = nn.Linear(embedding_dim, embedding_dim)
+        self.recency = RecencyBias(num_heads, history_length)
+        self.feed_forward = nn.Sequential(
+            nn.LayerNorm(embedding_dim),
+            nn.Linear(embedding_dim, 2 * embedding_dim),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(2 * embedding_dim, embedding_dim),
+        )
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x_BHD: Tensor, asking_GQD: Tensor, asking: Asking) -> Tensor:
+        """(G, Q, D): the askers after this block."""
+        num_groups, num_queries, width = asking_GQD.shape
+        heads = self.num_heads
+        query = (
+            self.query(self.norm(asking_GQD))
+            .view(num_groups, num_queries, heads, -1)
+            .transpose(1, 2)
+        )
+        key, value = (
+            part.reshape(num_groups, part.shape[1], heads, -1).transpose(1, 2)
+            for part in asking.histories(self.key_value(self.norm(x_BHD))).chunk(2, dim=-1)
+        )
+        scores_GNQH = query @ key.transpose(2, 3) * (width // heads) ** -0.5 + self.recency(asking)
+        mixed_GNQD = torch.softmax(scores_GNQH, dim=-1) @ value
+        mixed_GQD = mixed_GNQD.transpose(1, 2).reshape(num_groups, num_queries, width)
+        x_GQD = asking_GQD + self.dropout(self.out(mixed_GQD))
+        return x_GQD + self.dropout(self.feed_forward(x_GQD))  # type: ignore[no-any-return]
+
+
+class Recall(nn.Module):
+    """What the user had before, as it is: weighted means of the history's own vectors.
+
+    People buy again. Attention blocks have to learn to pass a vector through unchanged; this does so
+    from the first step, and learns only which items are bought again and how soon that fades.
+    """
+
+    def __init__(self, embedding_dim: int, num_heads: int, history_length: int) -> None:
+        super().__init__()
+        self.again = nn.Linear(embedding_dim, num_heads)
+        self.recency = RecencyBias(num_heads, history_length)
+        self.gate = nn.Parameter(torch.ones(num_heads))
+
+    def forward(self, vectors_BHD: Tensor, asking: Asking) -> Tensor:
+        """(G, Q, D)."""
+        again_GN1H = asking.histories(self.again(vectors_BHD)).transpose(1, 2).unsqueeze(2)
+        weights_GNQH = torch.sigmoid(again_GN1H + self.recency(asking))
+        weights_GNQH = weights_GNQH * torch.rsqrt(weights_GNQH.sum(dim=-1, keepdim=True) + 1.0)
+        weights_GQH = (weights_GNQH * self.gate.view(1, -1, 1, 1)).sum(dim=1)
+        return weights_GQH @ asking.histories(vectors_BHD)
+
+
+class SequentialEncoder(nn.Module):
+    """A user as causal self-attention sees the newest place of their history.
+
+    Shape:
+        history_vectors   (B, H, D) float32, rows of the item table; zeros at padding
+        history_gaps      (B, H) float32, days from each event to the next, the newest's to as_of, >= 0
+        history_mask      (B, H) float32, 1 where real; left-padded, newest last
+        returns           (B, D) float32; a row of zeros for an empty history
+
+    ONNX: this forward is what is exported. B is dynamic, H is ``history_length``. The zero row is a
+    promise to scoring: such users get the popular list, not a random vector.
+    """
+
+    def __init__(
+        self,
+        *,
+        embedding_dim: int,
+        history_length: int,
+        num_blocks: int,
+        num_heads: int,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.history_length = history_length
+        self.gap_encoding = nn.Sequential(
+            nn.Linear(1, embedding_dim), nn.GELU(), nn.Linear(embedding_dim, embedding_dim)
+        )
+        self.blocks = nn.ModuleList(
+            AttentionBlock(embedding_dim, num_heads, history_length, dropout)
+            for _ in range(num_blocks)
+        )
+        self.norm = nn.LayerNorm(embedding_dim)
+        self.recall = Recall(embedding_dim, num_heads, history_length)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self, history_vectors: Tensor, history_gaps: Tensor, history_mask: Tensor
+    ) -> Tensor:
+        gaps_BH = history_gaps * history_mask
+        newest = self._newest(gaps_BH, history_mask)
+        user_B1D = self._encode(history_vectors, gaps_BH, history_mask, asking=newest)
+        return user_B1D.squeeze(1) * history_mask[:, -1:]
+
+    def at_places(
+        self, vectors_BHD: Tensor, gaps_BH: Tensor, mask_BH: Tensor, place_Q: Tensor
+    ) -> Tensor:
+        """(Q, D): what users were at some places, knowing each place and those before it.
+
+        ``place_Q``: int64 places of the flattened (B * H) batch.
+        """
+        gaps_BH = gaps_BH * mask_BH
+        asking = self._chosen(gaps_BH, mask_BH, place_Q)
+        return self._encode(vectors_BHD, gaps_BH, mask_BH, asking=asking, place_Q=place_Q).squeeze(
+            1
+        )
+
+    def _encode(
+        self, vectors_BHD: Tensor, gaps_BH: Tensor, mask_BH: Tensor, *, asking: Asking,
+        place_Q: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        log_hours_BH1 = torch.log1p(gaps_BH * 24.0).unsqueeze(-1) / DAYS_SCALE
+        x_BHD = self.dropout(vectors_BHD + self.gap_encoding(log_hours_BH1))
+        for block in self.blocks[:-1]:
+            x_BHD = block(x_BHD, x_BHD, self._every(gaps_BH, mask_BH))
+        # Only the places that are wanted go through the last block: in training a few of H.
+        asking_GQD = x_BHD[:, -1:] if place_Q is None else x_BHD.flatten(0, 1)[place_Q].unsqueeze(1)
+        user_GQD = self.norm(self.blocks[-1](x_BHD, asking_GQD, asking))
+        return user_GQD + self.recall(vectors_BHD, asking)  # type: ignore[no-any-return]
+
+    def _newest(self, gaps_BH: Tensor, mask_BH: Tensor) -> Asking:
+        log_days_B1H = torch.log1p(ages_of(gaps_BH)).unsqueeze(1)
+        distance_H = torch.arange(self.history_length - 1, -1, -1, device=gaps_BH.device)
+        return Asking(
+            None, distance_H.view(1, 1, -1), log_days_B1H, MASKED * (1.0 - mask_BH).unsqueeze(1)
+        )
+
+    def _every(self, gaps_BH: Tensor, mask_BH: Tensor) -> Asking:
+        ages_BH = ages_of(gaps_BH)
+        at_asker_BQ1 = (ages_BH - gaps_BH).unsqueeze(2)
+        log_days_BQH = torch.log1p((ages_BH.unsqueeze(1) - at_asker_BQ1).clamp(min=0))
+        place_H = torch.arange(self.history_length, device=gaps_BH.device)
+        distance_QH = place_H.unsqueeze(1) - place_H.unsqueeze(0)
+        forbidden_BQH = torch.maximum(
+            (distance_QH < 0).to(gaps_BH.dtype), 1.0 - mask_BH.unsqueeze(1)
+        )
+        return Asking(
+            None, distance_QH.clamp(min=0).unsqueeze(0), log_days_BQH, MASKED * forbidden_BQH
+        )
+
+    def _chosen(self, gaps_BH: Tensor, mask_BH: Tensor, place_Q: Tensor) -> Asking:
+        example_Q = torch.div(place_Q, self.history_length, rounding_mode="floor")
+        ages_BH = ages_of(gaps_BH)
+        at_asker_Q1 = (ages_BH - gaps_BH).flatten()[place_Q].unsqueeze(1)
+        log_days_QH = torch.log1p((ages_BH[example_Q] - at_asker_Q1).clamp(min=0))
+        place_H = torch.arange(self.history_length, device=gaps_BH.device)
+        distance_QH = (place_Q % self.history_length).unsqueeze(1) - place_H
+        forbidden_QH = torch.maximum((distance_QH < 0).to(gaps_BH.dtype), 1.0 - mask_BH[example_Q])
+        return Asking(
+            example_Q, distance_QH.clamp(min=0).unsqueeze(1), log_days_QH.unsqueeze(1),
+            MASKED * forbidden_QH.unsqueeze(1),
+        )  # fmt: skip
+
+
+def ages_of(gaps_BH: Tensor) -> Tensor:
+    """(B, H): days from each event to as_of; 0 gaps at padding."""
+    return torch.flip(torch.cumsum(torch.flip(gaps_BH, [1]), dim=1), [1])
+
+
+class SequentialModel(nn.Module):
+    """The item table and the encoder over its rows; one table for what was bought and what is offered.
+
+    ``items`` has ``num_items + 1`` rows; row 0 is padding, stays zero and gets no gradient.
+    """
+
+    def __init__(self, *, num_items: int, embedding_dim: int, encoder: SequentialEncoder) -> None:
+        super().__init__()
+        self.items = nn.Embedding(num_items + 1, embedding_dim, padding_idx=0)
+        nn.init.normal_(self.items.weight, std=embedding_dim**-0.5)
+        with torch.no_grad():
+            self.items.weight[0] = 0
+        self.encoder = encoder
+
+    @property
+    def num_items(self) -> int:
+        return self.items.num_embeddings - 1
+
+    def at_places(self, item_nums_BH: Tensor, gaps_BH: Tensor, place_Q: Tensor) -> Tensor:
+        """(Q, D): see ``SequentialEncoder.at_places``."""
+        mask_BH = (item_nums_BH != 0).to(gaps_BH.dtype)
+        return self.encoder.at_places(self.items(item_nums_BH), gaps_BH, mask_BH, place_Q)
+
+    def user_vectors(self, item_nums_BH: Tensor, gaps_BH: Tensor) -> Tensor:
+        """What the exported encoder gives for these histories."""
+        mask_BH = (item_nums_BH != 0).to(gaps_BH.dtype)
+        return self.encoder(self.items(item_nums_BH), gaps_BH, mask_BH)  # type: ignore[no-any-return]

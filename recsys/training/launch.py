@@ -1,0 +1,185 @@
+"""Start the training processes: inside the job's Spark session, by horovodrun, or one alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import psutil
+import structlog
+from pyspark.sql import SparkSession
+
+from recsys import errors
+from recsys.config.sections import TrainingConfig
+from recsys.errors import ConfigError, RecsysError
+from recsys.training.spec import FitResult, TrainingSpec
+from recsys.training.worker import RESULTS, horovod_main
+
+log = structlog.get_logger()
+
+OUTPUT = "processes.log"
+PR_SET_PDEATHSIG = 1
+
+
+class TrainingFailed(RecsysError):
+    """A training process ended with an error, and the others with it."""
+
+
+def launch(
+    spec: TrainingSpec, config: TrainingConfig, spark: SparkSession | None
+) -> list[FitResult]:
+    """Run the spec to its end and return what rank 0 found; weights are in the checkpoints.
+
+    Raises:
+        RecsysError: what the first failing rank said, with its kind.
+        TrainingFailed: a process ended without saying why.
+    """
+    spec.work.mkdir(parents=True, exist_ok=True)
+    started_by = {"spark": _by_spark, "horovodrun": _by_horovodrun, "local": _alone}[
+        config.launcher
+    ]
+    log.info(
+        "training_started", launcher=config.launcher, processes=spec.world_size, fits=len(spec.fits)
+    )
+    try:
+        started_by(spec, config, spark)
+    except Exception as error:
+        raise _reason(spec, error) from error
+    return [FitResult.model_validate(r) for r in json.loads((spec.work / RESULTS).read_bytes())]
+
+
+def world_size(config: TrainingConfig) -> int:
+    return 1 if config.launcher == "local" else config.num_processes
+
+
+def interface_address(interface: str) -> str:
+    """The IPv4 address of the interface that Horovod may use.
+
+    Raises:
+        ConfigError: no such interface, or none with an IPv4 address; the message lists them.
+    """
+    addresses = {
+        name: address.address
+        for name, found in psutil.net_if_addrs().items()
+        for address in found
+        if address.family.name == "AF_INET"
+    }
+    if interface not in addresses:
+        raise ConfigError(
+            f"training.network_interface={interface!r} has no IPv4 address here; "
+            f"interfaces that do: {', '.join(sorted(addresses))}"
+        )
+    return str(addresses[interface])
+
+
+def process_environment(config: TrainingConfig) -> dict[str, str]:
+    """Variables of the training processes: where they listen, how long they wait, how many threads."""
+    stall = str(config.stall_timeout_seconds)
+    return {
+        "HOROVOD_LISTEN_ADDRESS": interface_address(config.network_interface),
+        "HOROVOD_GLOO_TIMEOUT_SECONDS": stall,
+        "HOROVOD_STALL_CHECK_TIME_SECONDS": str(max(1, config.stall_timeout_seconds // 2)),
+        "HOROVOD_STALL_SHUTDOWN_TIME_SECONDS": stall,
+        "OMP_NUM_THREADS": str(config.threads_per_process),
+        "MKL_NUM_THREADS": str(config.threads_per_process),
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def _by_spark(spec: TrainingSpec, config: TrainingConfig, spark: SparkSession | None) -> None:
+    # Heavy, and needed by this launcher alone.
+    import horovod.spark  # noqa: PLC0415
+
+    if spark is None:
+        raise ConfigError("training.launcher=spark needs a Spark session")
+    slots = spark.sparkContext.defaultParallelism
+    if str(spark.sparkContext.master).startswith("local") and slots < spec.world_size:
+        raise ConfigError(
+            f"training.num_processes={spec.world_size} needs as many Spark slots, and master "
+            f"{spark.sparkContext.master} has {slots}: raise spark.master or use training.launcher=horovodrun"
+        )
+    variables = process_environment(config)
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    os.environ["HOROVOD_LISTEN_ADDRESS"] = variables[
+        "HOROVOD_LISTEN_ADDRESS"
+    ]  # the driver listens too
+    with open(spec.work / OUTPUT, "a", encoding="utf-8") as output:
+        horovod.spark.run(
+            horovod_main,
+            args=(spec.model_dump_json(),),
+            num_proc=spec.world_size,
+            start_timeout=config.start_timeout_seconds,
+            use_gloo=True,
+            nics={config.network_interface},
+            env={**_inherited(), **variables},
+            stdout=output,
+            stderr=output,
+            verbose=0,
+        )
+
+
+def _by_horovodrun(spec: TrainingSpec, config: TrainingConfig, spark: SparkSession | None) -> None:
+    horovodrun = Path(sys.executable).parent / "horovodrun"
+    command = [
+        sys.executable, str(horovodrun), "-np", str(spec.world_size), "--gloo",
+        "--network-interfaces", config.network_interface,
+        "--start-timeout", str(config.start_timeout_seconds),
+        sys.executable, "-m", "recsys.training.worker", str(_spec_file(spec)),
+    ]  # fmt: skip
+    _run(command, spec, process_environment(config))
+
+
+def _alone(spec: TrainingSpec, config: TrainingConfig, spark: SparkSession | None) -> None:
+    command = [sys.executable, "-m", "recsys.training.worker", str(_spec_file(spec)), "--local"]
+    _run(command, spec, process_environment(config))
+
+
+def _run(command: list[str], spec: TrainingSpec, variables: Mapping[str, str]) -> None:
+    with open(spec.work / OUTPUT, "ab") as output:
+        subprocess.run(
+            command, env={**_inherited(), **variables}, stdout=output, stderr=output, check=True,
+            preexec_fn=_die_with_parent,
+        )  # fmt: skip
+
+
+def _die_with_parent() -> None:
+    """A job that is killed takes its training processes with it."""
+    import ctypes  # noqa: PLC0415  (runs in the child, between fork and exec)
+
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _inherited() -> dict[str, str]:
+    """Our environment, with the package found by processes that start elsewhere."""
+    paths = [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if path)}
+
+
+def _spec_file(spec: TrainingSpec) -> Path:
+    path = spec.work / "spec.json"
+    path.write_text(spec.model_dump_json(indent=1), encoding="utf-8")
+    return path
+
+
+def _reason(spec: TrainingSpec, error: Exception) -> RecsysError:
+    """What the ranks said; an error of ours before the others' complaint that it had gone."""
+    if isinstance(error, RecsysError):
+        return error
+    said = []
+    for path in sorted(spec.work.glob("error-*.json")):
+        fact = json.loads(path.read_bytes())
+        rank = path.stem.removeprefix("error-")
+        if fact["kind"]:
+            kind = getattr(errors, fact["kind"], TrainingFailed)
+            return kind(fact["message"])
+        said.append(f"rank {rank}: {fact['message']}")
+    text = "; ".join(said) or f"{type(error).__name__}: {error}"
+    return TrainingFailed(
+        f"training processes ended with an error: {text[:1500]}. Their output is in {spec.work / OUTPUT}; "
+        "run train again: it continues from the last checkpoint"
+    )

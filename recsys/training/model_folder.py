@@ -1,0 +1,103 @@
+"""A trained model as a folder that later jobs read: weights, item vectors, manifest last."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from recsys.config.places import PathsConfig
+from recsys.config.sections import TrainingConfig
+from recsys.errors import CorruptArtifact, MissingInput
+from recsys.models import SequentialEncoder, SequentialModel
+from recsys.records import ModelManifest
+from recsys.training import checkpoint
+from recsys.training.spec import Fit, FitResult
+
+WEIGHTS = "weights.npz"
+ITEM_VECTORS = "item_vectors.npy"
+MANIFEST = "manifest.json"
+ITEM_TABLE = "items.weight"
+
+
+def weights_hash(arrays: Mapping[str, npt.NDArray[Any]]) -> str:
+    """16 hex digits of the sha256 over names, types, shapes and bytes."""
+    digest = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()[:16]
+
+
+def write_model(paths: PathsConfig, fit: Fit, result: FitResult) -> ModelManifest:
+    """Make ``paths.models/<model_version>/`` from a fit's checkpoint; a folder that is there already stays.
+
+    Written beside and renamed: a model's folder is whole or not there.
+    """
+    arrays = checkpoint.read_arrays(result.checkpoint / "model.npz")
+    version = weights_hash(arrays)
+    target = paths.models / version
+    if (target / MANIFEST).exists():
+        return ModelManifest.read(target)
+    temporary = paths.models / f".{version}.{os.getpid()}"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    checkpoint.write_arrays(temporary / WEIGHTS, arrays)
+    with open(temporary / ITEM_VECTORS, "wb") as file:
+        np.save(file, arrays[ITEM_TABLE].astype(np.float32), allow_pickle=False)
+        file.flush()
+        os.fsync(file.fileno())
+    manifest = ModelManifest(
+        model_version=version,
+        as_of=fit.as_of,
+        embedding_dim=fit.training.embedding_dim,
+        history_length=fit.history_length,
+        num_items=fit.num_items,
+        epochs=result.best_epoch,
+        training=fit.training.model_dump(mode="json"),
+        files={
+            name: checkpoint.size_and_sha256(temporary / name)[1]
+            for name in (WEIGHTS, ITEM_VECTORS)
+        },
+    )
+    manifest.write(temporary)
+    os.replace(temporary, target)
+    return manifest
+
+
+def load_model(folder: Path) -> tuple[SequentialModel, ModelManifest]:
+    """The model in evaluation mode, its weights checked against the manifest.
+
+    Raises:
+        MissingInput: no such folder.
+        CorruptArtifact: the weights are not those that the manifest names.
+    """
+    manifest = ModelManifest.read(folder)
+    path = folder / WEIGHTS
+    if not path.exists():
+        raise MissingInput(f"no {path}: run train again")
+    arrays = checkpoint.read_arrays(path)
+    if (found := weights_hash(arrays)) != manifest.model_version:
+        raise CorruptArtifact(
+            f"{path} holds the weights of model {found}, the manifest says {manifest.model_version}: "
+            "move the folder away and run train again"
+        )
+    config = TrainingConfig.model_validate(manifest.training)
+    encoder = SequentialEncoder(
+        embedding_dim=manifest.embedding_dim,
+        history_length=manifest.history_length,
+        num_blocks=config.num_blocks,
+        num_heads=config.num_heads,
+        dropout=config.dropout,
+    )
+    model = SequentialModel(
+        num_items=manifest.num_items, embedding_dim=manifest.embedding_dim, encoder=encoder
+    )
+    checkpoint.load_model(model, arrays)
+    return model.eval(), manifest

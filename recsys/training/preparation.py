@@ -1,0 +1,181 @@
+"""From tables to a training spec: which files, which numbers, and the users that validation asks about."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import structlog
+import torch
+from pydantic import ValidationError
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from recsys.config import RecsysConfig
+from recsys.config.sections import TrainingConfig
+from recsys.contracts import EVENTS, HISTORIES, TRAINING_EXAMPLES, VOCABULARIES
+from recsys.data import example_files
+from recsys.errors import MissingInput
+from recsys.lake import Lake
+from recsys.records import ModelManifest
+from recsys.training.checkpoint import size_and_sha256
+from recsys.training.launch import world_size
+from recsys.training.spec import Fit, TrainingSpec, recipe_settings
+from recsys.training.validation import ValidationUsers, left_padded, write_users
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Preparation:
+    spec: TrainingSpec
+    table_versions: dict[str, int]
+    """What the run reads, for MLflow."""
+
+
+def prepare(
+    lake: Lake, config: RecsysConfig, run_date: date, *, live: ModelManifest | None = None
+) -> Preparation:
+    """Everything the training processes need, as files and one spec.
+
+    The choosing run comes first: it finds the number of epochs that the others train. Where a live
+    model was trained with other settings, they are fitted once more as of ``measuring``: the gate
+    compares recipes fitted on the same events.
+
+    Raises:
+        MissingInput: no examples or no vocabulary for a cut-off; the message names the job.
+    """
+    cut_offs = config.evaluation.cut_offs(run_date)
+    work = config.paths.work / f"train-{run_date}"
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    versions = {
+        contract.name: lake.version(contract)
+        for contract in (TRAINING_EXAMPLES, VOCABULARIES, HISTORIES, EVENTS)
+        if lake.exists(contract)
+    }
+    if TRAINING_EXAMPLES.name not in versions:
+        raise MissingInput("no table training_examples: run build_training_set first")
+    validation = work / "validation.npz"
+    write_validation_users(lake, config, run_date, validation)
+    choosing = _fit(lake, config, "choosing", cut_offs.choosing, versions).model_copy(
+        update={"validation": str(validation), "validation_hash": size_and_sha256(validation)[1]}
+    )
+    measuring = _fit(lake, config, "measuring", cut_offs.measuring, versions)
+    release = _fit(lake, config, "release", cut_offs.release, versions)
+    like_chosen = {"epochs_of": "choosing", "validation_hash": choosing.validation_hash}
+    fits = [
+        choosing,
+        measuring.model_copy(update=like_chosen),
+        release.model_copy(update=like_chosen),
+    ]
+    if live is not None and (theirs := other_settings(config.training, live)):
+        fits.append(
+            measuring.model_copy(update={"name": "live", "training": theirs, "epochs": live.epochs})
+        )
+    spec = TrainingSpec(
+        fits=tuple(fits),
+        checkpoints=config.paths.checkpoints,
+        work=work,
+        world_size=world_size(config.training),
+        threads_per_process=config.training.threads_per_process,
+    )
+    return Preparation(spec, versions)
+
+
+def other_settings(training: TrainingConfig, live: ModelManifest) -> TrainingConfig | None:
+    """The live model's settings, where they would give other weights than today's; else None."""
+    try:
+        theirs = TrainingConfig.model_validate(live.training)
+    except ValidationError:
+        log.warning("live_settings_unknown", model_version=live.model_version)
+        return None  # made by another version of the code; its recipe cannot be fitted again
+    return None if recipe_settings(theirs) == recipe_settings(training) else theirs
+
+
+def _fit(
+    lake: Lake, config: RecsysConfig, name: str, as_of: date, versions: Mapping[str, int]
+) -> Fit:
+    version = versions[TRAINING_EXAMPLES.name]
+    num_items = item_numbers(lake, as_of).agg(F.max("item_num")).first()
+    if num_items is None or num_items[0] is None:
+        raise MissingInput(f"no item vocabulary of {as_of}: run build_features first")
+    return Fit(
+        name=name,
+        as_of=as_of,
+        training=config.training,
+        files=example_files(lake.path(TRAINING_EXAMPLES), version=version, as_of=as_of),
+        examples_hash=lake.content_hash(TRAINING_EXAMPLES, version, as_of=as_of),
+        num_items=int(num_items[0]),
+        history_length=config.training_set.max_length,
+    )
+
+
+def item_numbers(lake: Lake, as_of: date) -> DataFrame:
+    """(item_id, item_num) of the vocabulary of ``as_of``."""
+    numbers = lake.read(VOCABULARIES).where(
+        (F.col("kind") == "item") & (F.col("version") == F.lit(as_of))
+    )
+    return numbers.select(F.col("id").alias("item_id"), F.col("num").alias("item_num"))
+
+
+def write_validation_users(lake: Lake, config: RecsysConfig, run_date: date, path: Path) -> int:
+    """Users with a history before ``choosing`` and targets between it and ``measuring``; returns how many.
+
+    At most ``training.validation_users``, chosen by hash, so this much comes to the driver.
+    """
+    cut_offs = config.evaluation.cut_offs(run_date)
+    length = config.training_set.max_length
+    targets = (
+        lake.read(EVENTS)
+        .where(
+            F.col("event_type").isin(*config.shop.event_types("target"))
+            & F.col("event_date").between(
+                F.lit(cut_offs.choosing), F.date_sub(F.lit(cut_offs.measuring), 1)
+            )
+            & F.col("user_id").isNotNull()
+            & F.col("item_id").isNotNull()
+        )
+        .groupBy("user_id")
+        .agg(F.array_sort(F.collect_set("item_id")).alias("target_ids"))
+    )
+    histories = lake.read(HISTORIES, as_of=cut_offs.choosing)
+    chosen = (
+        histories.join(targets, "user_id")
+        .orderBy(F.xxhash64("user_id", F.lit(config.training.seed)), "user_id")
+        .limit(config.training.validation_users)
+    )
+    numbers = item_numbers(lake, cut_offs.choosing).select(
+        F.col("item_id").alias("target_id"), F.col("item_num").alias("target_num")
+    )
+    rows = (
+        chosen.select(
+            "user_id", "item_nums", "ages_days", F.explode("target_ids").alias("target_id")
+        )
+        .join(numbers, "target_id", "left")
+        .groupBy("user_id", "item_nums", "ages_days")
+        .agg(F.array_sort(F.collect_list(F.coalesce("target_num", F.lit(0)))).alias("targets"))
+        .orderBy("user_id")
+        .collect()
+    )
+    if not rows:
+        raise MissingInput(
+            f"no user with a history before {cut_offs.choosing} bought between it and {cut_offs.measuring}: "
+            "the number of epochs cannot be chosen; ingest more days or lower evaluation.window_days"
+        )
+    num_targets = [len(row["targets"]) for row in rows]
+    write_users(
+        path,
+        ValidationUsers(
+            torch.from_numpy(left_padded([row["item_nums"] for row in rows], length, np.int64)),
+            torch.from_numpy(left_padded([row["ages_days"] for row in rows], length, np.float32)),
+            torch.from_numpy(np.repeat(np.arange(len(rows)), num_targets)),
+            torch.tensor([num for row in rows for num in row["targets"]], dtype=torch.int64),
+        ),
+    )
+    log.info("validation_users", users=len(rows), targets=sum(num_targets))
+    return len(rows)

@@ -1,0 +1,110 @@
+"""The MLflow run: config, table versions, metrics by step and epoch, checkpoints, models."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from recsys.config import RecsysConfig
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+LONGEST_VALUE = 500  # of a parameter, in characters; older tracking servers take no more
+PER_BATCH = 500  # metrics in a request
+
+
+class Run:
+    """An open MLflow run. Metrics are kept and sent by ``flush``: a request per step would cost seconds."""
+
+    def __init__(self, client: MlflowClient, run_id: str) -> None:
+        self._client, self.run_id = client, run_id
+        self._metrics: list[tuple[str, float, int]] = []
+
+    def metric(self, name: str, value: float, step: int) -> None:
+        self._metrics.append((name, value, step))
+
+    def flush(self) -> None:
+        # Heavy; see ``tracked_run``.
+        from mlflow.entities import Metric  # noqa: PLC0415
+
+        now = int(time.time() * 1000)  # MLflow asks for a clock; nothing of ours reads it
+        kept, self._metrics = self._metrics, []
+        for start in range(0, len(kept), PER_BATCH):
+            batch = [
+                Metric(name, value, now, step)
+                for name, value, step in kept[start : start + PER_BATCH]
+            ]
+            self._client.log_batch(self.run_id, metrics=batch)
+
+    def tag(self, **tags: str) -> None:
+        for name, value in tags.items():
+            self._client.set_tag(self.run_id, name, value)
+
+    def folder(self, path: Path, artifact_path: str) -> None:
+        """Copy a folder's files into the run."""
+        self._client.log_artifacts(self.run_id, str(path), artifact_path)
+
+
+@contextmanager
+def tracked_run(
+    config: RecsysConfig, run_date: date, table_versions: Mapping[str, int]
+) -> Iterator[Run]:
+    """A run that ends as FINISHED, or as FAILED where the body raises.
+
+    Parameters are the resolved config, flattened, and ``table_version.<table>``; the config is an
+    artifact too.
+    """
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    # Heavy, and a job that trains nothing does without.
+    from mlflow.entities import Param, RunTag  # noqa: PLC0415
+    from mlflow.tracking import MlflowClient  # noqa: PLC0415
+
+    config.paths.mlflow_artifacts.mkdir(parents=True, exist_ok=True)
+    client = MlflowClient(tracking_uri=config.paths.mlflow_uri)
+    name = f"recsys {config.shop.name}"
+    experiment = client.get_experiment_by_name(name)
+    experiment_id = (
+        experiment.experiment_id
+        if experiment
+        else client.create_experiment(
+            name, artifact_location=config.paths.mlflow_artifacts.as_uri()
+        )
+    )
+    run = client.create_run(experiment_id, run_name=f"train {run_date}")
+    run_id = run.info.run_id
+    resolved = config.model_dump(mode="json")
+    versions = {f"table_version.{table}": version for table, version in table_versions.items()}
+    params = [
+        Param(key, str(value)[:LONGEST_VALUE]) for key, value in flattened({**resolved, **versions})
+    ]
+    for start in range(0, len(params), 100):
+        client.log_batch(run_id, params=params[start : start + 100])
+    client.log_batch(run_id, tags=[RunTag("run_date", str(run_date)), RunTag("env", config.env)])
+    client.log_text(run_id, json.dumps(resolved, indent=1, sort_keys=True), "config.json")
+    tracked = Run(client, run_id)
+    try:
+        yield tracked
+    except BaseException:
+        tracked.flush()
+        client.set_terminated(run_id, status="FAILED")
+        raise
+    tracked.flush()
+    client.set_terminated(run_id, status="FINISHED")
+
+
+def flattened(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """``{"a": {"b": 1}}`` as ``("a.b", 1)``."""
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping) and value:
+            yield from flattened(value, f"{name}.")
+        else:
+            yield name, value

@@ -1,0 +1,129 @@
+"""The whole of ``train``: prepare, launch, and turn checkpoints into models that later jobs read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import date
+
+import numpy as np
+import pyarrow as pa
+import structlog
+from pyspark.sql import functions as F
+
+from recsys.config import RecsysConfig
+from recsys.contracts import ITEM_VECTORS
+from recsys.lake import Lake, Written
+from recsys.lake.failpoints import failpoint
+from recsys.records import ModelManifest, TrainingRecord
+from recsys.training import model_folder
+from recsys.training.following import following
+from recsys.training.launch import launch
+from recsys.training.preparation import item_numbers, prepare
+from recsys.training.spec import FitResult
+from recsys.training.tracking import Run, tracked_run
+from recsys.training.worker import PROGRESS
+
+log = structlog.get_logger()
+
+
+def train_models(
+    lake: Lake,
+    config: RecsysConfig,
+    run_date: date,
+    *,
+    reason: str,
+    live: ModelManifest | None = None,
+) -> TrainingRecord:
+    """Train one model per cut-off, and the live model's settings where they differ; record it last.
+
+    A run that was killed continues from its checkpoints and gives the same models.
+
+    Raises:
+        RecsysError: what a training process refused, or that one ended; checkpoints stay.
+    """
+    preparation = prepare(lake, config, run_date, live=live)
+    spec = preparation.spec
+    with tracked_run(config, run_date, preparation.table_versions) as run:
+        with following(spec.work / PROGRESS, run):
+            results = {result.name: result for result in launch(spec, config.training, lake.spark)}
+        models = {}
+        for fit in spec.fits:
+            manifest = model_folder.write_model(config.paths, fit, results[fit.name])
+            models[fit.name] = manifest
+            if fit.name != "live":  # the same as_of as measuring; evaluate reads its folder
+                write_item_vectors(lake, config, manifest)
+            failpoint("train:model_written")
+        _log_models(run, config, models)
+    record = TrainingRecord(
+        run_date=run_date,
+        trained=True,
+        reason=reason,
+        models={name: manifest.model_version for name, manifest in models.items()},
+        epochs=results["choosing"].best_epoch,
+        validation_ndcg_at_10=results["choosing"].validation_ndcg_at_10,
+        mlflow_run_id=run.run_id,
+    )
+    record.write(config.paths)
+    _say(results, models)
+    return record
+
+
+def not_trained(config: RecsysConfig, run_date: date, reason: str) -> TrainingRecord:
+    """Say that no model was due: the live one scores on."""
+    record = TrainingRecord(run_date=run_date, trained=False, reason=reason)
+    record.write(config.paths)
+    log.info("not_trained", reason=reason)
+    return record
+
+
+def write_item_vectors(lake: Lake, config: RecsysConfig, manifest: ModelManifest) -> Written:
+    """Replace ``item_vectors`` of the model's as_of; ids come from the vocabulary of that day."""
+    path = config.paths.models / manifest.model_version / model_folder.ITEM_VECTORS
+    numbered = item_numbers(lake, manifest.as_of)
+    vectors = numbered.mapInArrow(
+        _gather(str(path)), "item_id string, item_num int, vector array<float>"
+    )
+    rows = vectors.select(
+        "item_id",
+        F.lit(manifest.as_of).alias("as_of"),
+        "item_num",
+        "vector",
+        F.lit(manifest.model_version).alias("model_version"),
+    )
+    return lake.replace(rows, ITEM_VECTORS, {"as_of": manifest.as_of})
+
+
+Batches = Iterator[pa.RecordBatch]
+
+
+def _gather(path: str):  # type: ignore[no-untyped-def]
+    def gather(batches: Batches) -> Batches:
+        table = np.load(path, mmap_mode="r", allow_pickle=False)
+        for batch in batches:
+            numbers = batch.column("item_num").to_numpy()
+            rows = np.ascontiguousarray(table[numbers])
+            offsets = np.arange(len(rows) + 1, dtype=np.int32) * np.int32(rows.shape[1])
+            vector = pa.ListArray.from_arrays(pa.array(offsets), pa.array(rows.ravel()))
+            yield pa.RecordBatch.from_arrays(
+                [batch.column("item_id"), batch.column("item_num"), vector],
+                ["item_id", "item_num", "vector"],
+            )
+
+    return gather
+
+
+def _log_models(run: Run, config: RecsysConfig, models: Mapping[str, ModelManifest]) -> None:
+    for name, manifest in models.items():
+        folder = config.paths.models / manifest.model_version
+        run.tag(**{f"model.{name}": manifest.model_version, f"model_folder.{name}": str(folder)})
+        run.metric(f"{name}.epochs", manifest.epochs, 0)
+    release = config.paths.models / models["release"].model_version
+    run.folder(release, "model")
+
+
+def _say(results: Mapping[str, FitResult], models: Mapping[str, ModelManifest]) -> None:
+    for name, result in results.items():
+        log.info(
+            "model_trained", fit=name, model_version=models[name].model_version, epochs=result.best_epoch,
+            seconds=round(result.seconds, 1), examples=result.num_examples,
+        )  # fmt: skip

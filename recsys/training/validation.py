@@ -1,0 +1,119 @@
+"""NDCG@10 over the full catalogue on the choosing window, from histories as of its first day."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recsys.errors import ContractError
+from recsys.models import SequentialModel, gaps_between
+from recsys.training.checkpoint import read_arrays, write_arrays
+
+# Shape suffixes in this file:
+#   U users   H places of a history, newest last   T targets, flat over the users   B users in a batch
+K = 10
+USERS_PER_BATCH = 512
+
+
+class ValidationUsers(NamedTuple):
+    """Users with something to be predicted."""
+
+    item_nums_UH: Tensor
+    """int64, left-padded with 0."""
+    ages_days_UH: Tensor
+    """float32."""
+    user_T: Tensor
+    """int64: whose target this is, ascending."""
+    target_item_nums_T: Tensor
+    """int64, distinct per user; 0 for an item that the vocabulary does not have yet."""
+
+    def __len__(self) -> int:  # the users, not the fields
+        return self.item_nums_UH.shape[0]
+
+    def share(self, rank: int, size: int) -> ValidationUsers:
+        """Every ``size``-th user from ``rank`` on."""
+        mine_T = self.user_T % size == rank
+        return ValidationUsers(
+            self.item_nums_UH[rank::size],
+            self.ages_days_UH[rank::size],
+            torch.div(self.user_T[mine_T], size, rounding_mode="floor"),
+            self.target_item_nums_T[mine_T],
+        )
+
+
+def left_padded(
+    histories: Sequence[Sequence[float]], length: int, dtype: type[np.generic]
+) -> np.ndarray[tuple[int, int], np.dtype[np.generic]]:
+    """The newest ``length`` values of each history, newest last, zeros before them."""
+    padded = np.zeros((len(histories), length), dtype=dtype)
+    for row, values in enumerate(histories):
+        newest = np.asarray(values, dtype=dtype)[-length:]
+        padded[row, length - len(newest) :] = newest
+    return padded
+
+
+def write_users(path: Path, users: ValidationUsers) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_arrays(path, {name: value.numpy() for name, value in users._asdict().items()})
+
+
+def read_users(path: Path, *, history_length: int) -> ValidationUsers:
+    """Raises ContractError where the histories have another length than the model takes."""
+    users = ValidationUsers(**{name: torch.from_numpy(a) for name, a in read_arrays(path).items()})
+    if users.item_nums_UH.shape[1] != history_length:
+        raise ContractError(
+            f"validation users in {path} have {users.item_nums_UH.shape[1]} places, the model takes "
+            f"{history_length}: run train again"
+        )
+    return users
+
+
+@torch.no_grad()
+def ndcg_sums(model: SequentialModel, users: ValidationUsers, *, k: int = K) -> tuple[float, int]:
+    """Sum over users of NDCG@k, and how many users.
+
+    Binary relevance; the ideal list has min(k, targets) hits, targets outside the vocabulary included:
+    they cannot be hit, and leaving them out would flatter the figure. Ties go to the smaller item number.
+    """
+    discount_k = 1.0 / torch.log2(torch.arange(2, k + 2, dtype=torch.float64))
+    total = 0.0
+    items = model.items.weight
+    for start in range(0, len(users), USERS_PER_BATCH):
+        nums_BH = users.item_nums_UH[start : start + USERS_PER_BATCH]
+        ages_BH = users.ages_days_UH[start : start + USERS_PER_BATCH]
+        here_T = (users.user_T >= start) & (users.user_T < start + len(nums_BH))
+        user_T, target_T = users.user_T[here_T] - start, users.target_item_nums_T[here_T]
+        gaps_BH = gaps_between(ages_BH, (nums_BH != 0).float())
+        scores = model.user_vectors(nums_BH, gaps_BH) @ items.T
+        scores[:, 0] = float("-inf")
+        wanted = torch.zeros(scores.shape, dtype=torch.bool)
+        wanted[user_T, target_T] = True
+        wanted[:, 0] = False
+        hits_Bk = torch.gather(wanted, 1, top_k(scores, k))
+        found_B = (hits_Bk * discount_k[: hits_Bk.shape[1]]).sum(dim=1)
+        num_targets_B = torch.bincount(user_T, minlength=len(nums_BH)).clamp(min=1, max=k)
+        ideal_B = torch.cumsum(discount_k, 0)[num_targets_B - 1]
+        total += float((found_B / ideal_B).sum())
+    return total, len(users)
+
+
+def top_k(scores: Tensor, k: int) -> Tensor:
+    """Columns of the k best scores, best first, equal scores by the smaller column."""
+    k = min(k, scores.shape[1])
+    smallest = torch.topk(scores, k, dim=1).values[:, -1:]
+    # topk picks any of equal scores; a stable sort of what is not below the k-th picks the first.
+    candidates = scores >= smallest
+    widest = int(candidates.sum(dim=1).max())
+    columns = torch.sort(candidates.to(torch.uint8), dim=1, descending=True, stable=True).indices[
+        :, :widest
+    ]
+    picked = torch.gather(scores, 1, columns).masked_fill(
+        ~torch.gather(candidates, 1, columns), float("-inf")
+    )
+    order = torch.sort(picked, dim=1, descending=True, stable=True).indices[:, :k]
+    return torch.gather(columns, 1, order)

@@ -1,0 +1,128 @@
+"""What every training process runs: all fits of a spec, one after the other, in step with the other ranks.
+
+``python -m recsys.training.worker SPEC.json [--local]`` is a process of ``horovodrun``, or the only one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from recsys.embeddings import Comm, HorovodComm, LocalComm
+from recsys.errors import Conflict, ContractError, RecsysError
+from recsys.locks import exclusive
+from recsys.records import write_atomically
+from recsys.training.loop import Report, Trainer
+from recsys.training.spec import Fit, FitResult, TrainingSpec
+
+RESULTS = "results.json"
+PROGRESS = "progress.jsonl"
+LONGEST_ERROR = 2000
+
+
+def horovod_main(spec_text: str) -> None:
+    """One rank, started by ``horovod.spark`` or ``horovodrun``."""
+    spec = TrainingSpec.model_validate_json(spec_text)
+    with _saying_why(spec, lambda: int(os.environ.get("HOROVOD_RANK", "0"))):
+        comm = HorovodComm()
+        if comm.size != spec.world_size:
+            raise ContractError(f"{comm.size} processes came up, {spec.world_size} were asked for")
+        run_rank(spec, comm)
+
+
+def local_main(spec_text: str) -> None:
+    """The only process."""
+    spec = TrainingSpec.model_validate_json(spec_text)
+    with _saying_why(spec, lambda: 0):
+        run_rank(spec, LocalComm())
+
+
+def run_rank(spec: TrainingSpec, comm: Comm) -> list[FitResult]:
+    """Train every fit; rank 0 leaves results and progress in ``spec.work``."""
+    torch.set_num_threads(spec.threads_per_process)
+    torch.use_deterministic_algorithms(True)
+    results: dict[str, FitResult] = {}
+    for fit in spec.fits:
+        folder = spec.checkpoint_folder(fit)
+        with _reporting(spec, comm, fit) as report, _only_writer(folder, comm, fit):
+            epochs = number_of_epochs(fit, results)
+            trainer = Trainer(fit, comm, folder=folder, epochs=epochs, report=report)
+            report(
+                event="fit_started", epochs=epochs, steps_per_epoch=trainer.steps,
+                examples=trainer.num_examples, num_items=fit.num_items,
+            )  # fmt: skip
+            result = trainer.train()
+            report(event="fit_done", epoch=result.best_epoch, seconds=result.seconds)
+        results[fit.name] = result
+    if comm.rank == 0:
+        content = json.dumps(
+            [result.model_dump(mode="json") for result in results.values()], indent=1
+        )
+        write_atomically(spec.work / RESULTS, content.encode())
+    comm.barrier()
+    return list(results.values())
+
+
+def number_of_epochs(fit: Fit, done: dict[str, FitResult]) -> int:
+    """How many epochs at most: given, that of an earlier fit, or the most that conf allows."""
+    if fit.epochs:
+        return fit.epochs
+    return done[fit.epochs_of].best_epoch if fit.epochs_of else fit.training.max_epochs
+
+
+@contextmanager
+def _reporting(spec: TrainingSpec, comm: Comm, fit: Fit) -> Iterator[Report]:
+    """Facts as JSON lines that the job follows; rank 0 alone writes."""
+    if comm.rank != 0:
+        yield lambda **facts: None
+        return
+    with open(spec.work / PROGRESS, "a", encoding="utf-8", buffering=1) as file:
+
+        def report(**facts: Any) -> None:
+            file.write(json.dumps({"fit": fit.name, **facts}) + "\n")
+
+        yield report
+
+
+@contextmanager
+def _only_writer(folder: Path, comm: Comm, fit: Fit) -> Iterator[None]:
+    """Rank 0 holds the checkpoint folder: the processes of a killed job may take a moment to end."""
+    if comm.rank != 0:
+        yield
+        return
+    give_up = time.monotonic() + fit.training.stall_timeout_seconds / 2
+    while True:
+        try:
+            with exclusive(folder / "lock", wait=False, what=f"training of {folder.name}"):
+                yield
+                return
+        except Conflict:
+            if time.monotonic() > give_up:
+                raise
+            time.sleep(0.5)
+
+
+@contextmanager
+def _saying_why(spec: TrainingSpec, rank: Any) -> Iterator[None]:
+    """Leave the error where the job finds it, before the launcher reports an exit code alone."""
+    try:
+        yield
+    except BaseException as error:
+        known = isinstance(error, RecsysError)
+        text = str(error) if known else f"{type(error).__name__}: {error}"
+        fact = {"kind": type(error).__name__ if known else "", "message": text[:LONGEST_ERROR]}
+        write_atomically(spec.work / f"error-{rank()}.json", json.dumps(fact).encode())
+        raise
+
+
+if __name__ == "__main__":
+    text = Path(sys.argv[1]).read_text(encoding="utf-8")
+    (local_main if "--local" in sys.argv else horovod_main)(text)
