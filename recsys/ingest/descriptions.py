@@ -1,0 +1,86 @@
+"""Read the descriptions of conf/base/sources, conf/<env>/sources and conf/private/sources."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from pathlib import Path
+from string import Formatter
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from recsys.config import RecsysConfig, conf_dir
+from recsys.config.loading import explain
+from recsys.errors import ConfigError
+from recsys.ingest.description import SourceDescription, nearest
+
+
+def read_descriptions(config: RecsysConfig, run_date: date) -> list[SourceDescription]:
+    """The sources that ``ingest.sources`` names, in its order, with the placeholders of patterns filled in.
+
+    A later layer's file wins key by key (top-level keys), so conf/private may move a source's ``pattern``
+    and leave the rest.
+
+    Raises:
+        ConfigError: unknown source, unknown key (the nearest is named), or a description that says nonsense.
+    """
+    descriptions = [_read(name, config) for name in config.ingest.sources]
+    if not any(d.kind == "events" for d in descriptions):
+        raise ConfigError(
+            f"ingest.sources={list(config.ingest.sources)} has no source of kind events: one is needed"
+        )
+    return [
+        d.model_copy(update={"pattern": _fill(d.pattern, d.name, config, run_date)})
+        for d in descriptions
+    ]
+
+
+def _layers(env: str) -> list[Path]:
+    return [conf_dir() / layer / "sources" for layer in ("base", env, "private")]
+
+
+def _read(name: str, config: RecsysConfig) -> SourceDescription:
+    paths = [path for layer in _layers(config.env) if (path := layer / f"{name}.yml").exists()]
+    if not paths:
+        known = sorted({path.stem for layer in _layers(config.env) for path in layer.glob("*.yml")})
+        raise ConfigError(
+            f"ingest.sources: no description of {name!r} in "
+            f"{', '.join(str(layer) for layer in _layers(config.env))}{nearest(name, known)}"
+        )
+    merged: dict[str, Any] = {}
+    for path in paths:
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{path} is not YAML: {error}") from None
+        if not isinstance(content, dict):
+            raise ConfigError(f"{path}: expected keys and values, found {type(content).__name__}")
+        merged |= content
+    try:
+        return SourceDescription.model_validate({**merged, "name": name})
+    except ValidationError as error:
+        problems = "\n  ".join(explain(error, SourceDescription))
+        raise ConfigError(f"source {name!r} ({paths[-1]}):\n  {problems}") from None
+
+
+def _fill(pattern: str, name: str, config: RecsysConfig, run_date: date) -> str:
+    """``{day}``, ``{run_date}`` and ``{section.key}`` of the configuration."""
+    values: dict[str, object] = {"run_date": run_date, "day": run_date - timedelta(days=1)}
+    filled = ""
+    for text, field, _, _ in Formatter().parse(pattern):
+        filled += text
+        if field is None:
+            continue
+        value: Any = values.get(field)
+        if value is None:
+            value = config
+            for part in field.split("."):
+                value = getattr(value, part, None)
+        if value is None:
+            raise ConfigError(
+                f"source {name!r}: pattern {pattern!r} asks for {{{field}}}, which is no configuration key; "
+                "{day}, {run_date} and keys such as {paths.root} are filled in"
+            )
+        filled += str(value)
+    return filled

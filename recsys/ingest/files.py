@@ -1,0 +1,214 @@
+"""Find a source's files and look at what can be seen without reading them through."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import fnmatch
+import glob
+import gzip
+import io
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+
+from recsys.config.loading import CHECKOUT
+from recsys.errors import CorruptArtifact, MissingInput, Refused
+from recsys.ingest.description import Format, SourceDescription
+
+_WILD = re.compile(r"[*?\[]")
+_SHOWN = 8  # names in a message
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One file of a source: the unit that is replaced when it is ingested again."""
+
+    name: str
+    """Path below the pattern's fixed folder: the same on every machine."""
+    path: str
+    """Where it is read from: an absolute path or a URI."""
+
+
+def find_files(description: SourceDescription) -> list[SourceFile]:
+    """The files that the pattern matches, by name.
+
+    Raises:
+        MissingInput: none does; the message names what lies there instead.
+    """
+    pattern = description.pattern
+    if "://" in pattern:
+        folder, paths = _remote_paths(pattern)
+    else:
+        absolute = pattern if pattern.startswith("/") else str(CHECKOUT / pattern)
+        folder = _fixed_folder(absolute)
+        paths = sorted(p for p in glob.glob(absolute, recursive=True) if Path(p).is_file())
+    if not paths:
+        raise MissingInput(
+            f"source {description.name!r}: no file matches {pattern!r}{_beside(pattern)}: "
+            "deliver the file, or mend `pattern` in the source's description"
+        )
+    return [SourceFile(path[len(folder) :].lstrip("/"), path) for path in paths]
+
+
+@contextmanager
+def open_bytes(path: str) -> Iterator[IO[bytes]]:
+    """The file's bytes, through gzip when its name ends in .gz."""
+    if "://" in path:
+        filesystem, inner = pafs.FileSystem.from_uri(path)
+        raw: IO[bytes] = filesystem.open_input_stream(inner, compression=None)
+    else:
+        raw = open(path, "rb")
+    with raw:
+        if path.endswith(".gz"):
+            with gzip.open(raw, "rb") as unpacked:
+                yield unpacked  # type: ignore[misc]
+        else:
+            yield raw
+
+
+@contextmanager
+def open_text(path: str, encoding: str) -> Iterator[IO[str]]:
+    """The file's text; bytes that are no text come through as lone surrogates. Line ends as they are."""
+    with open_bytes(path) as raw:
+        yield io.TextIOWrapper(raw, encoding=encoding, errors="surrogateescape", newline="")
+
+
+def check_columns(description: SourceDescription, file: SourceFile) -> list[str]:
+    """Look at the file's first line (or schema); returns the columns it has beyond the described ones.
+
+    Raises:
+        Refused: a described column is missing; the nearest is named, or the delimiter it seems to have.
+        CorruptArtifact: the file breaks off or is not of its format.
+    """
+    wanted = list(description.raw_columns)
+    found = file_columns(description.format, file)
+    if found is None:  # nothing to look at: JSON lines, or a file without a header or without rows
+        return []
+    if missing := [name for name in wanted if name not in found]:
+        spare = [name for name in found if name not in wanted]
+        lines = []
+        for name in missing[:_SHOWN]:
+            near = _nearest_column(name, spare)
+            lines.append(
+                f"column {name!r} is missing" + (f"; nearest in the file: {near!r}" if near else "")
+            )
+        hint = _other_delimiter(description.format, found, wanted)
+        raise Refused(
+            f"source {description.name!r}, file {file.name}: " + "\n  ".join(lines)
+            + f"\n  Columns in the file: {', '.join(map(repr, found[:20]))}"
+            + (f"\n  {hint}" if hint else "")
+            + "\n  Nothing was written. Have the file delivered as described, or mend `raw_columns` and `format` "
+            "in the source's description"
+        )  # fmt: skip
+    return [name for name in found if name not in wanted]
+
+
+def file_columns(format_: Format, file: SourceFile) -> list[str] | None:
+    """The names in the file's header or schema; None where the format has none or the file is empty."""
+    with reading(file):
+        if format_.type == "parquet":
+            return list(pq.read_schema(*_parquet_place(file.path)).names)
+        if format_.type == "csv" and format_.header:
+            with open_text(file.path, format_.encoding) as lines:
+                return next(
+                    csv.reader(lines, delimiter=format_.delimiter, quotechar=format_.quote), None
+                )
+    return None
+
+
+def parquet_rows(file: SourceFile) -> int:
+    """The number of rows that the file's footer names."""
+    with reading(file):
+        path, filesystem = _parquet_place(file.path)
+        return int(pq.read_metadata(path, filesystem=filesystem).num_rows)
+
+
+@contextmanager
+def reading(file: SourceFile) -> Iterator[None]:
+    """Turn what a broken file raises into an error that names the file."""
+    try:
+        yield
+    except BROKEN as error:
+        raise CorruptArtifact(broken_message(file.name, error)) from None
+
+
+BROKEN = (EOFError, gzip.BadGzipFile, OSError, ValueError, json.JSONDecodeError)
+
+
+def broken_message(name: str, error: BaseException) -> str:
+    """What to say of a file that cannot be read to its end."""
+    if isinstance(error, EOFError):
+        what = "is a truncated gzip: it ends before its end-of-stream marker"
+    else:
+        what = f"cannot be read: {str(error)[:200]}"
+    return f"file {name} {what}. Nothing was written. Have it delivered again, then run again"
+
+
+def _fixed_folder(pattern: str) -> str:
+    """The folder above the first part with a wildcard."""
+    fixed: list[str] = []
+    for part in pattern.split("/")[:-1]:
+        if _WILD.search(part):
+            break
+        fixed.append(part)
+    return "/".join(fixed)
+
+
+def _remote_paths(pattern: str) -> tuple[str, list[str]]:
+    folder = _fixed_folder(pattern)
+    filesystem, inner = pafs.FileSystem.from_uri(folder)
+    infos = filesystem.get_file_info(pafs.FileSelector(inner, recursive=True, allow_not_found=True))
+    tails = [info.path[len(inner) :] for info in infos if info.type == pafs.FileType.File]
+    return folder, sorted(
+        folder + tail for tail in tails if fnmatch.fnmatch(folder + tail, pattern)
+    )
+
+
+def _parquet_place(path: str) -> tuple[str, pafs.FileSystem]:
+    if "://" in path:
+        filesystem, inner = pafs.FileSystem.from_uri(path)
+        return inner, filesystem
+    return path, pafs.LocalFileSystem()
+
+
+def _beside(pattern: str) -> str:
+    """What lies where the pattern looks, for a message."""
+    if "://" in pattern:
+        return ""
+    folder = Path(_fixed_folder(pattern if pattern.startswith("/") else str(CHECKOUT / pattern)))
+    if not folder.is_dir():
+        return " (the folder is not there)"
+    names = sorted(path.name for path in folder.iterdir())
+    near = (
+        difflib.get_close_matches(Path(pattern).name, names, n=_SHOWN, cutoff=0.5) or names[:_SHOWN]
+    )
+    return f" (the folder holds {', '.join(near)})" if near else " (the folder is empty)"
+
+
+def _nearest_column(name: str, spare: list[str]) -> str | None:
+    """By letters, or because one name contains the other (Price, Unit Price)."""
+    near = difflib.get_close_matches(name.lower(), [s.lower() for s in spare], n=1, cutoff=0.5)
+    for other in spare:
+        if other.lower() in near or name.lower() in other.lower() or other.lower() in name.lower():
+            return other
+    return None
+
+
+def _other_delimiter(format_: Format, found: list[str], wanted: list[str]) -> str:
+    if format_.type != "csv" or len(found) != 1:
+        return ""
+    for delimiter in ",;\t|":
+        if len(set(found[0].split(delimiter)) & set(wanted)) > len(wanted) // 2:
+            return (
+                f"The file seems to be divided by {delimiter!r}; the description says {format_.delimiter!r} "
+                "(format.delimiter)"
+            )
+    return ""
