@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from contextlib import AbstractContextManager
+from datetime import date, datetime
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import ValidationError, field_validator
 
 from recsys.config.base import Config
 from recsys.config.places import PathsConfig
 from recsys.errors import CorruptArtifact
+from recsys.locks import exclusive
 from recsys.records import write_atomically
 from recsys.release.manifest import ReleaseManifest
 
@@ -26,10 +28,21 @@ class Pointer(Config):
     """While true, later publishes are built but do not go live."""
     reason: str = ""
     """Why it was pinned or rolled back."""
-    epoch: int = 1
-    """Grows by one with every change of the pointer."""
     at: datetime
     """When the pointer was set, UTC."""
+
+    @property
+    def run_date(self) -> date:
+        """Of the release; its name begins with it, so that a lost manifest does not hide it."""
+        return date.fromisoformat(self.release_id[:10])
+
+    @field_validator("release_id")
+    @classmethod
+    def _names_a_release(cls, release_id: str) -> str:
+        date.fromisoformat(release_id[:10])
+        if "/" in release_id:
+            raise ValueError("a release's name has no slash")
+        return release_id
 
 
 def pointer_path(paths: PathsConfig) -> Path:
@@ -58,6 +71,11 @@ def read_pointer(paths: PathsConfig) -> Pointer | None:
             f"{problem['msg'][:200]}): services keep the release they have; choose one with "
             "`recsys release list`, then `recsys release roll-back --to RELEASE`"
         ) from None
+
+
+def pointer_lock(paths: PathsConfig) -> AbstractContextManager[None]:
+    """Held around reading the pointer and writing it again; never for long."""
+    return exclusive(paths.locks / "pointer.lock", wait=True, what="a change of the live release")
 
 
 def write_pointer(paths: PathsConfig, pointer: Pointer) -> None:

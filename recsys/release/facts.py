@@ -1,0 +1,186 @@
+"""The facts of a manifest: table versions and hashes, the model's files, code, configuration, golden users."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+from datetime import date
+from functools import reduce
+from pathlib import Path
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+import recsys
+from recsys.config import RecsysConfig
+from recsys.config.places import PathsConfig
+from recsys.contracts import (
+    DATA_QUALITY,
+    EVENTS,
+    HISTORIES,
+    ITEM_VECTORS,
+    ITEMS,
+    POPULAR_ITEMS,
+    SIMILAR_ITEMS,
+    TOP_N_LISTS,
+    USERS,
+    TableContract,
+)
+from recsys.errors import CorruptArtifact, MissingInput
+from recsys.lake import Lake
+from recsys.lake.schema import content_hash, content_hash_columns
+from recsys.records import ModelManifest, ScoringRecord
+from recsys.release.lists import Lists
+from recsys.release.manifest import AcceptedVolume, CodeVersion, ReleaseModel, TableVersion
+from recsys.release.snapshot import sha256_of
+from recsys.release.stored_list import Place, answer_hash
+
+TABLES: tuple[TableContract, ...] = (
+    EVENTS, ITEMS, USERS, HISTORIES, ITEM_VECTORS, TOP_N_LISTS, SIMILAR_ITEMS, POPULAR_ITEMS,
+)  # fmt: skip
+"""What a manifest names, where it exists."""
+
+NOT_CONTENT = {"env", "paths", "spark", "serving", "generate_shop"}
+"""Sections that say where and how, not what."""
+
+
+def table_versions(lake: Lake) -> dict[str, int]:
+    """The newest version of each table a release rests on; everything after is read at these."""
+    return {table.name: lake.version(table) for table in TABLES if lake.exists(table)}
+
+
+def table_facts(
+    lake: Lake, versions: dict[str, int], run_date: date, scoring: ScoringRecord
+) -> dict[str, TableVersion]:
+    """Version, rows and content hash of the rows that the release of ``run_date`` rests on."""
+    tables = [table for table in TABLES if table.name in versions]
+    found = {
+        row["name"]: row
+        for row in reduce(
+            DataFrame.union,
+            (
+                _rows_used(lake.read(table, version=versions[table.name]), table, run_date, scoring)
+                .agg(*content_hash_columns(table))
+                .withColumn("name", F.lit(table.name))
+                for table in tables
+            ),
+        ).collect()
+    }  # one job for all: each would cost a second of planning and scheduling
+    return {
+        table.name: TableVersion(
+            version=versions[table.name],
+            rows=found[table.name]["rows"],
+            content_hash=content_hash(
+                found[table.name]["rows"],
+                found[table.name]["hash_sum"],
+                found[table.name]["hash_xor"],
+            ),
+        )
+        for table in tables
+    }
+
+
+def key_counts(lists: list[Lists]) -> dict[str, int]:
+    """Keys of each kind that the snapshot must hold."""
+    counted = (
+        one.rows.agg(F.count("id").alias("n")).withColumn("k", F.lit(one.kind)) for one in lists
+    )
+    return {row["k"]: row["n"] for row in reduce(DataFrame.union, counted).collect()}
+
+
+def _rows_used(
+    rows: DataFrame, table: TableContract, run_date: date, scoring: ScoringRecord
+) -> DataFrame:
+    if table is EVENTS:
+        return rows.where(F.col("event_date") < F.lit(run_date))
+    if table in {ITEMS, USERS}:
+        return rows.where(F.col("valid_from") < F.lit(run_date))
+    if table is ITEM_VECTORS:
+        return rows.where(
+            (F.col("as_of") == F.lit(scoring.model_as_of))
+            & (F.col("model_version") == F.lit(scoring.model_version))
+        )
+    return rows.where(F.col("as_of") == F.lit(run_date))
+
+
+def model_facts(paths: PathsConfig, scoring: ScoringRecord) -> ReleaseModel:
+    """The model that scored, its files checked against their checksums.
+
+    Raises:
+        MissingInput: the recipe needs a model and its folder is not there.
+        CorruptArtifact: a file of the model is missing or its checksum is off.
+    """
+    folder = paths.models / scoring.model_version
+    if (folder / "manifest.json").exists():
+        manifest = ModelManifest.model_validate_json((folder / "manifest.json").read_bytes())
+        for name, wanted in manifest.files.items():
+            _check_file(folder / name, wanted)
+        hashed = hashlib.sha256(json.dumps(manifest.files, sort_keys=True).encode()).hexdigest()
+    elif scoring.recipe.model:
+        raise MissingInput(
+            f"no {folder / 'manifest.json'}: the lists of {scoring.run_date} were scored by that model; "
+            "run train and export_onnx again"
+        )
+    else:
+        hashed = ""
+    return ReleaseModel(
+        version=scoring.model_version,
+        as_of=scoring.model_as_of,
+        hash=hashed,
+        age_days=scoring.model_age_days,
+        reason=scoring.reason,
+    )
+
+
+def _check_file(path: Path, wanted: str) -> None:
+    if not path.exists():
+        raise CorruptArtifact(f"{path} is missing, its manifest names it: run export_onnx again")
+    if (found := sha256_of(path)) != wanted:
+        raise CorruptArtifact(
+            f"checksum of {path} is off: found {found[:16]}…, its manifest says {wanted[:16]}…; "
+            "run export_onnx again"
+        )
+
+
+def accepted_volumes(lake: Lake, run_date: date) -> tuple[AcceptedVolume, ...]:
+    """The volumes of ``run_date`` that a check refused and a person took."""
+    rows = lake.read_or_empty(DATA_QUALITY, run_date=run_date).where(
+        "check = 'volume' AND verdict = 'accepted'"
+    )
+    return tuple(
+        AcceptedVolume(
+            job=row["job"], subject=row["subject"], value=row["value"], reason=row["reason"] or ""
+        )
+        for row in rows.orderBy("job", "subject", "source", "source_file").collect()
+    )
+
+
+def golden_users(user_lists: DataFrame, users: int) -> dict[str, str]:
+    """``users`` users, chosen by hash, and the hash of what the table offers them."""
+    chosen = user_lists.orderBy(F.xxhash64("id"), "id").limit(users)
+    return {
+        row["id"]: answer_hash(
+            Place(*place)
+            for place in zip(row["item_ids"], row["scores"], row["sources"], strict=True)
+        )
+        for row in chosen.select("id", "item_ids", "scores", "sources").collect()
+    }
+
+
+def config_hash(config: RecsysConfig) -> str:
+    """Hash of every section that can change a list."""
+    sections = config.model_dump(mode="json", exclude=NOT_CONTENT)
+    return hashlib.sha256(json.dumps(sections, sort_keys=True).encode()).hexdigest()
+
+
+def code_version() -> CodeVersion:
+    """The package's version, and the checkout's commit where git knows one ('-dirty': with local changes)."""
+    checkout = Path(__file__).resolve().parents[2]
+    command = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+        commit = found.stdout.strip() if found.returncode == 0 else ""
+    except (OSError, subprocess.TimeoutExpired):
+        commit = ""
+    return CodeVersion(package=recsys.__version__, commit=commit)

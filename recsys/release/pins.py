@@ -1,0 +1,124 @@
+"""Change what is live by hand: pin, unpin, roll back. No JVM, no Spark; the pointer first, then its log."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from recsys.config.places import PathsConfig
+from recsys.errors import ConfigError, CorruptArtifact, MissingInput
+from recsys.release.actions import Action, Verb, append_action
+from recsys.release.manifest import ReleaseManifest
+from recsys.release.pointer import (
+    Pointer,
+    pointer_lock,
+    read_pointer,
+    release_folder,
+    write_pointer,
+)
+from recsys.release.shelf import shelved_releases
+from recsys.release.snapshot import open_release
+
+
+def pin(paths: PathsConfig, release_id: str | None, *, reason: str, now: datetime) -> Pointer:
+    """Keep ``release_id`` (or what is live) live until ``unpin``; later publishes are built and held.
+
+    Raises:
+        MissingInput: nothing was ever published.
+        ConfigError: no such release on disk.
+        CorruptArtifact: the release is damaged; nothing was changed.
+    """
+    with pointer_lock(paths):
+        live = _live(paths)
+        target = release_id or live.release_id
+        _check(paths, target)
+        previous = live.previous if target == live.release_id else live.release_id
+        pointer = Pointer(release_id=target, previous=previous, pinned=True, reason=reason, at=now)
+        return _move(paths, pointer, "pinned")
+
+
+def unpin(paths: PathsConfig, *, reason: str, now: datetime) -> Pointer:
+    """Let the next publish go live again. What is live stays live until then.
+
+    Raises:
+        MissingInput: nothing was ever published.
+        ConfigError: nothing is pinned.
+    """
+    with pointer_lock(paths):
+        live = _live(paths)
+        if not live.pinned:
+            raise ConfigError(
+                f"nothing is pinned: {live.release_id} is live, the next publish replaces it"
+            )
+        changed = live.model_copy(update={"pinned": False, "reason": reason, "at": now})
+        return _move(paths, changed, "unpinned")
+
+
+def roll_back(paths: PathsConfig, to: str | None, *, reason: str, now: datetime) -> Pointer:
+    """Make ``to`` (or the release that was live before) live, and pin it.
+
+    With ``to`` this also repairs a pointer that cannot be read.
+
+    Raises:
+        MissingInput: nothing was ever published.
+        ConfigError: no such release on disk, or no previous one.
+        CorruptArtifact: the release is damaged; nothing was changed.
+    """
+    with pointer_lock(paths):
+        try:
+            live = _live(paths)
+        except CorruptArtifact:
+            if to is None:
+                raise
+            live = None
+        target = to or (live.previous if live else "")
+        if not target:
+            raise ConfigError(
+                f"no release was live before this one; take one with --to: {_names(paths)}"
+            )
+        _check(paths, target)
+        if live is None:
+            previous = ""
+        else:
+            previous = live.previous if target == live.release_id else live.release_id
+        pointer = Pointer(release_id=target, previous=previous, pinned=True, reason=reason, at=now)
+        return _move(paths, pointer, "rolled_back")
+
+
+def _live(paths: PathsConfig) -> Pointer:
+    pointer = read_pointer(paths)
+    if pointer is None:
+        raise MissingInput(
+            f"no release is live in {paths.releases}: run the pipeline first "
+            "(make demo, or ./spark-submit.sh run_pipeline)"
+        )
+    return pointer
+
+
+def _check(paths: PathsConfig, release_id: str) -> None:
+    """The release is there and whole."""
+    if release_id not in {release.release_id for release in shelved_releases(paths)}:
+        raise ConfigError(f"no release {release_id!r} on disk; there are: {_names(paths)}")
+    open_release(release_folder(paths, release_id)).close()
+
+
+def _names(paths: PathsConfig) -> str:
+    names = [release.release_id for release in shelved_releases(paths)]
+    return ", ".join(names[:10]) or "none"
+
+
+def _move(paths: PathsConfig, pointer: Pointer, verb: Verb) -> Pointer:
+    manifest = ReleaseManifest.read(release_folder(paths, pointer.release_id))
+    write_pointer(paths, pointer)
+    append_action(
+        paths,
+        Action(
+            release_id=pointer.release_id,
+            run_date=manifest.run_date,
+            action=verb,
+            at=pointer.at,
+            model_version=manifest.model.version,
+            model_age_days=manifest.model.age_days,
+            reason=pointer.reason,
+        ),
+    )
+    return pointer

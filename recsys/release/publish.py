@@ -1,0 +1,272 @@
+"""Publish: data first, manifest and checksums beside it, the pointer swapped last, then the table's row."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import structlog
+from pyspark.sql import functions as F
+
+from recsys.config import RecsysConfig
+from recsys.config.places import PathsConfig
+from recsys.contracts import RELEASES, TOP_N_LISTS
+from recsys.errors import CorruptArtifact, MissingInput, Refused
+from recsys.lake import Lake, struct_type
+from recsys.lake.failpoints import failpoint
+from recsys.locks import exclusive
+from recsys.records import ScoringRecord, write_atomically
+from recsys.release import facts, shelf
+from recsys.release.actions import Action, append_action, read_actions
+from recsys.release.lists import PUBLISHED, Lists, published_lists, stored_chunks
+from recsys.release.manifest import MANIFEST_FILE, ReleaseManifest, content_id
+from recsys.release.pointer import (
+    Pointer,
+    pointer_lock,
+    read_pointer,
+    release_folder,
+    write_pointer,
+)
+from recsys.release.snapshot import (
+    CHECKED_FILES,
+    CHECKSUMS_FILE,
+    KINDS,
+    Snapshot,
+    open_release,
+    sha256_of,
+)
+from recsys.release.snapshot_builder import SnapshotBuilder, sync_folder
+from recsys.release.stored_list import decode
+
+log = structlog.get_logger()
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+DECODED_SAMPLE = 1000
+"""Stored lists of each kind that are read back before the pointer moves."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """What one publish did."""
+
+    manifest: ReleaseManifest
+    built: bool
+    """False when this very release was on disk already."""
+    live: bool
+    """False when it is held back; ``reason`` says why."""
+    reason: str
+
+
+def publish(lake: Lake, config: RecsysConfig, run_date: date, *, now: datetime) -> Published:
+    """Make the lists of ``run_date`` a release, and make it live unless another one is pinned or newer.
+
+    The same content again is a no-op that completes whatever an interrupted publish left undone.
+
+    Raises:
+        MissingInput: the lists of ``run_date`` were never scored.
+        Refused: the snapshot failed its checks; the old release is live as before.
+        Conflict: another publish is running.
+    """
+    paths = config.paths
+    with exclusive(paths.locks / "publish.lock", wait=False, what="a publish"):
+        read_pointer(
+            paths
+        )  # an unreadable pointer may hide a pin: refuse before the work, not after it
+        if swept := shelf.sweep_leftovers(paths):
+            log.info("leftovers_swept", folders=swept)
+        scoring = ScoringRecord.read(paths, run_date)
+        manifest, lists = _describe(lake, config, run_date, scoring)
+        folder = release_folder(paths, manifest.release_id)
+        built = not _is_whole(folder)
+        if built:
+            _build(folder, manifest, lists)
+        else:
+            manifest = ReleaseManifest.read(folder)
+        held = _go_live(paths, manifest, now)
+        _record(lake, paths, manifest)
+        if removed := shelf.sweep_old(paths, config.publish.keep):
+            log.info("releases_removed", releases=removed)
+        return Published(manifest, built, not held, held)
+
+
+def _describe(
+    lake: Lake, config: RecsysConfig, run_date: date, scoring: ScoringRecord
+) -> tuple[ReleaseManifest, list[Lists]]:
+    """The manifest that this content must have, and the lists to build from."""
+    versions = facts.table_versions(lake)
+    missing = [table.name for table in PUBLISHED.values() if table.name not in versions]
+    if missing:
+        raise MissingInput(
+            f"nothing to publish: no table {', '.join(missing)}; run score_top_n first"
+        )
+    tables = facts.table_facts(lake, versions, run_date, scoring)
+    if not tables[TOP_N_LISTS.name].rows:
+        raise MissingInput(
+            f"top_n_lists has no rows as of {run_date}: run score_top_n for it first"
+        )
+    model = facts.model_facts(config.paths, scoring)
+    release_id, digest = content_id(run_date, tables, model, scoring.recipe)
+    lists = published_lists(lake, versions, run_date)
+    users = next(one.rows for one in lists if one.kind == "users")
+    manifest = ReleaseManifest(
+        release_id=release_id,
+        run_date=run_date,
+        shop=config.shop.name,
+        content_hash=digest,
+        tables=tables,
+        lists={name: table.name for name, table in PUBLISHED.items()},
+        model=model,
+        recipe=scoring.recipe,
+        config_hash=facts.config_hash(config),
+        code=facts.code_version(),
+        accepted_volumes=facts.accepted_volumes(lake, run_date),
+        golden_users=facts.golden_users(users, config.publish.golden_users),
+        counts=facts.key_counts(lists),
+    )
+    return manifest, lists
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether this release lies on disk, complete and undamaged."""
+    if not folder.exists():
+        return False
+    try:
+        open_release(folder).close()
+    except CorruptArtifact as error:
+        log.warning("release_rebuilt", release=folder.name, problem=str(error))
+        return False
+    return True
+
+
+def _build(folder: Path, manifest: ReleaseManifest, lists: list[Lists]) -> None:
+    """Build beside, verify, then give it its name."""
+    started = time.monotonic()
+    building = folder.with_name(f"{shelf.BUILDING_PREFIX}{folder.name}")
+    with SnapshotBuilder(building, manifest.release_id) as builder:
+        for one in lists:
+            builder.add(one.kind, stored_chunks(one, manifest.counts[one.kind]))
+            log.info("snapshot_part_written", kind=one.kind, keys=manifest.counts[one.kind])
+        builder.finish()
+    write_atomically(building / MANIFEST_FILE, manifest.to_json().encode())
+    sums = [f"{sha256_of(building / name)}  {name}\n" for name in CHECKED_FILES]
+    write_atomically(building / CHECKSUMS_FILE, "".join(sums).encode())
+    failpoint("publish:after-snapshot")
+    _verify(building)
+    if folder.exists():
+        shelf.remove(folder)  # damaged: _is_whole said so
+    os.rename(building, folder)
+    sync_folder(folder.parent)
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    seconds = round(time.monotonic() - started, 1)
+    log.info("snapshot_built", release=folder.name, megabytes=round(size / 1e6, 1), seconds=seconds)
+
+
+def _verify(building: Path) -> None:
+    """Checksums, counts and golden users as a service checks them, and a sample read back.
+
+    Raises:
+        Refused: something differs; nothing was published.
+    """
+    with open_release(building) as snapshot:
+        for kind in KINDS:
+            for value in snapshot.sample(kind, DECODED_SAMPLE):
+                decode(value)
+        _has_popular(snapshot)
+
+
+def _has_popular(snapshot: Snapshot) -> None:
+    value = snapshot.get("segments", "")
+    if value is None or not decode(value):
+        raise Refused(
+            f"release {snapshot.release_id} is not published: popular_items has no rows for the whole shop "
+            "(segment ''), so an unknown user would get nothing; run score_top_n again"
+        )
+
+
+def _go_live(paths: PathsConfig, manifest: ReleaseManifest, now: datetime) -> str:
+    """Swap the pointer, unless a pin or a newer release holds it; returns why it was held, or ''."""
+    release_id = manifest.release_id
+    with pointer_lock(paths):
+        live = read_pointer(paths)
+        held = _reason_to_hold(live, manifest)
+        if held:
+            _remember_held(paths, manifest, held, now)
+            log.warning("release_held", release=release_id, reason=held)
+            return held
+        if live is None or live.release_id != release_id:
+            failpoint("publish:before-pointer")
+            live = Pointer(release_id=release_id, previous=live.release_id if live else "", at=now)
+            write_pointer(paths, live)
+            failpoint("publish:after-pointer")
+            log.info("release_live", release=release_id, previous=live.previous)
+        else:
+            log.info("release_live_already", release=release_id)
+        if not any(
+            one.at == live.at and one.release_id == release_id for one in read_actions(paths)
+        ):
+            append_action(paths, _action(manifest, "published", live.at, manifest.model.reason))
+    return ""
+
+
+def _reason_to_hold(live: Pointer | None, manifest: ReleaseManifest) -> str:
+    if live is None or live.release_id == manifest.release_id:
+        return ""
+    if live.pinned:
+        because = f" ({live.reason})" if live.reason else ""
+        return f"{live.release_id} is pinned{because}: `recsys release unpin`, then publish again"
+    if live.run_date > manifest.run_date:
+        return (
+            f"{live.release_id} is live and of a later run date; to serve this one all the same: "
+            f"recsys release roll-back --to {manifest.release_id}"
+        )
+    return ""
+
+
+def _remember_held(paths: PathsConfig, manifest: ReleaseManifest, held: str, now: datetime) -> None:
+    known = {(one.release_id, one.action) for one in read_actions(paths)}
+    if (manifest.release_id, "held") not in known:
+        append_action(paths, _action(manifest, "held", now, held))
+
+
+def _action(manifest: ReleaseManifest, verb: str, at: datetime, reason: str) -> Action:
+    return Action.model_validate(
+        {
+            "release_id": manifest.release_id,
+            "run_date": manifest.run_date,
+            "action": verb,
+            "at": at,
+            "model_version": manifest.model.version,
+            "model_age_days": manifest.model.age_days,
+            "reason": reason,
+        }
+    )
+
+
+def _record(lake: Lake, paths: PathsConfig, manifest: ReleaseManifest) -> None:
+    """Copy into ``releases`` every action that is not there yet, those of the console command too."""
+    table = lake.read_or_empty(RELEASES).select("release_id", "action", F.unix_micros("at"))
+    have = {tuple(row) for row in table.collect()}
+    new = [
+        one
+        for one in read_actions(paths)
+        if (one.release_id, one.action, (one.at - EPOCH) // timedelta(microseconds=1)) not in have
+    ]
+    if not new:
+        return
+    rows = [
+        (
+            one.release_id, one.run_date, one.action, one.at, one.model_version, one.model_age_days,
+            one.reason, _manifest_text(paths, one.release_id),
+        )
+        for one in new
+    ]  # fmt: skip
+    written = lake.append(lake.spark.createDataFrame(rows, struct_type(RELEASES)), RELEASES)
+    log.info("table_written", table=written.table, version=written.version, rows=written.rows)
+
+
+def _manifest_text(paths: PathsConfig, release_id: str) -> str:
+    path = release_folder(paths, release_id) / MANIFEST_FILE
+    return path.read_text() if path.exists() else "{}"

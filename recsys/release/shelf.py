@@ -1,0 +1,82 @@
+"""The folder of releases: what lies there, what may be taken away, what a killed publish left behind."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from recsys.config.places import PathsConfig
+from recsys.errors import CorruptArtifact
+from recsys.release.manifest import ReleaseManifest
+from recsys.release.pointer import Pointer, read_pointer
+
+BUILDING_PREFIX = ".building-"
+REMOVING_PREFIX = ".removing-"
+
+
+@dataclass(frozen=True)
+class Shelved:
+    """One release on disk."""
+
+    release_id: str
+    folder: Path
+    manifest: ReleaseManifest | None
+    """None where the manifest is missing or damaged."""
+
+
+def shelved_releases(paths: PathsConfig) -> list[Shelved]:
+    """Every release on disk, the newest run date first, of one run date the newest built first."""
+    if not paths.releases.exists():
+        return []
+    found = [
+        _shelved(path) for path in paths.releases.iterdir() if path.is_dir() and path.name[0] != "."
+    ]
+    return sorted(
+        found, key=lambda one: (one.release_id[:10], one.folder.stat().st_mtime_ns), reverse=True
+    )
+
+
+def _shelved(folder: Path) -> Shelved:
+    try:
+        return Shelved(folder.name, folder, ReleaseManifest.read(folder))
+    except CorruptArtifact:
+        return Shelved(folder.name, folder, None)
+
+
+def sweep_leftovers(paths: PathsConfig) -> list[str]:
+    """Remove what a killed publish left half built or half removed; returns its names."""
+    leftovers = sorted(
+        path
+        for prefix in (BUILDING_PREFIX, REMOVING_PREFIX)
+        for path in paths.releases.glob(f"{prefix}*")
+    )
+    for path in leftovers:
+        shutil.rmtree(path)
+    return [path.name for path in leftovers]
+
+
+def sweep_old(paths: PathsConfig, keep: int) -> list[str]:
+    """Remove all but the newest ``keep`` releases; never the live (or pinned) or the previous one."""
+    pointer = read_pointer(paths)
+    needed = _needed(pointer)
+    removed = []
+    for release in shelved_releases(paths)[keep:]:
+        if release.release_id not in needed:
+            remove(release.folder)
+            removed.append(release.release_id)
+    return removed
+
+
+def remove(folder: Path) -> None:
+    """Take a release away: first its name, at once, then its files. A service that has it open keeps its map."""
+    doomed = folder.with_name(REMOVING_PREFIX + folder.name)
+    if doomed.exists():
+        shutil.rmtree(doomed)
+    os.rename(folder, doomed)
+    shutil.rmtree(doomed)
+
+
+def _needed(pointer: Pointer | None) -> set[str]:
+    return set() if pointer is None else {pointer.release_id, pointer.previous}

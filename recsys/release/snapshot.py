@@ -1,0 +1,173 @@
+"""The lookup snapshot of a release: read-only LMDB, opened only after its checksums agree."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Self
+
+import lmdb
+import orjson
+
+from recsys.errors import CorruptArtifact
+from recsys.release.manifest import MANIFEST_FILE, ReleaseManifest
+from recsys.release.stored_list import answer_hash, decode, key_of
+
+Kind = Literal["users", "items", "segments"]
+KINDS: tuple[Kind, ...] = ("users", "items", "segments")
+FORMAT = 1
+"""Of the stored lists; a service refuses a format it does not know."""
+META_KEY = b"meta"
+SNAPSHOT_FOLDER = "snapshot"
+DATA_FILE = f"{SNAPSHOT_FOLDER}/data.mdb"
+CHECKSUMS_FILE = "SHA256SUMS"
+"""As ``sha256sum`` writes it, so that ``sha256sum -c SHA256SUMS`` checks a release by hand."""
+CHECKED_FILES = (DATA_FILE, MANIFEST_FILE)
+
+
+@dataclass(frozen=True)
+class SnapshotMeta:
+    """What a snapshot says of itself."""
+
+    release_id: str
+    counts: dict[str, int]
+    """Keys by kind."""
+    longest: dict[str, int]
+    """Length of the longest list by kind: the largest ``n`` that can be asked for."""
+    format: int = FORMAT
+
+
+class Snapshot:
+    """One open snapshot. Values are valid until ``close``."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open the snapshot of the release in ``folder``; nothing is checked beyond its own description.
+
+        Raises:
+            CorruptArtifact: no LMDB file, or of another format.
+        """
+        path = folder / SNAPSHOT_FOLDER
+        try:
+            self._env = lmdb.open(
+                str(path),
+                readonly=True,
+                create=False,
+                lock=False,
+                max_dbs=len(KINDS),
+                max_readers=1,
+            )
+        except lmdb.Error as error:
+            raise CorruptArtifact(f"{path} cannot be opened as a snapshot: {error}") from None
+        try:
+            self._transaction = self._env.begin(buffers=True)
+            self.meta = SnapshotMeta(**orjson.loads(self._transaction.get(META_KEY) or b"{}"))
+            if self.meta.format != FORMAT:
+                raise CorruptArtifact(f"{path} has format {self.meta.format}, expected {FORMAT}")
+            self._tables = {
+                kind: self._env.open_db(kind.encode(), txn=self._transaction, create=False)
+                for kind in KINDS
+            }
+        except (lmdb.Error, TypeError, ValueError) as error:
+            self._env.close()
+            raise CorruptArtifact(f"{path} is no snapshot of ours: {error}") from None
+        except CorruptArtifact:
+            self._env.close()
+            raise
+
+    @property
+    def release_id(self) -> str:
+        return self.meta.release_id
+
+    def get(self, kind: Kind, id_: str) -> memoryview | None:
+        """The stored list of a user, an item or a segment, or None; a view into the file."""
+        return self._transaction.get(key_of(id_), db=self._tables[kind])
+
+    def count(self, kind: Kind) -> int:
+        return int(self._transaction.stat(self._tables[kind])["entries"])
+
+    def sample(self, kind: Kind, rows: int) -> list[memoryview]:
+        """The values of the first ``rows`` keys."""
+        cursor = self._transaction.cursor(db=self._tables[kind])
+        return [value for _, value in zip(range(rows), cursor.iternext(keys=False), strict=False)]
+
+    def close(self) -> None:
+        self._transaction.abort()
+        self._env.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def open_release(folder: Path) -> Snapshot:
+    """Verify the release in ``folder`` and open its snapshot.
+
+    Raises:
+        CorruptArtifact: something is missing, a checksum is off, or a golden user's answer differs.
+    """
+    manifest = ReleaseManifest.read(folder)
+    verify_checksums(folder)
+    snapshot = Snapshot(folder)
+    try:
+        verify_content(snapshot, manifest)
+    except CorruptArtifact:
+        snapshot.close()
+        raise
+    return snapshot
+
+
+def verify_checksums(folder: Path) -> None:
+    """Compare every file with ``SHA256SUMS``.
+
+    Raises:
+        CorruptArtifact: a file is missing, or its checksum is off.
+    """
+    try:
+        lines = (folder / CHECKSUMS_FILE).read_text().splitlines()
+    except FileNotFoundError:
+        raise CorruptArtifact(f"release {folder.name} has no {folder / CHECKSUMS_FILE}") from None
+    wanted = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    for name in CHECKED_FILES:
+        try:
+            found = sha256_of(folder / name)
+        except FileNotFoundError:
+            raise CorruptArtifact(f"release {folder.name} has no {folder / name}") from None
+        if found != wanted.get(name):
+            raise CorruptArtifact(
+                f"checksum of {folder / name} is off: found {found[:16]}…, {CHECKSUMS_FILE} says "
+                f"{wanted.get(name, 'nothing')[:16]}…; publish its run date again, or roll back"
+            )
+
+
+def verify_content(snapshot: Snapshot, manifest: ReleaseManifest) -> None:
+    """Compare a snapshot with its manifest: name, counts, the golden users' answers.
+
+    Raises:
+        CorruptArtifact: they differ; the message names the first difference.
+    """
+    if snapshot.release_id != manifest.release_id:
+        raise CorruptArtifact(
+            f"the snapshot says it is {snapshot.release_id}, its manifest {manifest.release_id}"
+        )
+    for kind in KINDS:
+        found, wanted = snapshot.count(kind), manifest.counts.get(kind)
+        if found != wanted:
+            raise CorruptArtifact(
+                f"snapshot of {manifest.release_id} has {found} {kind}, its manifest says {wanted}"
+            )
+    for user_id, expected in manifest.golden_users.items():
+        value = snapshot.get("users", user_id)
+        answer = "no answer" if value is None else answer_hash(decode(value))
+        if answer != expected:
+            raise CorruptArtifact(
+                f"snapshot of {manifest.release_id} answers golden user {user_id!r} with {answer}, "
+                f"the table with {expected}"
+            )
+
+
+def sha256_of(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,114 @@
+"""Releases made in a moment, without Spark: the same snapshot, manifest and pointer as publish makes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+from recsys.config.places import PathsConfig
+from recsys.records import Recipe, write_atomically
+from recsys.release.manifest import (
+    MANIFEST_FILE,
+    CodeVersion,
+    ReleaseManifest,
+    ReleaseModel,
+    TableVersion,
+    content_id,
+)
+from recsys.release.pointer import Pointer, read_pointer, release_folder, write_pointer
+from recsys.release.snapshot import CHECKED_FILES, CHECKSUMS_FILE, sha256_of
+from recsys.release.snapshot_builder import SnapshotBuilder
+from recsys.release.stored_list import Place, answer_hash, encode, key_of
+
+NOON = datetime(2024, 6, 1, 12, tzinfo=UTC)
+ListsById = Mapping[str, Sequence[Place]]
+
+
+def places(*item_ids: str, source: str = "model") -> list[Place]:
+    """A list with falling scores."""
+    return [Place(item_id, float(len(item_ids) - n), source) for n, item_id in enumerate(item_ids)]
+
+
+USERS: ListsById = {
+    "ana": places("tea", "cup", "pot"),
+    "bob": places("cup"),
+    "a/b c": places("pot", "tea"),  # a slash and a space
+    "王芳": places("tea"),  # not ASCII
+    "nobody's": [],  # known, and nothing is left to offer
+}
+ITEMS: ListsById = {
+    "tea": places("cup", "pot", source="similar"),
+    "cup": [],
+    "pot/1 é": places("tea"),
+}
+SEGMENTS: ListsById = {
+    "": places("cup", "tea", source="popular"),
+    "France": places("pot", source="popular"),
+}
+
+
+def make_release(
+    paths: PathsConfig,
+    run_date: date = date(2024, 6, 1),
+    *,
+    users: ListsById = USERS,
+    items: ListsById = ITEMS,
+    segments: ListsById = SEGMENTS,
+    model_as_of: date | None = None,
+    live: bool = True,
+) -> ReleaseManifest:
+    """Write a whole release and make it live."""
+    model = ReleaseModel(
+        version="m1", as_of=model_as_of or run_date, hash="", age_days=0, reason="new and passed"
+    )
+    content = repr((sorted(users.items()), sorted(items.items()), sorted(segments.items())))
+    tables = {"top_n_lists": TableVersion(version=1, content_hash=content, rows=len(users))}
+    release_id, digest = content_id(run_date, tables, model, Recipe(name="blend"))
+    manifest = ReleaseManifest(
+        release_id=release_id,
+        run_date=run_date,
+        shop="test",
+        content_hash=digest,
+        tables={"top_n_lists": TableVersion(version=1, content_hash="h", rows=len(users))},
+        lists={"top_n": "top_n_lists"},
+        model=model,
+        recipe=Recipe(name="blend"),
+        config_hash="c",
+        code=CodeVersion(package="0", commit=""),
+        golden_users={user_id: answer_hash(listed) for user_id, listed in users.items()},
+        counts={"users": len(users), "items": len(items), "segments": len(segments)},
+    )
+    folder = release_folder(paths, release_id)
+    write_release(folder, manifest, users, items, segments)
+    if live:
+        make_live(paths, release_id)
+    return manifest
+
+
+def write_release(
+    folder: Path, manifest: ReleaseManifest, users: ListsById, items: ListsById, segments: ListsById
+) -> None:
+    with SnapshotBuilder(folder, manifest.release_id) as builder:
+        builder.add("users", [_chunk(users)])
+        builder.add("items", [_chunk(items)])
+        builder.add("segments", [_chunk(segments)])
+        builder.finish()
+    write_atomically(folder / MANIFEST_FILE, manifest.to_json().encode())
+    write_checksums(folder)
+
+
+def write_checksums(folder: Path) -> None:
+    sums = "".join(f"{sha256_of(folder / name)}  {name}\n" for name in CHECKED_FILES)
+    write_atomically(folder / CHECKSUMS_FILE, sums.encode())
+
+
+def make_live(paths: PathsConfig, release_id: str) -> None:
+    live = read_pointer(paths)
+    previous = live.release_id if live else ""
+    write_pointer(paths, Pointer(release_id=release_id, previous=previous, at=NOON))
+
+
+def _chunk(lists: ListsById) -> tuple[list[bytes], list[bytes]]:
+    pairs = sorted((key_of(id_), encode(listed)) for id_, listed in lists.items())
+    return [key for key, _ in pairs], [value for _, value in pairs]
