@@ -1,0 +1,43 @@
+"""Score every user against the whole catalogue: the day's top-N lists, similar items, popular items.
+
+    ./spark-submit.sh score_top_n --env local --run-date 2010-12-10
+
+The model that passed today's gate scores; when none was due or none passed, the live release's does,
+on today's histories, stock and rules.
+
+Reads    histories, seen_items, users, items, vocabularies, item_similarity, transitions, popularity,
+         the model's folder, what evaluate decided, the live release
+Writes   top_n_lists, similar_items, popular_items    as_of = run-date, replaced atomically
+"""
+
+from __future__ import annotations
+
+from datetime import date
+
+from recsys.config import RecsysConfig
+from recsys.lake import Lake
+from recsys.records import EvaluationRecord, ScoringRecord
+from recsys.release.pointer import live_release
+from recsys.runner import Job, job_app
+from recsys.scoring.choice import LiveModel, choose_model
+from recsys.scoring.daily import score_day
+
+JOB = Job(
+    name="score_top_n",
+    reads=("histories", "seen_items", "users", "items", "vocabularies", "item_similarity",
+           "transitions", "popularity"),
+    writes=("top_n_lists", "similar_items", "popular_items"),
+)  # fmt: skip
+
+
+def run(lake: Lake, config: RecsysConfig, run_date: date) -> ScoringRecord:
+    release = live_release(config.paths)
+    live = LiveModel(release.model.version, release.model.as_of, release.recipe) if release else None
+    evaluation = EvaluationRecord.read_if_there(config.paths, run_date)
+    return score_day(lake, config, run_date, choose_model(evaluation, live, run_date))
+
+
+app = job_app(JOB, run, __doc__)
+
+if __name__ == "__main__":
+    app()

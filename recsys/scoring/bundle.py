@@ -1,0 +1,99 @@
+"""A model's folder as scoring sees it: checked against its manifest before anything is scored."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from recsys.errors import CorruptArtifact, MissingInput
+from recsys.records import ModelManifest
+from recsys.scoring.encoder import UserEncoder
+
+MANIFEST_FILE = "manifest.json"
+ENCODER_FILE = "model.onnx"
+VECTORS_FILE = "item_vectors.npy"
+
+
+@dataclass(frozen=True)
+class ModelBundle:
+    """What stage 1 needs of a model."""
+
+    manifest: ModelManifest
+    encoder: UserEncoder
+    item_vectors: NDArray[np.float32]
+    """[num_items + 1, embedding_dim], memory-mapped; row 0 is padding, row = item_num."""
+
+
+def checked_manifest(folder: Path) -> ModelManifest:
+    """Read the manifest and check the encoder's and the vectors' sha256 against it.
+
+    Raises:
+        MissingInput: the folder, the manifest or an exported file is not there.
+        CorruptArtifact: a file is not what the manifest says; the message names it and what to do.
+    """
+    path = folder / MANIFEST_FILE
+    try:
+        manifest = ModelManifest.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise MissingInput(
+            f"no model at {folder}: {MANIFEST_FILE} is missing; run train first"
+        ) from None
+    except ValidationError as error:
+        raise CorruptArtifact(
+            f"{path} is damaged ({error.error_count()} problems): {_what_to_do(folder)}"
+        ) from None
+    for name in (ENCODER_FILE, VECTORS_FILE):
+        wanted = manifest.files.get(name)
+        if wanted is None or not (folder / name).exists():
+            raise MissingInput(f"model {folder.name} has no {name}: run export_onnx first")
+        found = sha256_of(folder / name)
+        if found != wanted:
+            raise CorruptArtifact(
+                f"{folder / name}: sha256 is {found[:16]}…, the manifest says {wanted[:16]}…: "
+                + _what_to_do(folder)
+            )
+    return manifest
+
+
+def open_bundle(folder: Path, *, check: bool = True) -> ModelBundle:
+    """Open a model for scoring; ``check=False`` skips the checksums (a worker opens what the driver checked).
+
+    Raises:
+        MissingInput: as ``checked_manifest``.
+        CorruptArtifact: as ``checked_manifest``, or a file that does not open, or widths that disagree.
+    """
+    if check:
+        manifest = checked_manifest(folder)
+    else:
+        manifest = ModelManifest.model_validate_json((folder / MANIFEST_FILE).read_bytes())
+    try:
+        vectors = np.load(folder / VECTORS_FILE, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise CorruptArtifact(
+            f"{folder / VECTORS_FILE} does not open ({str(error)[:200]}): {_what_to_do(folder)}"
+        ) from None
+    wanted = (manifest.num_items + 1, manifest.embedding_dim)
+    if vectors.shape != wanted or vectors.dtype != np.float32:
+        raise CorruptArtifact(
+            f"{folder / VECTORS_FILE} is {vectors.dtype} {vectors.shape}, the manifest says float32 {wanted}: "
+            + _what_to_do(folder)
+        )
+    encoder = UserEncoder(folder / ENCODER_FILE, manifest.history_length, manifest.embedding_dim)
+    return ModelBundle(manifest, encoder, vectors)
+
+
+def sha256_of(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _what_to_do(folder: Path) -> str:
+    return (
+        f"nothing was written and the live release keeps serving; restore {folder} from a copy, "
+        "or delete the folder and run train and export_onnx again"
+    )

@@ -1,0 +1,153 @@
+"""Everything a worker scores with, as one folder of memory-mapped files.
+
+Numbers are rows and columns: arrays have num_items + 1 places, place 0 is padding and never offered.
+The folder's name holds the hash of its content, so a worker's cache can trust the name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyspark import SparkFiles
+from scipy.sparse import csr_array
+
+from recsys.scoring.bundle import (
+    ENCODER_FILE,
+    MANIFEST_FILE,
+    VECTORS_FILE,
+    ModelBundle,
+    open_bundle,
+)
+
+MATRICES = ("buyers", "similarity", "transitions")
+
+
+@dataclass(frozen=True)
+class Kit:
+    """The catalogue, the rules' masks, the item-item matrices and the popularity as of one day."""
+
+    item_ids: pa.StringArray
+    """External id by number; place 0 is empty."""
+    allowed: NDArray[np.bool_]
+    """False: blocked, out of stock, or padding; such items are in no list."""
+    categories: NDArray[np.int32]
+    """Category by number; -1 where unknown."""
+    buyers: csr_array
+    """[segments, num_items + 1]; row 0 is the whole shop. Buyers in the popularity window."""
+    segments: tuple[str, ...]
+    """Names of the rows of ``buyers``; the first is ''."""
+    similarity: csr_array
+    """Row: item of the history; column: item it goes with."""
+    transitions: csr_array
+    prior_buyers: float = 20.0
+    bundles: Mapping[str, ModelBundle] = field(default_factory=dict)
+    """By model_version."""
+    _popularity: dict[int, NDArray[np.float64]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
+
+    @property
+    def width(self) -> int:
+        """num_items + 1."""
+        return len(self.allowed)
+
+    def popularity(self, segment: int) -> NDArray[np.float64]:
+        """Share of the best seller's buyers, 0 to 1, leaning on the whole shop where the segment is small."""
+        if segment not in self._popularity:
+            own = self.buyers[[segment]].toarray()[0]
+            if segment:
+                own = own + self.prior_buyers * self.popularity(0)
+            self._popularity[segment] = _share_of_best(own)
+        return self._popularity[segment]
+
+
+def _share_of_best(buyers: NDArray[np.float64]) -> NDArray[np.float64]:
+    best = buyers.max(initial=0.0)
+    return buyers / best if best > 0 else np.zeros_like(buyers)
+
+
+def save_kit(kit: Kit, models: Mapping[str, Path], root: Path) -> Path:
+    """Write the kit and the named models' files under ``root``; returns the folder.
+
+    The same content gives the same folder, and is not written again.
+    """
+    arrays: dict[str, NDArray[Any]] = {"allowed": kit.allowed, "categories": kit.categories}
+    for name in MATRICES:
+        matrix: csr_array = getattr(kit, name)
+        arrays |= {
+            f"{name}_{part}": getattr(matrix, part) for part in ("data", "indices", "indptr")
+        }
+    facts = json.dumps({"segments": kit.segments, "prior_buyers": kit.prior_buyers})
+    digest = hashlib.sha256(facts.encode())
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    for buffer in kit.item_ids.buffers():
+        digest.update(buffer or b"")
+    for version, folder in sorted(models.items()):
+        digest.update(version.encode() + (folder / MANIFEST_FILE).read_bytes())
+    target = root / f"kit-{digest.hexdigest()[:16]}"
+    if target.exists():
+        return target
+    draft = root / f".{target.name}.{os.getpid()}"
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    for name, array in arrays.items():
+        np.save(draft / f"{name}.npy", array)
+    (draft / "facts.json").write_text(facts)
+    table = pa.table({"item_id": kit.item_ids})
+    with (
+        pa.OSFile(str(draft / "item_ids.arrow"), "wb") as file,
+        pa.ipc.new_file(file, table.schema) as out,
+    ):
+        out.write_table(table)
+    for version, folder in models.items():
+        (draft / "models" / version).mkdir(parents=True)
+        for name in (MANIFEST_FILE, ENCODER_FILE, VECTORS_FILE):
+            shutil.copy2(folder / name, draft / "models" / version / name)
+    os.rename(draft, target)
+    return target
+
+
+@lru_cache(maxsize=4)
+def open_kit(folder: str) -> Kit:
+    """Memory-map a kit and open its encoders; once per Python worker."""
+    path = Path(folder)
+    if not path.exists():  # a cluster whose workers do not share the work folder
+        path = Path(SparkFiles.get(path.name))
+    loaded = {file.stem: np.load(file, mmap_mode="r") for file in path.glob("*.npy")}
+    facts = json.loads((path / "facts.json").read_text())
+    with pa.memory_map(str(path / "item_ids.arrow")) as file:
+        item_ids = pa.ipc.open_file(file).read_all().column("item_id").combine_chunks()
+    width = len(loaded["allowed"])
+    matrices = {
+        name: csr_array(
+            tuple(loaded[f"{name}_{part}"] for part in ("data", "indices", "indptr")),
+            shape=(len(facts["segments"]) if name == "buyers" else width, width),
+        )
+        for name in MATRICES
+    }  # fmt: skip
+    bundles = {
+        model.name: open_bundle(model, check=False)
+        for model in sorted(path.glob("models/*"))
+    }  # fmt: skip
+    return Kit(
+        item_ids=item_ids,
+        allowed=loaded["allowed"],
+        categories=loaded["categories"],
+        segments=tuple(facts["segments"]),
+        prior_buyers=facts["prior_buyers"],
+        bundles=bundles,
+        **matrices,
+    )

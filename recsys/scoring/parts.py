@@ -1,0 +1,153 @@
+"""What the score of a batch of users is made of, before a recipe weighs it.
+
+Shape suffixes: B users, D embedding width, N catalogue (num_items + 1), P pairs of user and item.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from recsys.scoring.bundle import ModelBundle
+from recsys.scoring.kit import Kit
+from recsys.scoring.users import UserBatch
+
+Floats = NDArray[np.float64]
+
+SMALLEST_SPREAD = 1e-9
+"""A user whose scores spread less than this share of |u| * |v| is indifferent: z is 0."""
+
+
+@dataclass(frozen=True)
+class DenseParts:
+    """User vectors against item vectors, and what z-scores need. All of it is computed row by row in
+    a fixed order, so nothing depends on who else is in the batch."""
+
+    user_BD: Floats
+    item_vectors: NDArray[np.float32]
+    mean_B: Floats
+    inverse_spread_B: Floats
+    """1 / standard deviation over the items that have a vector; 0 for an indifferent user."""
+    error_B: Floats
+    """Bound on what a float32 product may be off, in units of z."""
+
+    def z(self, rows_P: NDArray[np.int64], nums_P: NDArray[np.int64]) -> Floats:
+        """Exact z-scores of single pairs; 0 for items newer than the model."""
+        z_P = np.zeros(len(rows_P))
+        known = np.flatnonzero(nums_P < len(self.item_vectors))
+        for start in range(0, len(known), 1 << 15):  # bounds the gathered vectors' memory
+            pairs = known[start : start + (1 << 15)]
+            rows = rows_P[pairs]
+            items = self.item_vectors[nums_P[pairs]].astype(np.float64)
+            dots = np.einsum("pd,pd->p", self.user_BD[rows], items)
+            z_P[pairs] = (dots - self.mean_B[rows]) * self.inverse_spread_B[rows]
+        return z_P
+
+
+@dataclass(frozen=True)
+class ItemItemParts:
+    """The history against each item-item matrix, for one decay. Values are >= 0."""
+
+    similarity_BN: csr_array
+    transitions_BN: csr_array
+    repeat_BN: csr_array
+
+    def rows(self, rows: NDArray[np.int64]) -> ItemItemParts:
+        return ItemItemParts(
+            self.similarity_BN[rows], self.transitions_BN[rows], self.repeat_BN[rows]
+        )
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Everything that a recipe weighs, for B users."""
+
+    users: UserBatch
+    dense: DenseParts | None
+    item_item: ItemItemParts | None
+
+
+@dataclass(frozen=True)
+class ItemStatistics:
+    """Mean and covariance over the items that have a vector; once per model."""
+
+    mean_D: Floats
+    covariance_DD: Floats
+    largest_norm: float
+
+    @classmethod
+    def of(cls, bundle: ModelBundle) -> ItemStatistics:
+        vectors = bundle.item_vectors[1:].astype(np.float64)
+        if not len(vectors):
+            width = bundle.manifest.embedding_dim
+            return cls(np.zeros(width), np.zeros((width, width)), 0.0)
+        mean = vectors.mean(axis=0)
+        centred = vectors - mean
+        largest = float(np.sqrt(np.einsum("id,id->i", vectors, vectors).max()))
+        return cls(mean, centred.T @ centred / len(vectors), largest)
+
+
+def dense_parts(users: UserBatch, bundle: ModelBundle, statistics: ItemStatistics) -> DenseParts:
+    """Encode B users.
+
+    Raises:
+        CorruptArtifact: the encoder gave NaN or infinity.
+    """
+    manifest = bundle.manifest
+    item_nums_BH, gaps_BH = users.padded(manifest.history_length, manifest.num_items)
+    user_BD = bundle.encoder.encode(bundle.item_vectors, item_nums_BH, gaps_BH).astype(np.float64)
+    # einsum without BLAS: a row's sum has the same order whatever the batch.
+    projected_BD = np.einsum("bd,de->be", user_BD, statistics.covariance_DD)
+    variance_B = np.einsum("bd,bd->b", projected_BD, user_BD)
+    spread_B = np.sqrt(np.maximum(variance_B, 0))
+    size_B = np.sqrt(np.einsum("bd,bd->b", user_BD, user_BD)) * statistics.largest_norm
+    differs_B = spread_B > SMALLEST_SPREAD * size_B
+    inverse_B = np.divide(1.0, spread_B, out=np.zeros_like(spread_B), where=differs_B)
+    rounding = (user_BD.shape[1] + 4) * 2.0**-23
+    return DenseParts(
+        user_BD=user_BD,
+        item_vectors=bundle.item_vectors,
+        mean_B=np.einsum("bd,d->b", user_BD, statistics.mean_D),
+        inverse_spread_B=inverse_B,
+        error_B=rounding * size_B * inverse_B,
+    )
+
+
+def item_item_parts(
+    users: UserBatch, kit: Kit, *, decay: float, targets_only: bool
+) -> ItemItemParts:
+    """The decayed history times similarity, transitions and identity."""
+    history_BN = decayed_history(users, kit.width, decay=decay, targets_only=targets_only)
+    repeat_BN = history_BN.copy()
+    repeat_BN.sum_duplicates()
+    return ItemItemParts(history_BN @ kit.similarity, history_BN @ kit.transitions, repeat_BN)
+
+
+def decayed_history(users: UserBatch, width: int, *, decay: float, targets_only: bool) -> csr_array:
+    """Row: user; an entry per event, oldest first: weight(type) * decay^(places to the newest event)."""
+    counts = np.diff(users.history_offsets)
+    rows = np.repeat(np.arange(len(users)), counts)
+    places_to_newest = users.history_offsets[1:][rows] - 1 - np.arange(len(rows))
+    weights = np.power(float(decay), places_to_newest) * users.event_weights
+    kept = (weights > 0) & (users.history_nums > 0) & (users.history_nums < width)
+    if targets_only:
+        kept &= users.is_target
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(rows[kept], minlength=len(users)))])
+    return csr_array(
+        (weights[kept], users.history_nums[kept], offsets.astype(np.int32)),
+        shape=(len(users), width),
+    )
+
+
+def only_rows(parts: Parts, users: UserBatch, rows: NDArray[np.int64]) -> Parts:
+    """The parts of some of the users; ``users`` is the batch of them."""
+    dense = parts.dense
+    if dense is not None:
+        dense = replace(
+            dense, user_BD=dense.user_BD[rows], mean_B=dense.mean_B[rows],
+            inverse_spread_B=dense.inverse_spread_B[rows], error_B=dense.error_B[rows],
+        )  # fmt: skip
+    return Parts(users, dense, None if parts.item_item is None else parts.item_item.rows(rows))

@@ -1,0 +1,181 @@
+"""score_top_n on a shop of five items: which model scores, what a night without a new model does."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from jobs import score_top_n
+from recsys import contracts
+from recsys.config import RecsysConfig
+from recsys.errors import CorruptArtifact, Refused
+from recsys.lake import Lake, struct_type
+from recsys.records import EvaluationRecord, Recipe, ScoringRecord
+from recsys.release.manifest import CodeVersion, ReleaseManifest, ReleaseModel
+from recsys.release.pointer import Pointer, release_folder, write_pointer
+from tests.scoring.worlds import model_folder
+
+pytestmark = pytest.mark.spark
+
+DAY_1, DAY_2 = date(2024, 6, 1), date(2024, 6, 2)
+RELEASE = "2024-06-01-abcdef012345"
+ITEMS = ["tea", "cup", "pot", "jam", "bun"]  # numbers 1 to 5; bun came after the model
+RECIPE = Recipe(name="blend", model=0.5, similarity=0.4, transitions=0.6, popularity=0.1, decay=0.7)
+
+
+Day = tuple[dict[str, list[str]], list[tuple[str, str, float]]]
+"""Histories by user, oldest first, and pairs that serve as similarity and as transitions."""
+
+
+def write(lake: Lake, contract: contracts.TableContract, rows: list[tuple[Any, ...]]) -> None:
+    """Straight to Delta: the lake's checks are tested elsewhere, and take their time."""
+    df = lake.spark.createDataFrame(rows, struct_type(contract)).coalesce(1)
+    df.write.format("delta").save(lake.path(contract))
+
+
+def write_tables(lake: Lake, days: dict[date, Day]) -> None:
+    num = {item: place for place, item in enumerate(ITEMS, start=1)}
+    write(lake, contracts.VOCABULARIES, [("item", day, i, num[i]) for day in days for i in ITEMS])
+    histories = [
+        (
+            user, day, "UK", items, [num[i] for i in items], ["purchase"] * len(items),
+            [float(age) for age in range(len(items), 0, -1)], False,
+        )
+        for day, (users, _) in days.items()
+        for user, items in users.items()
+    ]  # fmt: skip
+    write(lake, contracts.HISTORIES, histories)
+    write(lake, contracts.SEEN_ITEMS, [("ana", day, [1]) for day in days])
+    pairs = [(a, day, b, num[a], num[b], s, 1) for day in days for a, b, s in days[day][1]]
+    write(lake, contracts.ITEM_SIMILARITY, pairs)
+    write(lake, contracts.TRANSITIONS, pairs)
+    shop = [("", day, i, num[i], 0.1, 10 - num[i], num[i]) for day in days for i in ITEMS]
+    france = [("France", day, "jam", 4, 0.9, 500, 1) for day in days]
+    write(lake, contracts.POPULARITY, shop + france)
+    items = [
+        ("cup", date(2024, 1, 1), 0),  # out of stock at first …
+        ("cup", date(2024, 5, 1), 7),  # … and back before either day
+        ("pot", DAY_1, 0),  # known from day 1 on, so it counts on day 2
+    ]
+    write(
+        lake,
+        contracts.ITEMS,
+        [
+            (i, day, i, None, None, None, stock, None, None, "s", f"{day}", {})
+            for i, day, stock in items
+        ],
+    )
+    write(lake, contracts.USERS, [("new", date(2024, 5, 1), "France", "s", "f", {})])
+
+
+def publish(config: RecsysConfig, version: str, as_of: date) -> None:
+    """A live release, as publish leaves it."""
+    manifest = ReleaseManifest(
+        release_id=RELEASE, run_date=as_of, shop="demo", content_hash="c", tables={}, lists={},
+        model=ReleaseModel(version=version, as_of=as_of, hash="h", age_days=0, reason="new"),
+        recipe=RECIPE, config_hash="h", code=CodeVersion(package="0", commit=""),
+    )  # fmt: skip
+    folder = release_folder(config.paths, RELEASE)
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text(manifest.to_json())
+    write_pointer(config.paths, Pointer(release_id=RELEASE, at=datetime(2024, 6, 1, tzinfo=UTC)))
+
+
+def hand_made_model(config: RecsysConfig, version: str = "hand-made") -> Path:
+    vectors = np.array([[0, 0], [1, 0], [0.9, 0.1], [0, 1], [0.1, 0.9]], dtype=np.float32)
+    return model_folder(config.paths.models, vectors, version=version, as_of=DAY_1)
+
+
+def lists(lake: Lake, as_of: date) -> dict[str, list[str]]:
+    return {
+        row.user_id: row.item_ids for row in lake.read(contracts.TOP_N_LISTS, as_of=as_of).collect()
+    }
+
+
+def test_a_refused_model_leaves_the_live_one_scoring_todays_purchases(
+    lake: Lake, config: RecsysConfig
+) -> None:
+    hand_made_model(config)
+    # On day 1 ana bought jam, which goes with bun, an item newer than the model.
+    day_1: Day = ({"ana": ["tea"], "bob": ["pot"]}, [("tea", "cup", 0.5)])
+    day_2: Day = (
+        {"ana": ["tea", "jam"], "bob": ["pot"]},
+        [("tea", "cup", 0.5), ("jam", "bun", 0.9)],
+    )
+    write_tables(lake, {DAY_1: day_1, DAY_2: day_2})
+    EvaluationRecord(
+        run_date=DAY_1,
+        passed=True,
+        reason="all rules passed",
+        recipe=RECIPE,
+        model_version="hand-made",
+    ).write(config.paths)
+    first = score_top_n.run(lake, config, DAY_1)
+    assert (first.model_age_days, first.reason) == (0, "all rules passed")
+    assert lists(lake, DAY_1)["ana"][0] == "cup"  # goes with tea
+    assert "pot" in lists(lake, DAY_1)["bob"]
+    assert lists(lake, DAY_1)["new"][0] == "jam"  # no history: what France buys
+    publish(config, "hand-made", DAY_1)
+
+    EvaluationRecord(run_date=DAY_2, passed=False, reason="the gate refused best_baseline").write(
+        config.paths
+    )
+    second = score_top_n.run(lake, config, DAY_2)
+
+    assert lists(lake, DAY_2)["ana"][0] == "bun"  # newer than the model, through item-item
+    assert "pot" not in lists(lake, DAY_2)["bob"]  # today's stock
+    assert (second.model_version, second.model_age_days) == ("hand-made", 1)
+    assert second.reason == (
+        "the live model of 2024-06-01 (1 days old) scores on: the gate refused best_baseline"
+    )
+    assert ScoringRecord.read(config.paths, DAY_2) == second
+    shelf = lake.read(contracts.SIMILAR_ITEMS, as_of=DAY_2).orderBy("item_id").collect()
+    assert [(row.item_id, row.rank, row.similar_item_id) for row in shelf] == [
+        ("jam", 1, "bun"),
+        ("tea", 1, "cup"),
+    ]
+    popular = lake.read(contracts.POPULAR_ITEMS, as_of=DAY_2).orderBy("segment", "rank").collect()
+    assert [row.item_id for row in popular if row.segment == ""] == ["tea", "cup", "jam", "bun"]
+    assert next(row.item_id for row in popular if row.segment == "France") == "jam"
+
+    # Another partitioning and other batches give the same bits.
+    hashes = lake.content_hash(contracts.TOP_N_LISTS, as_of=DAY_2)
+    other = config.model_copy(
+        update={"scoring": config.scoring.model_copy(update={"partitions": 3, "batch_users": 1})}
+    )
+    score_top_n.run(lake, other, DAY_2)
+    assert lake.content_hash(contracts.TOP_N_LISTS, as_of=DAY_2) == hashes
+
+
+def test_a_corrupt_encoder_is_refused_before_anything_is_written(
+    lake: Lake, config: RecsysConfig
+) -> None:
+    folder = hand_made_model(config)
+    content = bytearray((folder / "model.onnx").read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / "model.onnx").write_bytes(content)
+    EvaluationRecord(
+        run_date=DAY_1, passed=True, reason="ok", recipe=RECIPE, model_version="hand-made"
+    ).write(config.paths)
+
+    with pytest.raises(
+        CorruptArtifact, match=r"hand-made/model.onnx: sha256 is .* the manifest says"
+    ) as error:
+        score_top_n.run(lake, config, DAY_1)
+
+    assert "nothing was written and the live release keeps serving; restore" in str(error.value)
+    assert not lake.exists(contracts.TOP_N_LISTS)
+    assert ScoringRecord.read_if_there(config.paths, DAY_1) is None
+
+
+def test_without_a_model_and_without_a_release_the_job_says_what_to_do(
+    lake: Lake, config: RecsysConfig
+) -> None:
+    with pytest.raises(
+        Refused, match=r"no evaluation of this run date.*no release is live.*--bootstrap"
+    ):
+        score_top_n.run(lake, config, DAY_1)

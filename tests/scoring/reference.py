@@ -1,0 +1,94 @@
+"""Stage 1 as the definition reads, user by user and item by item; short enough to check by eye."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from recsys.records import Recipe
+from recsys.scoring.kit import Kit
+from recsys.scoring.users import UserBatch
+
+
+def reference_scores(
+    users: UserBatch,
+    b: int,
+    kit: Kit,
+    recipe: Recipe,
+    item_vectors: np.ndarray[Any, Any] | None,
+    *,
+    length: int = 8,
+) -> list[float]:
+    """Score of every item number for user ``b``, under the mean encoder."""
+    places = range(users.history_offsets[b], users.history_offsets[b + 1])
+    nums = [int(users.history_nums[p]) for p in places]
+    z = _z_scores(nums, kit, item_vectors, length)
+    similarity, transitions = kit.similarity.toarray(), kit.transitions.toarray()
+    shares = _popularity(kit, int(users.segments[b]))
+    scores = []
+    for item in range(kit.width):
+        item_item = 0.0
+        for t, place in enumerate(places):
+            if recipe.targets_only and not users.is_target[place]:
+                continue
+            weight = users.event_weights[place] * recipe.decay ** (len(nums) - 1 - t)
+            item_item += weight * (
+                recipe.similarity * similarity[nums[t], item]
+                + recipe.transitions * transitions[nums[t], item]
+                + recipe.repeat * (nums[t] == item)
+            )
+        popularity = recipe.popularity if nums else 1.0
+        score = recipe.model * z[item] + np.log1p(50 * item_item) + popularity * shares[item]
+        scores.append(float(np.float32(np.round(score, 6))))
+    return scores
+
+
+def reference_list(
+    users: UserBatch,
+    b: int,
+    kit: Kit,
+    scores: list[float],
+    n: int,
+    *,
+    exclude_seen: bool = False,
+    most: int = 0,
+) -> list[int]:
+    """Masks, then (score, smaller number), then at most ``most`` per category."""
+    seen = set(users.seen_nums[users.seen_offsets[b] : users.seen_offsets[b + 1]].tolist())
+    candidates = [
+        i for i in range(kit.width) if kit.allowed[i] and not (exclude_seen and i in seen)
+    ]
+    candidates.sort(key=lambda i: (-scores[i], i))
+    taken: list[int] = []
+    for item in candidates:
+        category = kit.categories[item]
+        same = sum(1 for other in taken if kit.categories[other] == category)
+        if len(taken) < n and not (most and category >= 0 and same >= most):
+            taken.append(item)
+    return taken
+
+
+def _z_scores(
+    nums: list[int], kit: Kit, item_vectors: np.ndarray[Any, Any] | None, length: int
+) -> np.ndarray[Any, Any]:
+    z = np.zeros(kit.width)
+    if item_vectors is None:
+        return z
+    known = [num for num in nums if num < len(item_vectors)][-length:]
+    if not known:
+        return z
+    user = item_vectors[known].astype(np.float32).mean(axis=0, dtype=np.float32).astype(np.float64)
+    dots = item_vectors[1:].astype(np.float64) @ user
+    if dots.std() > 1e-9 * np.linalg.norm(user) * np.linalg.norm(item_vectors, axis=1).max():
+        z[1 : len(item_vectors)] = (dots - dots.mean()) / dots.std()
+    return z
+
+
+def _popularity(kit: Kit, segment: int) -> np.ndarray[Any, Any]:
+    buyers = kit.buyers.toarray()
+    shop = buyers[0] / max(buyers[0].max(), 1e-300)
+    if segment == 0:
+        return np.asarray(shop)
+    own = buyers[segment] + kit.prior_buyers * shop
+    return np.asarray(own / max(own.max(), 1e-300))

@@ -1,0 +1,131 @@
+"""Small worlds for scoring: an encoder made by hand, a kit of literal arrays, users as lists."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pyarrow as pa
+from onnx import TensorProto, helper
+from scipy.sparse import csr_array
+
+from recsys.records import ModelManifest
+from recsys.scoring.bundle import sha256_of
+from recsys.scoring.kit import Kit
+from recsys.scoring.users import UserBatch
+
+
+def mean_encoder(path: Path, history_length: int, dim: int) -> None:
+    """user_vectors = sum of the history's vectors / number of real places (0 / 0 is NaN, as a softmax gives)."""
+    shapes: dict[str, list[str | int | None]] = {
+        "history_vectors": ["B", history_length, dim],
+        "history_gaps": ["B", history_length],
+        "history_mask": ["B", history_length],
+    }
+    nodes = [
+        helper.make_node("Unsqueeze", ["history_mask", "last"], ["mask_BH1"]),
+        helper.make_node("Mul", ["history_vectors", "mask_BH1"], ["masked_BHD"]),
+        helper.make_node("ReduceSum", ["masked_BHD", "middle"], ["sum_BD"], keepdims=0),
+        helper.make_node("ReduceSum", ["mask_BH1", "middle"], ["count_B1"], keepdims=0),
+        helper.make_node("Mul", ["history_gaps", "zero"], ["no_gaps"]),
+        helper.make_node("ReduceSum", ["no_gaps", "middle"], ["nothing_B1"], keepdims=1),
+        helper.make_node("Div", ["sum_BD", "count_B1"], ["mean_BD"]),
+        helper.make_node("Add", ["mean_BD", "nothing_B1"], ["user_vectors"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "mean",
+        [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in shapes.items()],
+        [helper.make_tensor_value_info("user_vectors", TensorProto.FLOAT, ["B", dim])],
+        [
+            helper.make_tensor("last", TensorProto.INT64, [1], [2]),
+            helper.make_tensor("middle", TensorProto.INT64, [1], [1]),
+            helper.make_tensor("zero", TensorProto.FLOAT, [], [0.0]),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model)
+    path.write_bytes(model.SerializeToString())
+
+
+def model_folder(
+    models: Path, item_vectors: np.ndarray[Any, Any], *, version: str = "hand-made", history_length: int = 8,
+    as_of: date = date(2024, 6, 1),
+) -> Path:  # fmt: skip
+    """A model as training and export leave it; ``item_vectors`` has the padding row."""
+    folder = models / version
+    folder.mkdir(parents=True)
+    np.save(folder / "item_vectors.npy", item_vectors.astype(np.float32))
+    mean_encoder(folder / "model.onnx", history_length, item_vectors.shape[1])
+    manifest = ModelManifest(
+        model_version=version, as_of=as_of, embedding_dim=item_vectors.shape[1],
+        history_length=history_length, num_items=len(item_vectors) - 1, epochs=1,
+        files={name: sha256_of(folder / name) for name in ("model.onnx", "item_vectors.npy")},
+    )  # fmt: skip
+    (folder / "manifest.json").write_text(manifest.model_dump_json())
+    return folder
+
+
+def kit_of(
+    num_items: int,
+    *,
+    similarity: Sequence[tuple[int, int, float]] = (),
+    transitions: Sequence[tuple[int, int, float]] = (),
+    buyers: Sequence[Sequence[float]] = (),
+    hidden: Sequence[int] = (),
+    categories: Sequence[int] = (),
+    **others: Any,
+) -> Kit:
+    """A kit of items 1 to ``num_items``; pairs are (history item, other item, score)."""
+    allowed = np.ones(num_items + 1, dtype=bool)
+    allowed[[0, *hidden]] = False
+    rows = [[0.0, *row] for row in buyers] or [[0.0] * (num_items + 1)]
+    return Kit(
+        item_ids=pa.array(["", *(f"item-{num}" for num in range(1, num_items + 1))]),
+        allowed=allowed,
+        categories=np.array([-1, *(categories or [-1] * num_items)], dtype=np.int32),
+        buyers=csr_array(np.array(rows)),
+        segments=("", *(f"segment-{s}" for s in range(1, len(rows)))),
+        similarity=_matrix(similarity, num_items),
+        transitions=_matrix(transitions, num_items),
+        **others,
+    )
+
+
+def _matrix(pairs: Sequence[tuple[int, int, float]], num_items: int) -> csr_array:
+    dense = np.zeros((num_items + 1, num_items + 1))
+    for row, column, score in pairs:
+        dense[row, column] = score
+    return csr_array(dense)
+
+
+def users_of(
+    histories: Sequence[Sequence[int]],
+    *,
+    seen: Sequence[Sequence[int]] = (),
+    segments: Sequence[int] = (),
+    weights: Sequence[Sequence[float]] = (),
+    targets: Sequence[Sequence[bool]] = (),
+) -> UserBatch:
+    """Users with these item numbers, oldest first, one day apart; the newest event is one day old."""
+    seen = seen or [[] for _ in histories]
+    ages = [float(age) for history in histories for age in range(len(history), 0, -1)]
+    flat_weights = [w for row in weights for w in row] if weights else [1.0] * len(ages)
+    flat_targets = [t for row in targets for t in row] if targets else [True] * len(ages)
+    return UserBatch(
+        _offsets(histories), _flat(histories), np.array(ages, np.float32),
+        np.array(flat_weights, np.float64), np.array(flat_targets, bool),
+        _offsets(seen), _flat(seen), np.array(segments or [0] * len(histories), np.int32),
+    )  # fmt: skip
+
+
+def _offsets(lists: Sequence[Sequence[Any]]) -> np.ndarray[Any, Any]:
+    return np.cumsum([0, *(len(values) for values in lists)]).astype(np.int64)
+
+
+def _flat(lists: Sequence[Sequence[int]]) -> np.ndarray[Any, Any]:
+    return np.array([value for values in lists for value in values], dtype=np.int32)
