@@ -34,7 +34,7 @@ class SnapshotMeta:
     counts: dict[str, int]
     """Keys by kind."""
     longest: dict[str, int]
-    """Length of the longest list by kind: the largest ``n`` that can be asked for."""
+    """Length of the longest list by kind."""
     format: int = FORMAT
 
 
@@ -85,6 +85,10 @@ class Snapshot:
 
     def count(self, kind: Kind) -> int:
         return int(self._transaction.stat(self._tables[kind])["entries"])
+
+    def longest(self, kind: Kind) -> int:
+        """Length of the longest list: the largest ``n`` that can be asked for."""
+        return self.meta.longest[kind]
 
     def sample(self, kind: Kind, rows: int) -> list[memoryview]:
         """The values of the first ``rows`` keys."""

@@ -1,0 +1,92 @@
+"""`recsys release …`: see which releases there are, and change by hand which one is live."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from recsys.cli.shared import EnvOption, ReasonOption, SetOption, exiting
+from recsys.config import load_config
+
+app = typer.Typer(
+    help="Releases: list them, pin one, roll back.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.command("list")
+def list_command(env: EnvOption = "local", set_: SetOption = []) -> None:  # noqa: B006
+    """Every release on disk, the newest first, and which one is live."""
+    with exiting():
+        from recsys.release.pointer import read_pointer
+        from recsys.release.shelf import shelved_releases
+
+        paths = load_config(env, set_).paths
+        pointer = read_pointer(paths)
+        releases = shelved_releases(paths)
+        if not releases:
+            typer.echo(f"no releases in {paths.releases}: run the pipeline first (make demo)")
+        for one in releases:
+            marks = []
+            if pointer and one.release_id == pointer.release_id:
+                marks.append("live, pinned" if pointer.pinned else "live")
+            if pointer and one.release_id == pointer.previous:
+                marks.append("previous")
+            if one.manifest is None:
+                facts = "manifest missing or damaged"
+            else:
+                model, users = one.manifest.model, one.manifest.counts.get("users", 0)
+                facts = f"{users:>9,} users   model {model.version} of {model.as_of}"
+            typer.echo(f"{one.release_id}  {', '.join(marks):<12}  {facts}".rstrip())
+        if pointer and pointer.pinned and pointer.reason:
+            typer.echo(f"pinned: {pointer.reason}")
+
+
+@app.command("pin")
+def pin_command(
+    release: Annotated[str | None, typer.Argument(help="Default: what is live.")] = None,
+    reason: ReasonOption = "",
+    env: EnvOption = "local",
+    set_: SetOption = [],  # noqa: B006
+) -> None:
+    """Keep a release live: later publishes are built, but do not go live until unpin."""
+    with exiting():
+        from recsys.release.pins import pin
+
+        pointer = pin(load_config(env, set_).paths, release, reason=reason, now=datetime.now(UTC))
+        typer.echo(f"{pointer.release_id} is live and pinned")
+
+
+@app.command("unpin")
+def unpin_command(
+    reason: ReasonOption = "",
+    env: EnvOption = "local",
+    set_: SetOption = [],  # noqa: B006
+) -> None:
+    """Let the next publish go live again."""
+    with exiting():
+        from recsys.release.pins import unpin
+
+        pointer = unpin(load_config(env, set_).paths, reason=reason, now=datetime.now(UTC))
+        typer.echo(f"{pointer.release_id} is live; the next publish replaces it")
+
+
+@app.command("roll-back")
+def roll_back_command(
+    to: Annotated[
+        str | None, typer.Option("--to", metavar="RELEASE", help="Default: what was live before.")
+    ] = None,
+    reason: ReasonOption = "",
+    env: EnvOption = "local",
+    set_: SetOption = [],  # noqa: B006
+) -> None:
+    """Make an earlier release live, and pin it. Services follow within serving.poll_seconds."""
+    with exiting():
+        from recsys.release.pins import roll_back
+
+        pointer = roll_back(load_config(env, set_).paths, to, reason=reason, now=datetime.now(UTC))
+        typer.echo(f"{pointer.release_id} is live and pinned; unpin when a good release is due")

@@ -1,0 +1,70 @@
+"""Run the service: granian, as many workers as conf says, each with its own map of one snapshot."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from functools import partial
+
+from granian import Granian
+from granian.constants import HTTPModes, Interfaces
+from granian.log import LogLevels
+from starlette.applications import Starlette
+
+from recsys.config import RecsysConfig
+from recsys.errors import Conflict
+from recsys.serving.app import create_app
+from recsys.serving.current import Current
+from recsys.serving.metrics import Metrics
+from recsys.serving.store import PublishedReleases
+
+
+def serve(config: RecsysConfig, announce: Callable[[str], None]) -> None:
+    """Serve until a signal ends it; ``announce`` gets one line with the address.
+
+    Raises:
+        MissingInput: no release is live.
+        CorruptArtifact: the live release is damaged and there is no previous one.
+        Conflict: the port is taken.
+    """
+    serving = config.serving
+    # Once here, so that what is wrong is said plainly and not by a worker that dies.
+    first = Current(PublishedReleases(config.paths), Metrics())
+    first.start()
+    release_id, problem = first.open.store.release_id, first.problem
+    first.close()
+    _check_port(serving.host, serving.port)
+    address = f"http://{serving.host}:{serving.port}"
+    announce(
+        f"serving release {release_id} on {address} (try {address}/v1/popular?n=5; Ctrl-C ends)"
+    )
+    if problem:
+        announce(f"degraded: {problem}")
+    server = Granian(
+        "recsys.serving.server:worker_app",
+        address=serving.host,
+        port=serving.port,
+        interface=Interfaces.ASGI,
+        http=HTTPModes.http1,
+        workers=serving.workers,
+        websockets=False,
+        log_level=LogLevels.warning,
+    )
+    server.serve(target_loader=partial(worker_app, config), wrap_loader=False)
+
+
+def worker_app(config: RecsysConfig) -> Starlette:
+    """The application, made in each worker."""
+    return create_app(config.serving, PublishedReleases(config.paths))
+
+
+def _check_port(host: str, port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise Conflict(
+                f"cannot listen on {host}:{port}: {error.strerror}; "
+                "choose another with --set serving.port=8001"
+            ) from None

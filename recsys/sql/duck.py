@@ -1,0 +1,116 @@
+"""DuckDB over the Delta tables: no JVM, no network, the tables read where they lie."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from recsys.config.places import PathsConfig
+from recsys.contracts import TABLES
+from recsys.errors import ConfigError, MissingInput
+from recsys.release.manifest import ReleaseManifest
+from recsys.release.pointer import release_folder
+from recsys.release.shelf import shelved_releases
+from recsys.sql.views import VIEWS
+
+Rows = Iterator[Sequence[Any]]
+BATCH_ROWS = 1000
+
+
+class DuckLake:
+    """The tables as views of one in-memory DuckDB."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, tables: list[str]) -> None:
+        self._connection = connection
+        self.tables = tables
+        """Tables and views that can be asked."""
+
+    def query(self, sql: str) -> tuple[list[str], Rows]:
+        """Column names, and the rows as they are fetched.
+
+        Raises:
+            ConfigError: no such table (those that exist are named), or DuckDB refuses the text.
+        """
+        try:
+            cursor = self._connection.execute(sql)
+        except duckdb.Error as error:
+            raise ConfigError(self._explain(error)) from None
+        names = [column[0] for column in cursor.description or []]
+        return names, self._rows(cursor) if names else iter(())
+
+    def _rows(self, cursor: duckdb.DuckDBPyConnection) -> Rows:
+        while batch := cursor.fetchmany(BATCH_ROWS):
+            yield from batch
+
+    def _explain(self, error: duckdb.Error) -> str:
+        text = str(error).strip()
+        if unknown := re.search(r"Table with name (\S+) does not exist", text):
+            return f"no table {unknown.group(1)!r}; there are: {', '.join(self.tables)}"
+        return text
+
+
+@contextmanager
+def open_lake(paths: PathsConfig, release_id: str = "") -> Iterator[DuckLake]:
+    """The tables at their newest versions, or those a release names at the versions it names.
+
+    Raises:
+        MissingInput: there are no tables yet.
+        ConfigError: no such release.
+        CorruptArtifact: the release's manifest is damaged.
+    """
+    versions = _versions(paths, release_id)
+    with duckdb.connect() as connection:
+        connection.execute(f"LOAD '{_delta_extension()}'")
+        connection.execute("SET TimeZone = 'UTC'")
+        names = []
+        for name in TABLES:
+            location = f"{paths.lake_uri.rstrip('/')}/{name}"
+            if "://" in location or (Path(location) / "_delta_log").is_dir():
+                names += _create_table_view(connection, name, location, versions.get(name))
+        if not names:
+            raise MissingInput(f"no tables in {paths.lake_uri}: run `make demo` first")
+        for view in VIEWS:
+            if set(view.needs) <= set(names):
+                connection.execute(f"CREATE VIEW {view.name} AS {view.duckdb}")
+                names.append(view.name)
+        yield DuckLake(connection, names)
+
+
+def _create_table_view(
+    connection: duckdb.DuckDBPyConnection, name: str, location: str, version: int | None
+) -> list[str]:
+    """The view's name, or nothing where a remote lake has no such table."""
+    quoted = location.replace("'", "''")
+    at = "" if version is None else f", version={version}"
+    try:
+        connection.execute(f"CREATE VIEW {name} AS SELECT * FROM delta_scan('{quoted}'{at})")
+    except duckdb.IOException:
+        if "://" in location:
+            return []
+        raise
+    return [name]
+
+
+def _versions(paths: PathsConfig, release_id: str) -> dict[str, int]:
+    if not release_id:
+        return {}
+    known = [one.release_id for one in shelved_releases(paths)]
+    if release_id not in known:
+        raise ConfigError(
+            f"no release {release_id!r}; there are: {', '.join(known[:10]) or 'none'}"
+        )
+    manifest = ReleaseManifest.read(release_folder(paths, release_id))
+    return {name: table.version for name, table in manifest.tables.items()}
+
+
+def _delta_extension() -> Path:
+    """The extension's file in its wheel, which carries one for one DuckDB version and platform."""
+    folder = resources.files("duckdb_extension_delta")
+    [found] = Path(str(folder)).rglob("delta.duckdb_extension")
+    return found
