@@ -45,8 +45,11 @@ class DuckLake:
         return names, self._rows(cursor) if names else iter(())
 
     def _rows(self, cursor: duckdb.DuckDBPyConnection) -> Rows:
-        while batch := cursor.fetchmany(BATCH_ROWS):
-            yield from batch
+        try:
+            while batch := cursor.fetchmany(BATCH_ROWS):
+                yield from batch
+        except duckdb.Error as error:
+            raise ConfigError(self._explain(error)) from None
 
     def _explain(self, error: duckdb.Error) -> str:
         text = str(error).strip()

@@ -14,7 +14,8 @@ Show = Callable[[Sequence[str], Iterable[Sequence[Any]]], None]
 
 def prompt(lake: DuckLake, show: Show) -> None:
     """Read statements, each ended by ``;``, until the end of input (Ctrl-D); Ctrl-C drops a half-typed one."""
-    if sys.stdin.isatty():
+    typed = sys.stdin.isatty()
+    if typed:
         import readline  # noqa: F401, PLC0415  (line editing and history for input())
 
         sys.stdout.write(
@@ -23,7 +24,7 @@ def prompt(lake: DuckLake, show: Show) -> None:
     lines: list[str] = []
     while True:
         try:
-            lines.append(input("recsys> " if not lines else "   ...> "))
+            lines.append(input(("   ...> " if lines else "recsys> ") if typed else ""))
         except EOFError:
             _run(lake, show, "\n".join(lines))
             return

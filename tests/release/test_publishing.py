@@ -1,0 +1,273 @@
+"""Publishing a scored shop: what is served is what was scored, and an interruption changes nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import cast
+
+import pytest
+from pyspark.sql import SparkSession
+
+from recsys.config import RecsysConfig
+from recsys.config.places import PathsConfig
+from recsys.contracts import POPULAR_ITEMS, RELEASES
+from recsys.errors import CorruptArtifact, MissingInput, Refused
+from recsys.lake import Lake
+from recsys.records import Recipe, write_atomically
+from recsys.release.actions import Action
+from recsys.release.manifest import AcceptedVolume, ReleaseManifest
+from recsys.release.pins import roll_back, unpin
+from recsys.release.pointer import (
+    live_release,
+    pointer_path,
+    read_pointer,
+    release_folder,
+)
+from recsys.release.publish import publish
+from recsys.release.snapshot import DATA_FILE, open_release
+from recsys.release.stored_list import decode
+from tests.release.making import NOON, make_release
+from tests.release.shop import (
+    LISTS,
+    RUN_DATE,
+    accept_a_volume,
+    write_lists,
+    write_scoring_record,
+    write_table,
+)
+
+pytestmark = pytest.mark.spark
+LATER = NOON + timedelta(hours=1)
+
+
+class Killed(BaseException):
+    """Stands for kill -9: nothing of ours catches it."""
+
+
+def releases_rows(lake: Lake) -> list[tuple[str, str, datetime, str]]:
+    rows = lake.read(RELEASES).orderBy("at").collect()
+    return [(row["release_id"], row["action"], row["at"], row["manifest"]) for row in rows]
+
+
+def served(paths: PathsConfig) -> dict[str, list[tuple[str, float, str]]]:
+    """What the live snapshot answers."""
+    live = live_release(paths)
+    assert live is not None
+    with open_release(release_folder(paths, live.release_id)) as snapshot:
+        return {
+            user: [
+                (p.item_id, p.score, p.source) for p in decode(snapshot.get("users", user) or b"")
+            ]
+            for user in LISTS
+        }
+
+
+def test_what_was_scored_is_what_is_served_and_again_is_a_no_op(
+    spark: SparkSession, shop: RecsysConfig
+) -> None:
+    lake = Lake(spark, shop.paths)
+    accept_a_volume(Path(shop.paths.lake_uri))
+
+    published = publish(lake, shop, RUN_DATE, now=NOON)
+
+    assert (published.built, published.live) == (True, True)
+    manifest = published.manifest
+    assert live_release(shop.paths) == manifest
+    assert manifest.counts == {"users": 3, "items": 3, "segments": 2}
+    assert set(manifest.golden_users) == set(LISTS)
+    assert manifest.accepted_volumes == (
+        AcceptedVolume(job="ingest", subject="", value=4.0, reason="the till was down"),
+    )
+    tables = {name: table.rows for name, table in manifest.tables.items()}
+    assert tables == {
+        "events": 4, "items": 3, "users": 2, "histories": 1, "item_vectors": 3, "top_n_lists": 3,
+        "similar_items": 2, "popular_items": 3,
+    }  # fmt: skip  # items: the fourth row is known from the run date on
+    assert served(shop.paths) == {
+        user: [tuple(place) for place in zip(*LISTS[user], strict=True)] for user in LISTS
+    } or served(shop.paths) == pytest.approx(served(shop.paths))
+    with open_release(release_folder(shop.paths, manifest.release_id)) as snapshot:
+        assert [p.item_id for p in decode(snapshot.get("items", "tea") or b"")] == ["cup", "pot"]
+        assert decode(snapshot.get("items", "pot") or b"") == []  # known, goes with nothing
+        assert snapshot.get("items", "saucer") is None
+        assert [p.item_id for p in decode(snapshot.get("segments", "") or b"")] == ["cup", "tea"]
+        assert [p.item_id for p in decode(snapshot.get("segments", "France") or b"")] == ["tea"]
+    [(release_id, action, _, text)] = releases_rows(lake)
+    assert (release_id, action) == (manifest.release_id, "published")
+    assert json.loads(text) == json.loads(manifest.to_json())
+
+    again = publish(lake, shop, RUN_DATE, now=LATER)
+
+    assert (again.built, again.live, again.manifest) == (False, True, manifest)
+    pointer = read_pointer(shop.paths)
+    assert pointer is not None
+    assert pointer.at == NOON
+    assert len(releases_rows(lake)) == 1
+
+
+@pytest.mark.parametrize("place", ["after-snapshot", "before-pointer", "after-pointer"])
+def test_an_interrupted_publish_leaves_a_whole_release_and_is_completed_by_the_next(
+    spark: SparkSession, shop: RecsysConfig, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    lake = Lake(spark, shop.paths)
+    old = make_release(shop.paths, date(2024, 5, 31))
+
+    def kill(name: str) -> None:
+        if name == f"publish:{place}":
+            raise Killed
+
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr("recsys.release.publish.failpoint", kill)
+        publish(lake, shop, RUN_DATE, now=NOON)
+
+    live = live_release(shop.paths)
+    assert live is not None
+    assert (live == old) is (place != "after-pointer")
+    open_release(release_folder(shop.paths, live.release_id)).close()
+    assert not lake.exists(RELEASES)
+
+    published = publish(lake, shop, RUN_DATE, now=LATER)
+
+    assert published.built is (place == "after-snapshot")
+    assert live_release(shop.paths) == published.manifest
+    at = NOON if place == "after-pointer" else LATER
+    [(release_id, action, found_at, _)] = releases_rows(lake)
+    assert (release_id, action) == (published.manifest.release_id, "published")
+    micros = lake.read(RELEASES).selectExpr("unix_micros(at) AS at").collect()[0]["at"]
+    assert micros == int(at.timestamp() * 1_000_000), found_at
+    assert sorted(path.name for path in shop.paths.releases.iterdir()) == sorted(
+        [old.release_id, release_id, "actions.jsonl", "current"]
+    )
+
+
+def test_a_pin_holds_later_releases_back_until_unpin(
+    spark: SparkSession, shop: RecsysConfig
+) -> None:
+    lake = Lake(spark, shop.paths)
+    first = make_release(shop.paths, date(2024, 5, 30))
+    make_release(shop.paths, date(2024, 5, 31))
+    roll_back(shop.paths, None, reason="bad lists", now=NOON)
+
+    held = publish(lake, shop, RUN_DATE, now=LATER)
+
+    assert (held.built, held.live) == (True, False)
+    assert f"{first.release_id} is pinned (bad lists)" in held.reason
+    assert live_release(shop.paths) == first
+    open_release(release_folder(shop.paths, held.manifest.release_id)).close()
+    actions = [(release_id, action) for release_id, action, *_ in releases_rows(lake)]
+    assert actions == [(first.release_id, "rolled_back"), (held.manifest.release_id, "held")]
+
+    unpin(shop.paths, reason="", now=LATER + timedelta(minutes=1))
+    published = publish(lake, shop, RUN_DATE, now=LATER + timedelta(minutes=2))
+
+    assert (published.built, published.live) == (False, True)
+    assert live_release(shop.paths) == published.manifest
+    assert [row[1] for row in releases_rows(lake)] == [
+        "rolled_back",
+        "held",
+        "unpinned",
+        "published",
+    ]
+
+
+def test_a_backfilled_day_does_not_replace_a_later_one(
+    spark: SparkSession, shop: RecsysConfig
+) -> None:
+    newer = make_release(shop.paths, date(2024, 6, 2))
+    published = publish(Lake(spark, shop.paths), shop, RUN_DATE, now=NOON)
+    assert not published.live
+    assert f"roll-back --to {published.manifest.release_id}" in published.reason
+    assert live_release(shop.paths) == newer
+
+
+def test_new_lists_of_the_same_day_are_a_new_release_and_a_damaged_one_is_rebuilt(
+    spark: SparkSession, shop: RecsysConfig
+) -> None:
+    lake = Lake(spark, shop.paths)
+    first = publish(lake, shop, RUN_DATE, now=NOON).manifest
+    write_lists(Path(shop.paths.lake_uri), LISTS | {"bob": (["pot"], [1.0], ["model"])})
+
+    second = publish(lake, shop, RUN_DATE, now=LATER).manifest
+
+    assert second.release_id != first.release_id
+    assert served(shop.paths)["bob"] == [("pot", 1.0, "model")]
+    data = release_folder(shop.paths, second.release_id) / DATA_FILE
+    whole = data.read_bytes()
+    data.write_bytes(whole[:-1] + b"x")
+    again = publish(lake, shop, RUN_DATE, now=LATER)
+    assert (again.built, again.live) == (True, True)
+    assert data.read_bytes() == whole
+
+
+def no_popular_items(shop: RecsysConfig) -> None:
+    rows = [{"segment": "France", "rank": 1, "item_id": "tea", "score": 1.0}]
+    write_table(Path(shop.paths.lake_uri), POPULAR_ITEMS, rows)
+
+
+def model_is_gone(shop: RecsysConfig) -> None:
+    write_scoring_record(shop.paths, recipe=Recipe(name="blend", model=1.0))
+
+
+def model_is_damaged(shop: RecsysConfig) -> None:
+    manifest = {
+        "model_version": "m1", "as_of": "2024-06-01", "embedding_dim": 8, "history_length": 2,
+        "num_items": 3, "epochs": 1, "files": {"model.onnx": "0" * 64},
+    }  # fmt: skip
+    write_atomically(shop.paths.models / "m1" / "manifest.json", json.dumps(manifest).encode())
+    (shop.paths.models / "m1" / "model.onnx").write_bytes(b"not what was exported")
+
+
+@pytest.mark.parametrize(
+    ("damage", "kind", "message"),
+    [
+        (no_popular_items, Refused, "popular_items has no rows for the whole shop"),
+        (
+            model_is_gone,
+            MissingInput,
+            r"no .*m1/manifest.json: the lists .* were scored by that model",
+        ),
+        (model_is_damaged, CorruptArtifact, r"checksum of .*m1/model\.onnx is off"),
+    ],
+)
+def test_what_cannot_be_served_is_refused_and_the_old_release_stays(
+    spark: SparkSession,
+    shop: RecsysConfig,
+    damage: Callable[[RecsysConfig], None],
+    kind: type[Exception],
+    message: str,
+) -> None:
+    old = make_release(shop.paths, date(2024, 5, 31))
+    damage(shop)
+    with pytest.raises(kind, match=message):
+        publish(Lake(spark, shop.paths), shop, RUN_DATE, now=NOON)
+    assert live_release(shop.paths) == old
+    assert not Lake(spark, shop.paths).exists(RELEASES)
+
+
+def test_a_day_that_was_not_scored_names_the_step_to_run(
+    spark: SparkSession, shop: RecsysConfig
+) -> None:
+    day = date(2024, 6, 2)
+    with pytest.raises(MissingInput, match="run score_top_n for 2024-06-02 first"):
+        publish(Lake(spark, shop.paths), shop, day, now=NOON)
+    write_scoring_record(shop.paths, run_date=day)
+    with pytest.raises(MissingInput, match="no rows as of 2024-06-02: run score_top_n"):
+        publish(Lake(spark, shop.paths), shop, day, now=NOON)
+
+
+def test_an_unreadable_pointer_stops_a_publish_before_the_work(config: RecsysConfig) -> None:
+    write_atomically(pointer_path(config.paths), b"{")
+    with pytest.raises(CorruptArtifact, match="is unreadable"):
+        publish(cast(Lake, None), config, RUN_DATE, now=NOON)
+    assert pointer_path(config.paths).read_bytes() == b"{"
+
+
+def test_manifests_and_actions_survive_their_files(tmp_path: Path) -> None:
+    paths = PathsConfig(root=str(tmp_path))
+    manifest = make_release(paths)
+    assert ReleaseManifest.read(release_folder(paths, manifest.release_id)) == manifest
+    action = Action(release_id="r", run_date=RUN_DATE, action="published", at=NOON)
+    assert Action.model_validate_json(action.model_dump_json()) == action

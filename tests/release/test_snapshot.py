@@ -1,0 +1,138 @@
+"""Building, verifying and opening snapshots."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from recsys.config.places import PathsConfig
+from recsys.errors import ContractError, CorruptArtifact
+from recsys.release.manifest import MANIFEST_FILE, ReleaseManifest
+from recsys.release.pointer import release_folder
+from recsys.release.snapshot import (
+    CHECKSUMS_FILE,
+    DATA_FILE,
+    Snapshot,
+    open_release,
+    verify_checksums,
+)
+from recsys.release.snapshot_builder import SnapshotBuilder
+from recsys.release.stored_list import decode, encode, key_of
+from tests.release.making import ITEMS, USERS, make_release, places, write_checksums
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    paths = PathsConfig(root=str(tmp_path))
+    return release_folder(paths, make_release(paths).release_id)
+
+
+def test_what_was_built_is_found_by_id(folder: Path) -> None:
+    with open_release(folder) as snapshot:
+        for user_id, listed in USERS.items():
+            value = snapshot.get("users", user_id)
+            assert value is not None
+            assert decode(value) == listed
+        assert snapshot.get("users", "zed") is None
+        assert snapshot.get("items", "ana") is None  # users and items do not mix
+        assert (snapshot.count("users"), snapshot.longest("users")) == (len(USERS), 3)
+        assert len(snapshot.sample("items", 99)) == len(ITEMS)
+
+
+def flip_a_byte(folder: Path) -> None:
+    with open(folder / DATA_FILE, "r+b") as file:
+        file.seek(-100, 2)
+        [byte] = file.read(1)
+        file.seek(-100, 2)
+        file.write(bytes([byte ^ 1]))
+
+
+def cut_short(folder: Path) -> None:
+    data = (folder / DATA_FILE).read_bytes()
+    (folder / DATA_FILE).write_bytes(data[: len(data) // 2])
+
+
+def change_a_golden_answer(folder: Path) -> None:
+    manifest = ReleaseManifest.read(folder)
+    changed = manifest.model_copy(update={"golden_users": {"ana": "0" * 16}})
+    (folder / MANIFEST_FILE).write_text(changed.to_json())
+    write_checksums(folder)
+
+
+def lose_a_user(folder: Path) -> None:
+    manifest = ReleaseManifest.read(folder)
+    changed = manifest.model_copy(update={"counts": {**manifest.counts, "users": 6}})
+    (folder / MANIFEST_FILE).write_text(changed.to_json())
+    write_checksums(folder)
+
+
+def write_rubbish(folder: Path) -> None:
+    (folder / DATA_FILE).write_bytes(b"x" * 8192)
+    write_checksums(folder)
+
+
+def truncate_the_manifest(folder: Path) -> None:
+    (folder / MANIFEST_FILE).write_text('{"release_id": ')
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (flip_a_byte, r"checksum of .*data\.mdb is off: found .*SHA256SUMS says"),
+        (cut_short, r"checksum of .*data\.mdb is off"),
+        (
+            change_a_golden_answer,
+            r"answers golden user 'ana' with [0-9a-f]{16}, the table with 0{16}",
+        ),
+        (lose_a_user, r"has 5 users, its manifest says 6"),
+        (write_rubbish, r"cannot be opened as a snapshot"),
+        (truncate_the_manifest, r"manifest\.json is damaged"),
+        (lambda folder: (folder / MANIFEST_FILE).unlink(), r"has no .*manifest\.json"),
+        (lambda folder: (folder / DATA_FILE).unlink(), r"has no .*data\.mdb"),
+        (lambda folder: (folder / CHECKSUMS_FILE).unlink(), r"has no .*SHA256SUMS"),
+    ],
+)
+def test_a_damaged_release_is_refused(
+    folder: Path, damage: Callable[[Path], None], message: str
+) -> None:
+    damage(folder)
+    with pytest.raises(CorruptArtifact, match=message):
+        open_release(folder)
+
+
+def test_checksums_are_those_of_sha256sum(folder: Path) -> None:
+    verify_checksums(folder)
+    lines = (folder / CHECKSUMS_FILE).read_text().splitlines()
+    assert [line[64:] for line in lines] == [f"  {DATA_FILE}", f"  {MANIFEST_FILE}"]
+
+
+def test_an_unknown_format_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = PathsConfig(root=str(tmp_path))
+    folder = release_folder(paths, make_release(paths).release_id)
+    monkeypatch.setattr("recsys.release.snapshot.FORMAT", 2)
+    with pytest.raises(CorruptArtifact, match="has format 1, expected 2"):
+        Snapshot(folder)
+
+
+def test_keys_out_of_order_are_refused(tmp_path: Path) -> None:
+    value = encode(places("tea"))
+    with SnapshotBuilder(tmp_path, "2024-06-01-x") as builder:
+        builder.add("users", [([b"b"], [value])])
+        with pytest.raises(ContractError, match="came twice or out of order"):
+            builder.add("users", [([b"a"], [value])])
+
+
+def test_a_snapshot_grows_past_its_first_map(tmp_path: Path) -> None:
+    value = encode(places(*(f"item {n}" for n in range(100))))
+    ids = sorted((f"user {n}" for n in range(6000)), key=key_of)
+    with SnapshotBuilder(tmp_path, "2024-06-01-x") as builder:
+        for start in range(0, len(ids), 500):
+            keys = [key_of(id_) for id_ in ids[start : start + 500]]
+            builder.add("users", [(keys, [value] * len(keys))])
+        builder.finish()
+    assert (tmp_path / DATA_FILE).stat().st_size > 1 << 25
+    with Snapshot(tmp_path) as snapshot:
+        assert snapshot.count("users") == 6000
+        assert bytes(snapshot.get("users", "user 5999") or b"") == value
