@@ -99,10 +99,10 @@ def batch_from_arrow(
 
     ``segments`` are the kit's: a segment that is null or unknown counts as the whole shop.
     """
-    history_offsets, nums = _flat(batch.column("item_nums"))
-    seen_offsets, seen = _flat(batch.column("seen_nums"))
-    _, ages = _flat(batch.column("ages_days"))
-    _, types = _flat(batch.column("event_types"))
+    history_offsets, nums = flat_lists(batch.column("item_nums"))
+    seen_offsets, seen = flat_lists(batch.column("seen_nums"))
+    _, ages = flat_lists(batch.column("ages_days"))
+    _, types = flat_lists(batch.column("event_types"))
     codes = pc.index_in(types, value_set=pa.array(signals.types, pa.string()))
     codes = codes.fill_null(len(signals.types)).to_numpy(zero_copy_only=False)
     rows = pc.index_in(
@@ -127,7 +127,7 @@ def _gathered(offsets: Ints, rows: Ints) -> tuple[Ints, Ints]:
     return ends, np.arange(ends[-1]) + np.repeat(offsets[:-1][rows] - ends[:-1], lengths)
 
 
-def _flat(column: Any) -> tuple[Ints, Any]:
+def flat_lists(column: Any) -> tuple[Ints, Any]:
     """Offsets and values of a list column."""
     lengths = pc.list_value_length(column).fill_null(0).to_numpy(zero_copy_only=False)
     offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])

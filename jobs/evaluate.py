@@ -1,0 +1,66 @@
+"""Choose the blend on one window, measure it and every baseline on the next, and let the gate decide.
+
+    ./spark-submit.sh evaluate --env local --run-date 2010-12-10 --bootstrap
+
+A refused model ends well (exit 0) while a release is live: the live model scores on and the record says
+why. With no release to fall back on the job is refused (exit 3); --bootstrap allows a first release.
+
+Reads    what train made, events, histories, seen_items, items, users, vocabularies, item_similarity,
+         transitions, popularity as of the choosing and the measuring day
+Writes   metrics, gate_verdicts    run_date = run-date, replaced atomically; a chart under reports
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Annotated
+
+import typer
+
+from recsys.config import RecsysConfig
+from recsys.evaluation.nightly import Evaluation, Live, evaluate_models, without_a_new_model
+from recsys.export import export_model
+from recsys.lake import Lake
+from recsys.records import TrainingRecord
+from recsys.release.pointer import live_release
+from recsys.runner import DryRunOption, EnvOption, Job, RunDateOption, SetOption, help_text, running
+
+JOB = Job(
+    name="evaluate",
+    reads=("events", "histories", "seen_items", "items", "users", "vocabularies", "item_similarity",
+           "transitions", "popularity"),
+    writes=("metrics", "gate_verdicts"),
+)  # fmt: skip
+
+
+def run(lake: Lake, config: RecsysConfig, run_date: date) -> Evaluation:
+    training = TrainingRecord.read(config.paths, run_date)
+    release = live_release(config.paths)
+    live = Live(release.release_id, release.recipe) if release else None
+    if not training.trained:
+        return without_a_new_model(config, run_date, training.reason, live)
+    for role, version in training.models.items():
+        if role != "release":  # export_onnx exports that one, with its parity report
+            export_model(config.paths.models / version)
+    return evaluate_models(lake, config, run_date, training, live)
+
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+@app.command(name=JOB.name, help=help_text(__doc__))
+def main(
+    run_date: RunDateOption,
+    env: EnvOption = "local",
+    bootstrap: Annotated[bool, typer.Option("--bootstrap", help="Allow a first release.")] = False,
+    set_: SetOption = [],  # noqa: B006  (typer copies it)
+    dry_run: DryRunOption = False,
+) -> None:
+    overrides = [*set_, *(["gate.bootstrap=true"] if bootstrap else [])]
+    with running(JOB, env, run_date, overrides, dry_run=dry_run) as context:
+        if context:
+            typer.echo(run(context.lake, context.config, context.run_date).table)
+
+
+if __name__ == "__main__":
+    app()

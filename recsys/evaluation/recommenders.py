@@ -1,0 +1,43 @@
+"""Who is measured: the model, the blend, the baselines, the ablations; each a recipe of stage 1."""
+
+from __future__ import annotations
+
+from recsys.records import Recipe
+
+FILL = 0.01
+"""A little popularity: places that a baseline has nothing for go to best sellers, not to small numbers."""
+
+MODEL = Recipe(name="model", model=1.0)
+POPULARITY = Recipe(name="popularity", popularity=1.0)
+TRANSITIONS = Recipe(name="transitions", transitions=1.0, decay=0.0, popularity=FILL)
+"""First order: what follows the last item alone."""
+ITEM_ITEM = Recipe(name="item_item", similarity=0.4, transitions=0.6, decay=0.7, popularity=FILL)
+"""The item-item blend of BENCHMARKS.md."""
+LAST_PURCHASES = Recipe(
+    name="last_purchases", repeat=1.0, decay=0.9, popularity=FILL, targets_only=True
+)
+"""A user's own last purchases; its decay is chosen on the choosing window like the blend's weights."""
+
+BASELINES = ("popularity", "last_purchases", "transitions", "item_item")
+"""What a recommender must not be below."""
+
+BLEND = "blend"
+LIVE = "live"
+"""The live release's recipe, fitted at the same cut-off."""
+
+
+def recommenders(blend: Recipe, last_purchases: Recipe) -> tuple[Recipe, ...]:
+    """Everyone who is measured, the blend first; ablations keep the other weights as they are."""
+    return (
+        blend.model_copy(update={"name": BLEND}),
+        MODEL,
+        ITEM_ITEM,
+        last_purchases,
+        TRANSITIONS,
+        POPULARITY,
+        blend.model_copy(update={"name": "blend_without_model", "model": 0.0}),
+        blend.model_copy(
+            update={"name": "blend_without_item_item", "similarity": 0.0, "transitions": 0.0}
+        ),
+        blend.model_copy(update={"name": "blend_without_repeat", "repeat": 0.0}),
+    )

@@ -1,0 +1,124 @@
+"""What people see of an evaluation: a table in text, and a chart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import altair as alt
+from rich.console import Console
+from rich.table import Table
+
+from recsys.evaluation.recommenders import BLEND
+from recsys.records import Recipe
+
+Row = Mapping[str, Any]
+
+K = 10
+COLUMNS = (("ndcg", "NDCG"), ("recall", "recall"), ("mrr", "MRR"), ("coverage", "coverage"))
+TITLES = {"all": "all purchases", "first": "first purchases alone"}
+WIDTH = 118
+
+
+def metrics_table(
+    rows: Iterable[Row], recipe: Recipe | None = None, *, k: int = K, window: str = "measuring"
+) -> str:
+    """The figures at ``k`` on one window as text, best NDCG first, one table per kind of target.
+
+    ``rows`` are rows of the table ``metrics`` (mappings; ``Row.asDict()`` from Spark). With ``recipe`` the
+    blend's weights are printed above.
+    """
+    found = [row for row in rows if row["window"] == window and row["k"] == k]
+    out = StringIO()
+    console = Console(file=out, width=WIDTH, force_terminal=False, color_system=None)
+    if recipe is not None:
+        console.print(f"blend: {recipe_in_words(recipe)}", highlight=False)
+    for kind, title in TITLES.items():
+        mine = [row for row in found if row["targets"] == kind]
+        if mine:
+            console.print(
+                _table(mine, f"{title}, {window} window from {mine[0]['as_of']}, k = {k}")
+            )
+    return out.getvalue()
+
+
+def recipe_in_words(recipe: Recipe) -> str:
+    """The weights that are not 0; a weight for the model is always told."""
+    weights = {
+        name: getattr(recipe, name)
+        for name in ("model", "similarity", "transitions", "repeat", "popularity")
+    }
+    told = [f"{name} {value:g}" for name, value in weights.items() if value or name == "model"]
+    return ", ".join([*told, f"decay {recipe.decay:g}"]) + (
+        ", item-item from purchases only" if recipe.targets_only else ""
+    )
+
+
+def write_chart(rows: Iterable[Row], folder: Path, *, k: int = K) -> tuple[Path, Path]:
+    """NDCG@k with intervals, all recommenders, both kinds of targets: self-contained HTML, and PNG."""
+    values = [
+        {
+            "recommender": row["recommender"], "targets": TITLES[row["targets"]],
+            "ndcg": row["value"], "low": row["low"], "high": row["high"],
+        }
+        for row in rows
+        if row["window"] == "measuring" and row["metric"] == "ndcg" and row["k"] == k
+    ]  # fmt: skip
+    chart = _chart(values, f"NDCG@{k} with 95 % intervals")
+    folder.mkdir(parents=True, exist_ok=True)
+    html, png = folder / "metrics.html", folder / "metrics.png"
+    chart.save(str(html), inline=True)
+    chart.save(str(png), scale_factor=2)
+    return html, png
+
+
+def _chart(values: list[dict[str, Any]], title: str) -> Any:
+    who = alt.Y("recommender:N", sort="-x", title=None)
+    base = alt.Chart({"values": values}).encode(y=who)
+    bars = base.mark_bar().encode(
+        x=alt.X("ndcg:Q", title="NDCG"),
+        color=alt.condition(
+            alt.datum.recommender == BLEND, alt.value("#2a6f97"), alt.value("#a9c6d9")
+        ),
+    )
+    intervals = base.mark_rule(strokeWidth=2).encode(x="low:Q", x2="high:Q")
+    return (
+        alt.layer(bars, intervals)
+        .properties(width=420, height=alt.Step(22))
+        .facet(row=alt.Row("targets:N", title=None))
+        .resolve_scale(x="independent", y="independent")
+        .properties(title=title)
+    )
+
+
+def _table(rows: list[Row], title: str) -> Table:
+    by_name: dict[str, dict[str, Row]] = {}
+    for row in rows:
+        by_name.setdefault(row["recommender"], {})[row["metric"]] = row
+    gains = sorted({row["metric"] for row in rows if row["metric"].startswith("ndcg_above_")})
+    table = Table(title=title, title_justify="left")
+    table.add_column("recommender", no_wrap=True)
+    for _, name in COLUMNS:
+        table.add_column(name, justify="right")
+    for gain in gains:
+        table.add_column(f"NDCG above {gain.removeprefix('ndcg_above_')}", justify="right")
+    ordered = sorted(by_name, key=lambda name: -(by_name[name]["ndcg"]["value"] or 0))
+    for name in ordered:
+        figures = by_name[name]
+        table.add_row(
+            name,
+            *(_cell(figures.get(metric)) for metric, _ in COLUMNS),
+            *(_cell(figures.get(gain), sign=True) for gain in gains),
+        )
+    users = next(iter(by_name[ordered[0]].values()))["num_users"]
+    table.caption = f"95 % intervals from a bootstrap over {users} users; differences are paired"
+    return table
+
+
+def _cell(row: Row | None, *, sign: bool = False) -> str:
+    if row is None or row["value"] is None:
+        return ""
+    value = f"{row['value']:+.4f}" if sign else f"{row['value']:.4f}"
+    return value if row["low"] is None else f"{value} [{row['low']:.4f}, {row['high']:.4f}]"

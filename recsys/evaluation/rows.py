@@ -1,0 +1,83 @@
+"""What was measured, as rows of the tables ``metrics`` and ``gate_verdicts``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from datetime import date
+from typing import Any
+
+from recsys.evaluation.gate import Verdict
+from recsys.evaluation.intervals import Bootstrap, Estimate
+from recsys.evaluation.measuring import KINDS
+from recsys.evaluation.ranking import METRICS
+from recsys.evaluation.recommenders import BASELINES
+
+DIGITS = 12
+"""Figures are rounded to this many decimals: a sum's last bits depend on the machine's BLAS."""
+
+Row = dict[str, Any]
+
+
+def best_baseline(bootstrap: Bootstrap, k: int) -> str:
+    """The baseline with the highest NDCG@k over all purchases; ties to the earlier name."""
+    measured = [name for name in BASELINES if name in bootstrap.names]
+    return max(measured, key=lambda name: bootstrap.estimate(name, "all", "ndcg", k).value)
+
+
+def metric_rows(
+    bootstrap: Bootstrap, run_date: date, *, compared_with: tuple[str, ...]
+) -> list[Row]:
+    """Rows of ``metrics``: every figure, coverage, and paired NDCG differences to some recommenders."""
+    return list(_rows(bootstrap, run_date, compared_with))
+
+
+def _rows(bootstrap: Bootstrap, run_date: date, compared_with: tuple[str, ...]) -> Iterator[Row]:
+    measured = bootstrap.measured
+    for name in bootstrap.names:
+        common = {
+            "run_date": run_date, "window": measured.window, "as_of": measured.cut_off, "recommender": name,
+        }  # fmt: skip
+        for k in measured.ks:
+            for kind in KINDS:
+                for metric in METRICS:
+                    found = bootstrap.estimate(name, kind, metric, k)
+                    yield {**common, "targets": kind, "metric": metric, "k": k, **_figures(found)}
+                for other in compared_with:
+                    if other != name:
+                        gain = bootstrap.difference(name, other, kind, "ndcg", k)
+                        metric = f"ndcg_above_{other}"
+                        yield {
+                            **common,
+                            "targets": kind,
+                            "metric": metric,
+                            "k": k,
+                            **_figures(gain),
+                        }
+            covered = Estimate(
+                measured.coverage[name][k], math.nan, math.nan, measured.num_users("all")
+            )
+            yield {**common, "targets": "all", "metric": "coverage", "k": k, **_figures(covered)}
+
+
+def verdict_rows(verdicts: list[Verdict], run_date: date) -> list[Row]:
+    """Rows of ``gate_verdicts``."""
+    return [
+        {
+            "run_date": run_date, "rule": v.rule, "value": _rounded(v.value), "wanted": v.wanted,
+            "verdict": v.verdict, "reason": v.reason,
+        }
+        for v in verdicts
+    ]  # fmt: skip
+
+
+def _figures(found: Estimate) -> Row:
+    return {
+        "value": _rounded(found.value), "low": _rounded(found.low), "high": _rounded(found.high),
+        "num_users": found.num_users,
+    }  # fmt: skip
+
+
+def _rounded(value: float) -> float | None:
+    """NaN is null in the tables."""
+    return round(value, DIGITS) if math.isfinite(value) else None

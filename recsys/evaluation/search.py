@@ -1,0 +1,143 @@
+"""Choose the blend's weights on the choosing window, on a sample of users, through the scoring kernel.
+
+What recipes share (user vectors, history times matrices) is computed once per block; a candidate then
+costs one pass of stage 1.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import structlog
+
+from recsys.evaluation.measuring import KINDS, values_of_lists
+from recsys.evaluation.ranking import METRICS
+from recsys.evaluation.recommenders import (
+    BLEND,
+    FILL,
+    ITEM_ITEM,
+    LAST_PURCHASES,
+    MODEL,
+    POPULARITY,
+    TRANSITIONS,
+)
+from recsys.records import Recipe
+from recsys.scoring.lists import joined
+from recsys.scoring.parts import DenseParts, ItemItemParts
+from recsys.scoring.scorer import Entry, Scorer
+from recsys.scoring.users import Signals, batch_from_arrow
+
+log = structlog.get_logger()
+
+K = 10
+DECAYS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.995)
+WEIGHTS: dict[str, tuple[float, ...]] = {
+    "decay": DECAYS,
+    "repeat": (0.0, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0),
+    "model": (0.0, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.5),
+    "transitions": (0.0, 0.05, 0.1, 0.2, 0.4, 0.6, 1.0),
+    "similarity": (0.0, 0.05, 0.1, 0.2, 0.4, 0.6, 1.0),
+    "popularity": (FILL, 0.1, 0.3, 1.0, 2.0),
+}
+"""Values that a coordinate takes; coordinates are searched in this order."""
+
+STARTS = (
+    Recipe(name=BLEND, model=0.5, similarity=0.4, transitions=0.6, repeat=0.5, popularity=0.1, decay=0.95),
+    Recipe(name=BLEND, model=0.5, similarity=0.4, transitions=0.6, popularity=0.1, decay=0.7),
+    ITEM_ITEM, TRANSITIONS, POPULARITY, MODEL.model_copy(update={"popularity": FILL}),
+)  # fmt: skip
+MOST_ROUNDS = 4
+HISTORIES_KEPT = 2
+"""Decays whose products are kept: each is as large as the sample's lists of neighbours."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What the choosing window decided."""
+
+    blend: Recipe
+    last_purchases: Recipe
+    ndcg: float
+    """Of the blend, on the sample."""
+    tried: int
+
+
+class BlendSearch:
+    """Compares recipes by NDCG@10 over all purchases of sampled users; remembers what it has seen."""
+
+    def __init__(
+        self, scorer: Scorer, users: pa.RecordBatch, signals: Signals, model_version: str
+    ) -> None:
+        """``users`` has the columns of ``targets.measured_users``."""
+        self._scorer = scorer
+        self._users = users
+        self._model_version = model_version
+        self._blocks = scorer.blocks(batch_from_arrow(users, signals, scorer.kit.segments))
+        self._dense: list[dict[str, DenseParts]] = [{} for _ in self._blocks]
+        self._item_item: OrderedDict[tuple[float, bool], list[ItemItemParts]] = OrderedDict()
+        self._seen: dict[str, float] = {}
+
+    def ndcg(self, recipe: Recipe) -> float:
+        """Mean NDCG@10 over the sample."""
+        key = recipe.model_copy(update={"name": ""}).model_dump_json()
+        if key not in self._seen:
+            entry = Entry(recipe, self._model_version)
+            lists = joined([
+                self._scorer.lists_of_parts(
+                    self._scorer.parts(block, entry, self._dense[b], self._products(b, recipe)),
+                    recipe, K,
+                )
+                for b, block in enumerate(self._blocks)
+            ])  # fmt: skip
+            values = values_of_lists(lists, self._users, (K,))
+            self._seen[key] = float(
+                np.mean(values[:, KINDS.index("all"), METRICS.index("ndcg"), 0])
+            )
+        return self._seen[key]
+
+    def best(self) -> Chosen:
+        """The best start, then coordinate by coordinate until a round brings nothing.
+
+        Ties keep what came first, so that the search is the same every time.
+        """
+        last_purchases = self._best_of([
+            LAST_PURCHASES.model_copy(update={"decay": decay}) for decay in DECAYS
+        ])  # fmt: skip
+        repeats = last_purchases.model_copy(update={"name": BLEND})
+        blend = self._best_of([*STARTS, repeats])
+        for _ in range(MOST_ROUNDS):
+            before = self.ndcg(blend)
+            for name, values in WEIGHTS.items():
+                tries = [blend.model_copy(update={name: value}) for value in values]
+                blend = self._best_of([blend, *tries])
+            other = blend.model_copy(update={"targets_only": not blend.targets_only})
+            blend = self._best_of([blend, other])
+            log.info("blend_search", ndcg_at_10=round(self.ndcg(blend), 5), tried=len(self._seen))
+            if self.ndcg(blend) <= before:
+                break
+        blend = blend.model_copy(update={"name": BLEND})
+        return Chosen(blend, last_purchases, self.ndcg(blend), len(self._seen))
+
+    def _best_of(self, recipes: list[Recipe]) -> Recipe:
+        return max(recipes, key=self.ndcg)  # the first of equals
+
+    def _products(self, b: int, recipe: Recipe) -> dict[tuple[float, bool], ItemItemParts]:
+        """The block's cache for this decay; ``Scorer.parts`` looks there."""
+        if not recipe.uses_item_item:
+            return {}
+        key = (recipe.decay, recipe.targets_only)
+        if key not in self._item_item:
+            made = []
+            for block in self._blocks:
+                cache: dict[tuple[float, bool], ItemItemParts] = {}
+                self._scorer.parts(
+                    block, Entry(recipe.model_copy(update={"model": 0.0})), {}, cache
+                )
+                made.append(cache[key])
+            self._item_item[key] = made
+            while len(self._item_item) > HISTORIES_KEPT:
+                self._item_item.popitem(last=False)
+        return {key: self._item_item[key][b]}

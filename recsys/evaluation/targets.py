@@ -1,0 +1,75 @@
+"""Who is measured in a window, and what they went on to buy."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from recsys import contracts
+from recsys.config import RecsysConfig
+from recsys.lake import Lake
+from recsys.scoring.spark import INPUT, users_to_score
+
+TARGET_COLUMNS = ("target_nums", "num_targets", "first_nums", "num_first")
+
+
+def targets_of_window(
+    events: DataFrame, items: DataFrame, *, cut_off: date, days: int, types: tuple[str, ...]
+) -> DataFrame:
+    """One row per user with a target event in the ``days`` days from ``cut_off`` on.
+
+    ``items`` has (item_id, item_num) of the vocabulary at the cut-off. ``target_nums`` and ``first_nums``
+    are the distinct items that have a number, ascending; ``num_targets`` and ``num_first`` count all of
+    them, those outside the vocabulary too. First are items that the user never had before the cut-off.
+    """
+    acts = events.where(
+        F.col("event_type").isin(*types)
+        & F.col("user_id").isNotNull()
+        & F.col("item_id").isNotNull()
+    )
+    end = cut_off + timedelta(days=days)
+    in_window = (F.col("event_date") >= F.lit(cut_off)) & (F.col("event_date") < F.lit(end))
+    # One pass: per user and item, whether it was taken in the window, and whether before.
+    taken = (
+        acts.where(F.col("event_date") < F.lit(end))
+        .groupBy("user_id", "item_id")
+        .agg(F.max(in_window).alias("in_window"), F.max(~in_window).alias("before"))
+        .where("in_window")
+    )
+    num, first = F.col("item_num"), ~F.col("before")
+    return (
+        taken.join(F.broadcast(items), "item_id", "left")
+        .groupBy("user_id")
+        .agg(
+            F.array_sort(F.collect_list(num)).alias("target_nums"),  # leaves out nulls
+            F.count(F.lit(1)).alias("num_targets"),
+            F.array_sort(F.collect_list(F.when(first, num))).alias("first_nums"),
+            F.count_if(first).alias("num_first"),
+        )
+    )
+
+
+def measured_users(lake: Lake, config: RecsysConfig, cut_off: date, *, most: int) -> DataFrame:
+    """Users with a target in the window from ``cut_off`` on and a history before it, at most ``most``.
+
+    Users without a history get the popular list from every recommender alike, so they are left out:
+    they would only dilute the differences. Capped users are in: they get lists too. Where there are more
+    users than ``most``, the smallest hashes of (user id, seed) are taken.
+    """
+    items = (
+        lake.read(contracts.VOCABULARIES, kind="item")
+        .where(F.col("version") == F.lit(cut_off))
+        .select(F.col("id").alias("item_id"), F.col("num").alias("item_num"))
+    )
+    targets = targets_of_window(
+        lake.read(contracts.EVENTS),
+        items,
+        cut_off=cut_off,
+        days=config.evaluation.window_days,
+        types=config.shop.event_types("target"),
+    )
+    users = users_to_score(lake, cut_off).where(F.size("item_nums") > 0).join(targets, "user_id")
+    by_hash = F.xxhash64(F.col("user_id"), F.lit(config.evaluation.seed))
+    return users.orderBy(by_hash, "user_id").limit(most).select(*INPUT, *TARGET_COLUMNS)
