@@ -29,7 +29,7 @@ class Batch(NamedTuple):
 def generator(*numbers: int) -> torch.Generator:
     """A random generator that ``numbers`` (a seed, an epoch, a rank …) alone decide."""
     [seed] = np.random.SeedSequence(numbers).generate_state(1, np.uint64)
-    return torch.Generator().manual_seed(int(seed >> 1))  # torch takes 63 bits
+    return torch.Generator().manual_seed(int(seed) >> 1)  # torch takes 63 bits
 
 
 def num_steps(largest_share: int, batch_size: int) -> int:

@@ -14,8 +14,10 @@ from torch import Tensor
 class Predictions(NamedTuple):
     """P predictions made at Q places."""
 
-    query_Q: Tensor
-    """int64: place in the flattened (B * H) batch."""
+    example_Q: Tensor
+    """int64: which example of the batch."""
+    place_Q: Tensor
+    """int64: which of its places."""
     query_of_P: Tensor
     """int64: which of the Q places makes this prediction."""
     item_nums_P: Tensor
@@ -48,4 +50,5 @@ def prediction_places(
     wanted_BH = real_BH & targets_BH.bool() & predicts_BH
     rows = torch.arange(batch, device=item_nums_BH.device).unsqueeze(1) * length
     query_Q, query_of_P = torch.unique((rows + found_BH)[wanted_BH], return_inverse=True)
-    return Predictions(query_Q, query_of_P, item_nums_BH[wanted_BH])
+    example_Q = torch.div(query_Q, length, rounding_mode="floor")
+    return Predictions(example_Q, query_Q % length, query_of_P, item_nums_BH[wanted_BH])

@@ -13,6 +13,10 @@ from torch import Tensor, nn
 MASKED = -1e9
 """Added to a forbidden attention score. Finite, so that a history of padding alone gives no NaN."""
 
+INITIAL_NORM = 3.0
+"""Length of a fresh item vector. An item and itself then score 9, an item and a stranger about 0 +- 1: what
+was bought stands out from the first step."""
+
 DAYS_SCALE = 8.0
 """log1p of the hours in a year is about 9: gaps reach the network at a size near one."""
 
@@ -158,6 +162,7 @@ class SequentialEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.history_length = history_length
+        self.num_heads = num_heads
         self.gap_encoding = nn.Sequential(
             nn.Linear(1, embedding_dim), nn.GELU(), nn.Linear(embedding_dim, embedding_dim)
         )
@@ -178,17 +183,22 @@ class SequentialEncoder(nn.Module):
         return user_B1D.squeeze(1) * history_mask[:, -1:]
 
     def at_places(
-        self, vectors_BHD: Tensor, gaps_BH: Tensor, mask_BH: Tensor, place_Q: Tensor
+        self,
+        vectors_BHD: Tensor,
+        gaps_BH: Tensor,
+        mask_BH: Tensor,
+        *,
+        example_Q: Tensor,
+        place_Q: Tensor,
     ) -> Tensor:
         """(Q, D): what users were at some places, knowing each place and those before it.
 
-        ``place_Q``: int64 places of the flattened (B * H) batch.
+        ``example_Q`` and ``place_Q``: int64, which of the B histories and which of its H places.
         """
         gaps_BH = gaps_BH * mask_BH
-        asking = self._chosen(gaps_BH, mask_BH, place_Q)
-        return self._encode(vectors_BHD, gaps_BH, mask_BH, asking=asking, place_Q=place_Q).squeeze(
-            1
-        )
+        asking = self._chosen(gaps_BH, mask_BH, example_Q, place_Q)
+        user_Q1D = self._encode(vectors_BHD, gaps_BH, mask_BH, asking=asking, place_Q=place_Q)
+        return user_Q1D.squeeze(1)
 
     def _encode(
         self, vectors_BHD: Tensor, gaps_BH: Tensor, mask_BH: Tensor, *, asking: Asking,
@@ -199,7 +209,9 @@ class SequentialEncoder(nn.Module):
         for block in self.blocks[:-1]:
             x_BHD = block(x_BHD, x_BHD, self._every(gaps_BH, mask_BH))
         # Only the places that are wanted go through the last block: in training a few of H.
-        asking_GQD = x_BHD[:, -1:] if place_Q is None else x_BHD.flatten(0, 1)[place_Q].unsqueeze(1)
+        asking_GQD = x_BHD[:, -1:]
+        if place_Q is not None:
+            asking_GQD = x_BHD[asking.example_G, place_Q].unsqueeze(1)
         user_GQD = self.norm(self.blocks[-1](x_BHD, asking_GQD, asking))
         return user_GQD + self.recall(vectors_BHD, asking)  # type: ignore[no-any-return]
 
@@ -223,13 +235,14 @@ class SequentialEncoder(nn.Module):
             None, distance_QH.clamp(min=0).unsqueeze(0), log_days_BQH, MASKED * forbidden_BQH
         )
 
-    def _chosen(self, gaps_BH: Tensor, mask_BH: Tensor, place_Q: Tensor) -> Asking:
-        example_Q = torch.div(place_Q, self.history_length, rounding_mode="floor")
+    def _chosen(
+        self, gaps_BH: Tensor, mask_BH: Tensor, example_Q: Tensor, place_Q: Tensor
+    ) -> Asking:
         ages_BH = ages_of(gaps_BH)
-        at_asker_Q1 = (ages_BH - gaps_BH).flatten()[place_Q].unsqueeze(1)
+        at_asker_Q1 = (ages_BH - gaps_BH)[example_Q, place_Q].unsqueeze(1)
         log_days_QH = torch.log1p((ages_BH[example_Q] - at_asker_Q1).clamp(min=0))
         place_H = torch.arange(self.history_length, device=gaps_BH.device)
-        distance_QH = (place_Q % self.history_length).unsqueeze(1) - place_H
+        distance_QH = place_Q.unsqueeze(1) - place_H
         forbidden_QH = torch.maximum((distance_QH < 0).to(gaps_BH.dtype), 1.0 - mask_BH[example_Q])
         return Asking(
             example_Q, distance_QH.clamp(min=0).unsqueeze(1), log_days_QH.unsqueeze(1),
@@ -251,7 +264,7 @@ class SequentialModel(nn.Module):
     def __init__(self, *, num_items: int, embedding_dim: int, encoder: SequentialEncoder) -> None:
         super().__init__()
         self.items = nn.Embedding(num_items + 1, embedding_dim, padding_idx=0)
-        nn.init.normal_(self.items.weight, std=embedding_dim**-0.5)
+        nn.init.normal_(self.items.weight, std=INITIAL_NORM * embedding_dim**-0.5)
         with torch.no_grad():
             self.items.weight[0] = 0
         self.encoder = encoder
@@ -260,10 +273,15 @@ class SequentialModel(nn.Module):
     def num_items(self) -> int:
         return self.items.num_embeddings - 1
 
-    def at_places(self, item_nums_BH: Tensor, gaps_BH: Tensor, place_Q: Tensor) -> Tensor:
+    def at_places(
+        self, item_nums_BH: Tensor, gaps_BH: Tensor, example_Q: Tensor, place_Q: Tensor
+    ) -> Tensor:
         """(Q, D): see ``SequentialEncoder.at_places``."""
         mask_BH = (item_nums_BH != 0).to(gaps_BH.dtype)
-        return self.encoder.at_places(self.items(item_nums_BH), gaps_BH, mask_BH, place_Q)
+        vectors_BHD = self.items(item_nums_BH)
+        return self.encoder.at_places(
+            vectors_BHD, gaps_BH, mask_BH, example_Q=example_Q, place_Q=place_Q
+        )
 
     def user_vectors(self, item_nums_BH: Tensor, gaps_BH: Tensor) -> Tensor:
         """What the exported encoder gives for these histories."""

@@ -70,7 +70,9 @@ def batch_loss(
     predictions = prediction_places(
         batch.item_nums_BW, batch.ages_days_BW, batch.targets_BW, quiet_days=quiet_days
     )
-    users_QD = model.at_places(batch.item_nums_BW[:, :-1], gaps_BW[:, :-1], predictions.query_Q)
+    users_QD = model.at_places(
+        batch.item_nums_BW[:, :-1], gaps_BW[:, :-1], predictions.example_Q, predictions.place_Q
+    )
     # A large invoice is one visit: its lines share the weight of one prediction.
     num_predicted_Q = torch.bincount(predictions.query_of_P, minlength=len(users_QD))
     return sampled_softmax_loss(

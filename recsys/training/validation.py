@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from recsys.errors import ContractError
@@ -48,7 +49,7 @@ class ValidationUsers(NamedTuple):
 
 def left_padded(
     histories: Sequence[Sequence[float]], length: int, dtype: type[np.generic]
-) -> np.ndarray[tuple[int, int], np.dtype[np.generic]]:
+) -> NDArray[Any]:
     """The newest ``length`` values of each history, newest last, zeros before them."""
     padded = np.zeros((len(histories), length), dtype=dtype)
     for row, values in enumerate(histories):

@@ -1,0 +1,123 @@
+"""Does the exported encoder give what torch gives? On real histories, through the encoder that scores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from recsys.config.base import Config
+from recsys.errors import Refused
+from recsys.export.histories import UserHistories
+from recsys.export.onnx_file import MODEL_FILE, record_file
+from recsys.models import gaps_between
+from recsys.records import verify_model, write_atomically
+from recsys.scoring.encoder import UserEncoder
+from recsys.training import load_model
+
+# Shape suffixes in this file:
+#   U users   H places   D embedding width   I items
+PARITY_FILE = "parity.json"
+TOP = 10
+USERS_PER_BATCH = 256
+TIE = 1e-5
+"""Scores nearer than this share of a user's largest score are equal: their order is rounding."""
+
+
+class ParityReport(Config):
+    """What was compared and the worst that was found."""
+
+    users: int
+    max_relative_difference: float
+    """Largest difference of an element, over the largest element of the same user's vector."""
+    worst_user: str
+    different_top_10: int
+    """Users whose top 10 differs beyond ties."""
+    first_different_user: str = ""
+    onnx_sha256: str
+
+
+def parity(folder: Path, histories: UserHistories) -> ParityReport:
+    """Compare torch with ONNX Runtime on these histories.
+
+    Raises:
+        CorruptArtifact: a file of the model is not what its manifest says.
+    """
+    manifest = verify_model(folder)
+    model, _ = load_model(folder)
+    encoder = UserEncoder(folder / MODEL_FILE, manifest.history_length, manifest.embedding_dim)
+    items_ID = model.items.weight.detach().numpy()
+    worst, worst_user, different = -1.0, "", []
+    for start in range(0, len(histories), USERS_PER_BATCH):
+        part = histories.slice(start, start + USERS_PER_BATCH)
+        nums_UH = torch.from_numpy(part.item_nums_UH.astype(np.int64))
+        mask_UH = (nums_UH != 0).float()
+        gaps_UH = gaps_between(torch.from_numpy(part.ages_days_UH), mask_UH)
+        with torch.no_grad():
+            torch_UD = model.user_vectors(nums_UH, gaps_UH).numpy()
+        onnx_UD = encoder.encode(items_ID, part.item_nums_UH, gaps_UH.numpy())
+        largest_U = np.maximum(np.abs(torch_UD).max(axis=1), np.finfo(np.float32).tiny)
+        relative_U = np.abs(torch_UD - onnx_UD).max(axis=1) / largest_U
+        relative_U = np.where(np.isfinite(relative_U), relative_U, np.inf)
+        if relative_U.max() > worst:
+            worst, worst_user = float(relative_U.max()), part.user_ids[int(relative_U.argmax())]
+        different += [part.user_ids[u] for u in different_top(torch_UD, onnx_UD, items_ID)]
+    return ParityReport(
+        users=len(histories),
+        max_relative_difference=worst,
+        worst_user=worst_user,
+        different_top_10=len(different),
+        first_different_user=different[0] if different else "",
+        onnx_sha256=manifest.files[MODEL_FILE],
+    )
+
+
+def different_top(
+    torch_UD: NDArray[np.float32], onnx_UD: NDArray[np.float32], items_ID: NDArray[np.float32]
+) -> list[int]:
+    """Users for whom an item of the ONNX top 10 is not as good, by torch's scores, as torch's own at that rank."""
+    ours_UI = torch_UD @ items_ID[1:].T
+    theirs_UI = onnx_UD @ items_ID[1:].T
+    k = min(TOP, ours_UI.shape[1])
+    best_Uk = -np.sort(-ours_UI, axis=1)[:, :k]
+    picked_Uk = np.argsort(-theirs_UI, axis=1, kind="stable")[:, :k]
+    picked_scores_Uk = np.take_along_axis(ours_UI, picked_Uk, axis=1)
+    allowed_U1 = TIE * np.abs(ours_UI).max(axis=1, keepdims=True)
+    return [
+        int(u)
+        for u in np.flatnonzero((np.abs(best_Uk - picked_scores_Uk) > allowed_U1).any(axis=1))
+    ]
+
+
+def check_parity(
+    folder: Path, histories: UserHistories, *, max_relative_difference: float
+) -> ParityReport:
+    """As ``parity``; the report goes into the model's folder, and a difference stops the release.
+
+    Raises:
+        Refused: a vector differs by more than allowed, or a top 10 beyond ties.
+    """
+    report = parity(folder, histories)
+    write_atomically(folder / PARITY_FILE, report.model_dump_json(indent=1).encode())
+    problems = []
+    if report.users == 0:
+        problems.append("no user to compare on")
+    if not report.max_relative_difference <= max_relative_difference:
+        problems.append(
+            f"relative difference {report.max_relative_difference:.2g} for user {report.worst_user!r}, "
+            f"allowed {max_relative_difference:.2g}"
+        )
+    if report.different_top_10:
+        problems.append(
+            f"{report.different_top_10} of {report.users} users get another top 10, the first of them "
+            f"{report.first_different_user!r}"
+        )
+    if problems:
+        raise Refused(
+            f"model {folder.name}: ONNX does not give what torch gives: {'; '.join(problems)}. "
+            f"Nothing is released with it; see {folder / PARITY_FILE}"
+        )
+    record_file(folder, verify_model(folder), PARITY_FILE)
+    return report
