@@ -29,7 +29,7 @@ def item_similarity(
         width=width,
         layers=1,
         neighbours=neighbours,
-        count=_count_together(width),
+        count=count_together(width),
         score=_cosine(units_of, shrinkage),
     )
     return named_pairs(pairs, vocabulary, ITEM_SIMILARITY, as_of=as_of, other="similar_item")
@@ -48,7 +48,7 @@ def _units_of_items(baskets: DataFrame, width: int) -> Ints:
     return units_of
 
 
-def _count_together(width: int) -> CountBlock:
+def count_together(width: int) -> CountBlock:
     def count(nums: Ints, units: Ints, first: int, last: int) -> list[sparse.csr_matrix]:
         num_units = int(units[-1]) + 1
         ones = np.ones(len(nums), dtype=np.int64)

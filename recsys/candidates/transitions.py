@@ -40,7 +40,7 @@ def transitions(
         width=width,
         layers=2,
         neighbours=neighbours,
-        count=_count_steps(width, gaps),
+        count=count_steps(width, gaps),
         score=_normalised(outs, ins, whole_step(gaps), shrinkage),
     )
     return named_pairs(pairs, vocabulary, TRANSITIONS, as_of=as_of, other="next_item")
@@ -85,7 +85,7 @@ def _degrees(walks: DataFrame, width: int, gaps: int) -> tuple[Ints, Ints]:
     return degrees[0], degrees[1]
 
 
-def _count_steps(width: int, gaps: int) -> CountBlock:
+def count_steps(width: int, gaps: int) -> CountBlock:
     """Layer 0: weights of the steps; layer 1: how many there were."""
 
     def count(nums: Ints, units: Ints, first: int, last: int) -> list[sparse.csr_matrix]:

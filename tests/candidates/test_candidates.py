@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+from datetime import date, datetime
+from math import sqrt
+
+import pytest
+from pyspark.sql import DataFrame, Row, SparkSession
+
+from recsys.candidates import item_similarity, popularity, sequences, transitions
+from recsys.config.shop import ShopConfig
+from recsys.contracts import HISTORIES, VOCABULARIES
+from recsys.lake import struct_type
+from tests.features.rows import Event, events_df
+
+pytestmark = pytest.mark.spark
+DAY = date(2024, 6, 1)
+SHOP = ShopConfig()
+ITEMS = ["tea", "pot", "cup", "jam"]
+
+
+def vocabulary_df(spark: SparkSession) -> DataFrame:
+    return spark.createDataFrame(
+        [("item", DAY, name, num) for num, name in enumerate(ITEMS, 1)], struct_type(VOCABULARIES)
+    )
+
+
+def histories_df(
+    spark: SparkSession, histories: dict[str, list[str]], **segments: str
+) -> DataFrame:
+    """Items by user, oldest first; a user called robot is capped."""
+    rows = [
+        (user, DAY, segments.get(user), items, [ITEMS.index(i) + 1 for i in items],
+         ["purchase"] * len(items), [1.0] * len(items), user == "robot")
+        for user, items in histories.items()
+    ]  # fmt: skip
+    return spark.createDataFrame(rows, struct_type(HISTORIES))
+
+
+def units_df(spark: SparkSession, *units: list[str]) -> DataFrame:
+    return spark.createDataFrame(
+        [([ITEMS.index(i) + 1 for i in unit],) for unit in units], "item_nums array<int>"
+    )
+
+
+def by_pair(rows: list[Row], other: str) -> dict[tuple[str, str], tuple[float, int]]:
+    return {(row.item_id, row[other]): (row.score, row.num_users) for row in rows}
+
+
+def test_units_are_users_below_the_cap_and_anonymous_visits(spark: SparkSession) -> None:
+    histories = histories_df(spark, {"ana": ["tea", "pot", "tea", "cup"], "robot": ["tea", "pot"]})
+    events = events_df(
+        spark,
+        [
+            Event(None, "cup", datetime(2024, 5, 31, 10), session_id="s1"),
+            Event(None, "jam", datetime(2024, 5, 31, 9), session_id="s1"),  # earlier: comes first
+            Event(
+                None, "tea", datetime(2024, 5, 31, 8), session_id="s1"
+            ),  # the oldest of four: does not fit
+            Event(None, "pot", datetime(2024, 5, 31, 11), session_id="s1"),
+            Event(None, "pot", datetime(2024, 5, 31, 11), "return", session_id="s1"),  # no history
+            Event(None, "pot", datetime(2024, 5, 31, 11)),  # no session: nothing to pair it with
+            Event(
+                "ana", "jam", datetime(2024, 5, 31, 9), session_id="s2"
+            ),  # a user's: counted there
+            Event(None, "tea", datetime(2024, 6, 1, 0), session_id="s3"),  # as_of itself
+        ],
+    )
+
+    units = sequences(
+        events, histories, vocabulary_df(spark), as_of=DAY, shop=SHOP, max_user_items=3
+    ).collect()
+
+    named = sorted([ITEMS[num - 1] for num in unit.item_nums] for unit in units)
+    assert named == [["jam", "cup", "pot"], ["pot", "tea", "cup"]]
+
+
+def test_similarity_is_cosine_with_shrinkage(spark: SparkSession) -> None:
+    units = units_df(
+        spark,
+        ["tea", "pot"],
+        ["pot", "tea", "pot"],  # twice in one unit counts once
+        ["tea", "cup"],
+        ["jam"],  # with nothing: raises its own count alone
+        ["jam", "tea"],
+    )
+
+    rows = item_similarity(
+        units, vocabulary_df(spark), as_of=DAY, shrinkage=5, neighbours=2
+    ).collect()
+
+    assert by_pair(rows, "similar_item_id") == {
+        ("tea", "pot"): (2 / (sqrt(4 * 2) + 5), 2),
+        ("tea", "cup"): (1 / (sqrt(4 * 1) + 5), 1),  # jam: 1 / (sqrt(4 * 2) + 5), third of two
+        ("pot", "tea"): (2 / (sqrt(4 * 2) + 5), 2),
+        ("cup", "tea"): (1 / (sqrt(4 * 1) + 5), 1),
+        ("jam", "tea"): (1 / (sqrt(4 * 2) + 5), 1),
+    }
+    assert {row.as_of for row in rows} == {DAY}
+    assert {(row.item_num, row.similar_item_num) for row in rows if row.item_id == "tea"} == {
+        (1, 2),
+        (1, 3),
+    }
+
+
+def test_transitions_weigh_gaps_and_are_normalised_by_degrees(spark: SparkSession) -> None:
+    units = units_df(spark, ["tea", "pot", "cup"], ["tea", "tea", "pot"], ["jam"])
+
+    rows = transitions(
+        units, vocabulary_df(spark), as_of=DAY, gaps=2, shrinkage=1.5, neighbours=5
+    ).collect()
+
+    # tea -> pot: 1 and (1 + 1/2); tea -> cup: 1/2; pot -> cup: 1; tea -> tea does not count
+    out_tea, out_pot, in_pot, in_cup = 3.0, 1.0, 2.5, 1.5
+    assert by_pair(rows, "next_item_id") == {
+        ("tea", "pot"): (pytest.approx(2.5 / (sqrt(out_tea * in_pot) + 1.5)), 3),
+        ("tea", "cup"): (pytest.approx(0.5 / (sqrt(out_tea * in_cup) + 1.5)), 1),
+        ("pot", "cup"): (pytest.approx(1 / (sqrt(out_pot * in_cup) + 1.5)), 1),
+    }
+
+
+def test_popularity_counts_buyers_once_in_the_shop_and_in_their_segment(
+    spark: SparkSession,
+) -> None:
+    histories = histories_df(
+        spark,
+        {"ana": ["tea"], "ben": ["tea"], "cem": ["tea"], "robot": ["tea"]},
+        ana="north",
+        ben="south",
+        cem="",
+    )
+    events = events_df(
+        spark,
+        [
+            Event("ana", "tea", date(2024, 5, 31)),
+            Event("ana", "tea", date(2024, 5, 30)),  # again: once
+            Event("ana", "pot", date(2024, 5, 30)),
+            Event("ben", "pot", date(2024, 3, 3)),  # 90 days before: counts
+            Event("ben", "cup", date(2024, 3, 2)),  # 91: not
+            Event("ben", "jam", date(2024, 5, 31), "view"),  # no purchase
+            Event("cem", "jam", date(2024, 5, 31)),  # an empty segment is none
+            Event("robot", "cup", date(2024, 5, 31)),  # capped
+            Event(None, "tea", date(2024, 5, 31), session_id="s1"),
+            Event("ana", "cup", date(2024, 6, 1)),  # as_of itself
+        ],
+    )
+
+    rows = popularity(
+        events, histories, vocabulary_df(spark), as_of=DAY, shop=SHOP, days=90
+    ).collect()
+
+    assert sorted(
+        (row.segment, row.rank, row.item_id, row.num_users, row.score) for row in rows
+    ) == [
+        ("", 1, "tea", 2, 0.5),  # ana and the visit, of ana, ben, cem and the visit
+        ("", 2, "pot", 2, 0.5),  # as many, a larger number
+        ("", 3, "jam", 1, 0.25),
+        ("north", 1, "tea", 1, 1.0),
+        ("north", 2, "pot", 1, 1.0),
+        ("south", 1, "pot", 1, 1.0),
+    ]
+
+
+def test_a_shop_without_pairs_has_none(spark: SparkSession) -> None:
+    units = units_df(spark, ["tea"], ["jam"])
+    vocabulary = vocabulary_df(spark)
+    assert item_similarity(units, vocabulary, as_of=DAY, shrinkage=5, neighbours=5).count() == 0
+    assert transitions(units, vocabulary, as_of=DAY, gaps=5, shrinkage=1, neighbours=5).count() == 0
