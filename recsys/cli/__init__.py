@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import typer
 
+from recsys.cli.demo_report import demo_report_command
 from recsys.cli.release import app as release_app
 from recsys.cli.serve import serve_command
 from recsys.cli.sql import sql_command
@@ -21,5 +22,6 @@ app = typer.Typer(
 app.add_typer(release_app, name="release")
 app.command("serve")(serve_command)
 app.command("sql")(sql_command)
+app.command("demo-report")(demo_report_command)
 
 __all__ = ["app"]

@@ -125,6 +125,13 @@ def _remember(paths: PathsConfig, run_date: date, taken: StepTaken) -> None:
     write_atomically(path, json.dumps(kept, indent=1).encode())
 
 
+def _root_process() -> psutil.Process:
+    """This process, or the JVM that started it: under spark-submit Python is the child."""
+    this = psutil.Process()
+    parent = this.parent()
+    return parent if parent is not None and parent.name() == "java" else this
+
+
 @contextmanager
 def peak_memory() -> Iterator[list[float]]:
     """Yields a list whose one item becomes the peak resident bytes of this process tree."""
@@ -132,10 +139,10 @@ def peak_memory() -> Iterator[list[float]]:
     done = threading.Event()
 
     def sample() -> None:
-        this = psutil.Process()
+        root = _root_process()
         while True:
             total = 0
-            for process in [this, *this.children(recursive=True)]:
+            for process in [root, *root.children(recursive=True)]:
                 try:
                     total += process.memory_info().rss
                 except psutil.NoSuchProcess:
