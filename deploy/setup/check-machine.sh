@@ -43,7 +43,7 @@ echo "missing on this machine:" >&2
 printf '  %s\n' "${problems[@]}" >&2
 readonly INSTALL="apt-get install -y --no-install-recommends ${packages[*]}"
 debian_like=false
-grep -qsE '^(ID|ID_LIKE)=.*(debian|ubuntu)' "${RECSYS_OS_RELEASE:-/etc/os-release}" && debian_like=true
+grep -qsE '^(ID|ID_LIKE)=.*(debian|ubuntu)' "${SETUP_OS_RELEASE:-/etc/os-release}" && debian_like=true
 
 if ! $debian_like || ! command -v apt-get >/dev/null; then
   echo "Install these (Debian's names): ${packages[*]}; then run the same command again." >&2
@@ -57,11 +57,11 @@ fi
 
 echo "running as root on Debian or Ubuntu, so installing them: $INSTALL" >&2
 export DEBIAN_FRONTEND=noninteractive
-apt-get update -q >&2 || echo "apt-get update failed; trying with the package lists that are here" >&2
+apt-get update -qq >&2 || echo "apt-get update failed; trying with the package lists that are here" >&2
 # shellcheck disable=SC2086  # the packages are words
-$INSTALL >&2 || {
+$INSTALL -qq -o Dpkg::Use-Pty=0 >&2 || {
   echo "apt-get could not install: ${packages[*]}" >&2
-  echo "Ubuntu 24.04 and newer carry no Python 3.11: install one (pyenv install 3.11) and export RECSYS_PYTHON=<its path>." >&2
+  echo "Ubuntu 24.04 and newer carry no Python 3.11: install one (pyenv install 3.11) and export SETUP_PYTHON=<its path>." >&2
   exit 2
 }
 hash -r

@@ -3,11 +3,11 @@
 #
 #     JAVA_HOME=$(deploy/setup/find-java.sh) || exit
 #
-# Order: JAVA_HOME, the java on the PATH, the folders in RECSYS_JVM_DIRS (colon-separated).
+# Order: JAVA_HOME, the java on the PATH, the folders in SETUP_JVM_DIRS (colon-separated).
 set -euo pipefail
 
 readonly WANTED=17
-readonly JVM_DIRS=${RECSYS_JVM_DIRS-/usr/lib/jvm:/opt/java:/opt:${HOME:-/root}/.sdkman/candidates/java}
+readonly JVM_DIRS=${SETUP_JVM_DIRS-/usr/lib/jvm:/opt/java:/opt:${HOME:-/root}/.sdkman/candidates/java}
 
 # The release file answers without starting a JVM, which would cost every `make` a tenth of a second.
 major_of() {

@@ -2,7 +2,7 @@
 # Prints "LACKS EXECUTABLE" for a Python 3.11, or says what was found instead and exits 2.
 # LACKS is "-", or what that Python lacks, comma-separated: ensurepip, Python.h.
 #
-# Order: RECSYS_PYTHON, then every python3.11 and python3 on the PATH. The first that lacks nothing wins.
+# Order: SETUP_PYTHON, then every python3.11 and python3 on the PATH. The first that lacks nothing wins.
 set -euo pipefail
 
 readonly WANTED=3.11
@@ -17,7 +17,7 @@ print(version, ",".join(lacks) or "-", getattr(sys, "_base_executable", sys.exec
 '
 
 second_best="" found=()
-mapfile -t paths < <(type -aP ${RECSYS_PYTHON:+"$RECSYS_PYTHON"} python3.11 python3)
+mapfile -t paths < <(type -aP ${SETUP_PYTHON:+"$SETUP_PYTHON"} python3.11 python3)
 for path in "${paths[@]}"; do
   # A pyenv shim exists for versions that are not active; it fails, and the next one is asked.
   read -r version lacks executable < <("$path" -I -c "$ASK" 2>/dev/null) || continue
@@ -40,9 +40,9 @@ fi
     echo "Python $WANTED is needed; found only:"
     printf '  %s\n' "${found[@]}" | sort -u
   else
-    echo "Python $WANTED is needed; found none (looked for RECSYS_PYTHON, python3.11 and python3 on the PATH)."
+    echo "Python $WANTED is needed; found none (looked for SETUP_PYTHON, python3.11 and python3 on the PATH)."
   fi
   echo "On Debian 12: apt-get install -y python3.11 python3.11-venv python3.11-dev"
-  echo "Elsewhere: install Python $WANTED (pyenv install $WANTED), then export RECSYS_PYTHON=<path of its python3.11>"
+  echo "Elsewhere: install Python $WANTED (pyenv install $WANTED), then export SETUP_PYTHON=<path of its python3.11>"
 } >&2
 exit 2

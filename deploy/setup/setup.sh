@@ -7,7 +7,7 @@
 # written when the step has ended well, so a changed input or a missing stamp means: do it (again).
 #
 # RECSYS_CACHE   folder for the downloads and wheels that several clones may share (default .cache)
-# JAVA_HOME, RECSYS_PYTHON, RECSYS_IVY_SETTINGS: see find-java.sh, find-python.sh, steps/jars.sh
+# JAVA_HOME, SETUP_PYTHON, SETUP_IVY_SETTINGS: see find-java.sh, find-python.sh, steps/jars.sh
 set -euo pipefail
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)

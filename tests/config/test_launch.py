@@ -63,7 +63,7 @@ def test_java_missing_or_of_the_wrong_version_is_said_before_spark_starts(tmp_pa
     java.chmod(0o755)
     answer = submit(
         "build_features", "--run-date", "2010-12-10",
-        JAVA_HOME=str(tmp_path), RECSYS_JVM_DIRS="", PATH=f"{java.parent}:/usr/bin:/bin",
+        JAVA_HOME=str(tmp_path), SETUP_JVM_DIRS="", PATH=f"{java.parent}:/usr/bin:/bin",
     )  # fmt: skip
     if answer.returncode == 0:
         pytest.fail("a job ran on Java 11")

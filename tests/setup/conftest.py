@@ -98,7 +98,7 @@ def sandbox(tmp_path: Path) -> Sandbox:
     inherited = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("RECSYS_", "JAVA_", "HOROVOD_", "MAKE", "GIT_"))
+        if not name.startswith(("RECSYS_", "SETUP_", "JAVA_", "HOROVOD_", "MAKE", "GIT_"))
     }
     environment = {**inherited, "PATH": f"{root / 'tools'}:{os.environ['PATH']}"}
     made = Sandbox(root, environment)

@@ -53,7 +53,7 @@ def test_a_missing_java_is_named_with_the_command_that_installs_it(
 ) -> None:
     sandbox.environment |= {
         "PATH": only_tools(["bash", "env", "readlink", "grep"]),
-        "RECSYS_JVM_DIRS": "",
+        "SETUP_JVM_DIRS": "",
     }
 
     refused = sandbox.run("find-java.sh")
@@ -75,7 +75,7 @@ def test_a_java_of_another_version_is_named_with_the_fix(
     sandbox.environment |= {
         "PATH": only_tools(["bash", "env", "readlink", "grep"]),
         "JAVA_HOME": str(home),
-        "RECSYS_JVM_DIRS": "",
+        "SETUP_JVM_DIRS": "",
     }
 
     refused = sandbox.run("find-java.sh")
@@ -90,7 +90,7 @@ def test_a_java_17_elsewhere_on_the_machine_is_found(
 ) -> None:
     sandbox.environment |= {
         "JAVA_HOME": str(java_home("25.0.1")),
-        "RECSYS_JVM_DIRS": str(tmp_path),
+        "SETUP_JVM_DIRS": str(tmp_path),
         "PATH": f"{java_home('21.0.4') / 'bin'}:{sandbox.environment['PATH']}",
     }
     wanted = java_home("17.0.15")
@@ -132,7 +132,7 @@ def test_a_python_of_another_version_is_named_with_the_fix(
     assert "Python 3.11 is needed; found only:\n  Python 3.12 at /somewhere/python3.12" in (
         refused.stderr
     )
-    assert "RECSYS_PYTHON" in refused.stderr
+    assert "SETUP_PYTHON" in refused.stderr
 
 
 NEEDS_A_LOOM = "command  loom-9  weaving-tools  weaving\n"
@@ -154,7 +154,7 @@ def test_without_root_a_missing_tool_is_named_with_the_exact_command(sandbox: Sa
 def test_as_root_on_debian_a_missing_tool_is_installed(sandbox: Sandbox) -> None:
     (sandbox.root / "deploy/setup/system-packages.txt").write_text(NEEDS_A_LOOM)
     (sandbox.root / "os-release").write_text("ID=debian\n")
-    sandbox.environment["RECSYS_OS_RELEASE"] = str(sandbox.root / "os-release")
+    sandbox.environment["SETUP_OS_RELEASE"] = str(sandbox.root / "os-release")
     sandbox.tool("id", "echo 0")
     loom = sandbox.root / "tools/loom-9"
     sandbox.tool("apt-get", f'echo "$@" >>"{sandbox.root}/apt"; cp "$0" "{loom}"')
@@ -163,13 +163,14 @@ def test_as_root_on_debian_a_missing_tool_is_installed(sandbox: Sandbox) -> None
 
     assert done.returncode == 0, done.stderr
     installed = (sandbox.root / "apt").read_text().splitlines()
-    assert installed == ["update -q", "install -y --no-install-recommends weaving-tools"]
+    assert installed[0].startswith("update")
+    assert installed[1].startswith("install -y --no-install-recommends weaving-tools")
 
 
 def test_on_another_linux_nothing_is_installed_and_the_packages_are_named(sandbox: Sandbox) -> None:
     (sandbox.root / "deploy/setup/system-packages.txt").write_text(NEEDS_A_LOOM)
     (sandbox.root / "os-release").write_text('ID=fedora\nPRETTY_NAME="Fedora"\n')
-    sandbox.environment["RECSYS_OS_RELEASE"] = str(sandbox.root / "os-release")
+    sandbox.environment["SETUP_OS_RELEASE"] = str(sandbox.root / "os-release")
     sandbox.tool("apt-get", f'touch "{sandbox.root}/apt"')
 
     refused = sandbox.run()

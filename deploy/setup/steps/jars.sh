@@ -12,7 +12,7 @@ mkdir -p "$fetched"
 # The settings know one repository: Ivy fails where ~/.m2 holds a POM without its JAR.
 "$java_home/bin/java" -cp "$(echo "$spark_jars"/ivy-*.jar):$(echo "$spark_jars"/commons-cli-*.jar)" \
   org.apache.ivy.Main -warn \
-  -settings "${RECSYS_IVY_SETTINGS:-deploy/setup/jars.ivysettings.xml}" \
+  -settings "${SETUP_IVY_SETTINGS:-deploy/setup/jars.ivysettings.xml}" \
   -ivy deploy/setup/jars.ivy.xml -cache "$CACHE/ivy" \
   -retrieve "$fetched/[artifact]-[revision].[ext]"
 
