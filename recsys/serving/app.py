@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 import orjson
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -23,6 +24,21 @@ from recsys.serving.routes import ItemRoute, PopularRoute, UserRoute, error_body
 from recsys.serving.store import Releases
 
 JSON = "application/json"
+
+
+class IdConvertor(Convertor[str]):
+    """An id in a path may hold anything, slashes and newlines too."""
+
+    regex = "(?s:.*)"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("id", IdConvertor())
 
 
 def create_app(settings: ServingConfig, releases: Releases) -> Starlette:
@@ -81,9 +97,8 @@ def create_app(settings: ServingConfig, releases: Releases) -> Starlette:
     lists = (current, metrics, ids, settings.default_n)
     return Starlette(
         routes=[
-            # An id may hold slashes: whatever stands between the first and the last word is the id.
-            Route("/v1/users/{user_id:path}/recommendations", UserRoute(*lists), methods=["GET"]),
-            Route("/v1/items/{item_id:path}/similar", ItemRoute(*lists), methods=["GET"]),
+            Route("/v1/users/{user_id:id}/recommendations", UserRoute(*lists), methods=["GET"]),
+            Route("/v1/items/{item_id:id}/similar", ItemRoute(*lists), methods=["GET"]),
             Route("/v1/popular", PopularRoute(*lists), methods=["GET"]),
             Route("/healthz", healthz),
             Route("/readyz", readyz),

@@ -8,7 +8,6 @@ from datetime import date
 from pathlib import Path
 
 import pytest
-
 from typer.testing import CliRunner, Result
 
 from recsys.cli import app

@@ -1,0 +1,77 @@
+"""A store in memory, and a source of releases made of them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from recsys.errors import CorruptArtifact, MissingInput
+from recsys.release.pointer import Pointer
+from recsys.release.snapshot import Kind
+from recsys.release.stored_list import encode
+from tests.release.making import ITEMS, SEGMENTS, USERS, ListsById
+
+NOON = datetime(2024, 6, 1, 12, tzinfo=UTC)
+RELEASE = "2024-06-01-aaaa"
+NEWER = "2024-06-02-bbbb"
+
+
+class MemoryStore:
+    """Stored lists in dictionaries."""
+
+    def __init__(
+        self,
+        release_id: str = RELEASE,
+        users: ListsById = USERS,
+        items: ListsById = ITEMS,
+        segments: ListsById = SEGMENTS,
+    ) -> None:
+        self.release_id = release_id
+        self.closed = False
+        kinds: dict[Kind, ListsById] = {"users": users, "items": items, "segments": segments}
+        self._values = {
+            kind: {id_: encode(listed) for id_, listed in lists.items()}
+            for kind, lists in kinds.items()
+        }
+        self._longest = {kind: max(map(len, lists.values())) for kind, lists in kinds.items()}
+
+    def get(self, kind: Kind, id_: str) -> bytes | None:
+        return self._values[kind].get(id_)
+
+    def longest(self, kind: Kind) -> int:
+        return self._longest[kind]
+
+    def count(self, kind: Kind) -> int:
+        return len(self._values[kind])
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class MemoryReleases:
+    """Releases that tests publish, damage and repair by hand."""
+
+    def __init__(self, *stores: MemoryStore) -> None:
+        self.stores = {store.release_id: store for store in stores}
+        self.damaged: set[str] = set()
+        self.opened: list[str] = []
+        self.pointer: Pointer | None = None
+        self._moves = 0
+        if stores:
+            self.publish(stores[0].release_id)
+
+    def publish(self, release_id: str) -> None:
+        previous = self.pointer.release_id if self.pointer else ""
+        self._moves += 1
+        at = NOON + timedelta(minutes=self._moves)
+        self.pointer = Pointer(release_id=release_id, previous=previous, at=at)
+
+    def live(self) -> Pointer:
+        if self.pointer is None:
+            raise MissingInput("no release is live")
+        return self.pointer
+
+    def open(self, release_id: str) -> MemoryStore:
+        self.opened.append(release_id)
+        if release_id in self.damaged:
+            raise CorruptArtifact(f"checksum of {release_id} is off")
+        return self.stores[release_id]

@@ -1,0 +1,134 @@
+"""Which release is served while releases come, are damaged, and go."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from recsys.errors import CorruptArtifact, MissingInput
+from recsys.serving import current as module
+from recsys.serving.current import Current
+from recsys.serving.metrics import Metrics
+from tests.serving.stores import NEWER, RELEASE, MemoryReleases, MemoryStore
+
+
+@pytest.fixture
+def releases() -> MemoryReleases:
+    return MemoryReleases(MemoryStore(RELEASE), MemoryStore(NEWER))
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics()
+
+
+@pytest.fixture
+def current(releases: MemoryReleases, metrics: Metrics) -> Current:
+    current = Current(releases, metrics)
+    current.start()
+    return current
+
+
+def look(current: Current) -> str:
+    asyncio.run(current.look())
+    return current.open.store.release_id
+
+
+def test_a_new_release_is_swapped_in_and_the_old_one_closed(
+    current: Current, releases: MemoryReleases, metrics: Metrics
+) -> None:
+    assert look(current) == RELEASE
+    releases.publish(NEWER)
+    assert look(current) == NEWER
+    assert (releases.stores[RELEASE].closed, releases.stores[NEWER].closed) == (True, False)
+    assert current.open.prefix == b'{"release":"2024-06-02-bbbb","request_id":"'
+    text = metrics.text().decode()
+    assert 'recsys_release{release="2024-06-02-bbbb"} 1.0' in text
+    assert RELEASE not in text
+    assert "recsys_release_swaps_total 1.0" in text
+    assert releases.opened == [RELEASE, NEWER]  # nothing is opened while nothing changes
+
+
+def test_a_damaged_release_is_refused_and_the_old_one_stays(
+    current: Current, releases: MemoryReleases, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    releases.damaged.add(NEWER)
+    releases.publish(NEWER)
+    assert look(current) == RELEASE
+    assert current.problem == f"checksum of {NEWER} is off"
+    assert "recsys_degraded 1.0" in metrics.text().decode()
+    look(current)
+    assert releases.opened.count(NEWER) == 1  # not hashed again at every poll
+    releases.damaged.clear()
+    monkeypatch.setattr(module, "RETRY_SECONDS", 0)
+    assert look(current) == NEWER
+    assert current.problem == ""
+    assert "recsys_degraded 0.0" in metrics.text().decode()
+
+
+def test_going_back_from_a_damaged_release_ends_the_degradation(
+    current: Current, releases: MemoryReleases
+) -> None:
+    releases.damaged.add(NEWER)
+    releases.publish(NEWER)
+    look(current)
+    releases.publish(RELEASE)
+    assert look(current) == RELEASE
+    assert (current.problem, releases.stores[RELEASE].closed) == ("", False)
+
+
+def test_a_pointer_that_is_gone_or_unreadable_changes_nothing(
+    current: Current, releases: MemoryReleases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    releases.pointer = None
+    assert look(current) == RELEASE
+    assert current.problem == "no release is live"
+
+    def unreadable() -> None:
+        raise CorruptArtifact("the pointer is unreadable")
+
+    monkeypatch.setattr(releases, "live", unreadable)
+    assert look(current) == RELEASE
+    assert current.problem == "the pointer is unreadable"
+
+
+def test_the_watch_survives_what_nobody_thought_of(
+    current: Current, releases: MemoryReleases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked = 0
+
+    def broken() -> None:
+        nonlocal looked
+        looked += 1
+        raise RuntimeError("the disk is on fire")
+
+    async def watch_twice() -> None:
+        task = asyncio.create_task(current.watch(0))
+        while looked < 2:
+            await asyncio.sleep(0)
+        task.cancel()
+
+    monkeypatch.setattr(releases, "live", broken)
+    asyncio.run(watch_twice())
+    assert current.problem == "cannot look for a new release: RuntimeError: the disk is on fire"
+
+
+def test_at_start_a_damaged_live_release_falls_back_to_the_previous_one(
+    releases: MemoryReleases, metrics: Metrics
+) -> None:
+    releases.publish(NEWER)
+    releases.damaged.add(NEWER)
+    current = Current(releases, metrics)
+    current.start()
+    assert current.open.store.release_id == RELEASE
+    assert current.problem == f"checksum of {NEWER} is off"
+
+
+def test_there_is_no_start_without_a_release_that_can_be_opened(metrics: Metrics) -> None:
+    with pytest.raises(MissingInput):
+        Current(MemoryReleases(), metrics).start()
+    releases = MemoryReleases(MemoryStore(RELEASE))
+    releases.damaged.add(RELEASE)
+    with pytest.raises(CorruptArtifact):
+        Current(releases, metrics).start()
