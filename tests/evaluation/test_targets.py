@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+from datetime import date, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from recsys.evaluation.targets import targets_of_window
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+CUT_OFF = date(2024, 6, 1)
+
+
+@pytest.mark.spark
+def test_targets_are_the_windows_purchases_and_first_ones_are_new_to_the_user(
+    spark: SparkSession,
+) -> None:
+    day = timedelta(days=1)
+    rows = [
+        ("ana", "tea", "purchase", CUT_OFF),  # the first day of the window
+        ("ana", "tea", "purchase", CUT_OFF + 6 * day),  # again: one target
+        ("ana", "tea", "purchase", CUT_OFF - 300 * day),  # long before: not a first purchase
+        ("ana", "cup", "purchase", CUT_OFF + 6 * day),  # the last day
+        ("ana", "cup", "view", CUT_OFF - day),  # seen is not bought
+        ("ana", "jam", "purchase", CUT_OFF + 7 * day),  # after the window
+        ("ana", "pot", "view", CUT_OFF),  # no target type
+        ("bob", "new", "purchase", CUT_OFF),  # outside the vocabulary: counted all the same
+        ("cem", "tea", "purchase", CUT_OFF - day),  # nothing in the window: absent
+        (None, "tea", "purchase", CUT_OFF),  # anonymous
+    ]
+    events = spark.createDataFrame(
+        rows, "user_id string, item_id string, event_type string, event_date date"
+    )
+    items = spark.createDataFrame(
+        [("tea", 1), ("cup", 2), ("jam", 3), ("pot", 4)], "item_id string, item_num int"
+    )
+
+    found = targets_of_window(events, items, cut_off=CUT_OFF, days=7, types=("purchase",))
+
+    assert {row.user_id: tuple(row)[1:] for row in found.collect()} == {
+        "ana": ([1, 2], 2, [2], 1),
+        "bob": ([], 1, [], 1),
+    }

@@ -1,0 +1,137 @@
+"""evaluate on a shop with a known answer: the choice, the figures, the gate, and what is left behind."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from jobs import evaluate
+from recsys import contracts
+from recsys.config import RecsysConfig
+from recsys.config.sections import EvaluationConfig, GateConfig
+from recsys.errors import Refused
+from recsys.evaluation.nightly import Evaluation, Live, evaluate_models
+from recsys.evaluation.recommenders import BASELINES
+from recsys.lake import Lake
+from recsys.records import EvaluationRecord, Recipe, TrainingRecord
+from tests.evaluation.shop import NUM_USERS, RUN_DATE, WINDOW_DAYS, write_models, write_shop
+
+pytestmark = pytest.mark.spark
+
+
+@pytest.fixture
+def shop_config(config: RecsysConfig) -> RecsysConfig:
+    """Small windows and floors for a shop of 40 users; a first release is not allowed."""
+    return config.model_copy(
+        update={
+            "evaluation": EvaluationConfig(window_days=WINDOW_DAYS, bootstrap_rounds=100),
+            "gate": GateConfig(min_users=10),
+        }
+    )
+
+
+def figures(lake: Lake) -> dict[tuple[str, str, str, str], float]:
+    """(window, recommender, targets, metric) -> value at 10, as the table has it."""
+    rows = lake.read(contracts.METRICS, run_date=RUN_DATE).where("k = 10").collect()
+    return {(r.window, r.recommender, r.targets, r.metric): r.value for r in rows}
+
+
+def test_a_night_with_a_new_model(
+    lake: Lake, shop_config: RecsysConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One shop, three nights: refused without a fallback, passed as a first release, refused beside a live one."""
+    write_shop(lake, shop_config)
+    training = TrainingRecord(
+        run_date=RUN_DATE, trained=True, reason="due", models=write_models(shop_config)
+    )
+    training.write(shop_config.paths)
+    exported: list[Path] = []
+    monkeypatch.setattr(
+        evaluate, "export_model", exported.append
+    )  # hand-made models are exported already
+
+    with pytest.raises(
+        Refused, match=r"live_recipe .no release is live.*No release is live to fall back on"
+    ):
+        evaluate.run(lake, shop_config, RUN_DATE)
+
+    assert [folder.name for folder in exported] == ["choosing", "measuring"]
+    record = EvaluationRecord.read(shop_config.paths, RUN_DATE)
+    assert not record.passed
+    assert record.recipe is not None and record.recipe.transitions + record.recipe.similarity > 0
+    found = figures(lake)
+    # The next item in the circle is bought the next day: one of 4 targets, and in all lists' first place.
+    assert found["measuring", "transitions", "all", "mrr"] == 1
+    assert (
+        found["measuring", "blend", "all", "ndcg"]
+        >= found["measuring", "transitions", "all", "ndcg"]
+    )
+    assert {name for _, name, _, _ in found} >= {
+        *BASELINES,
+        "blend",
+        "model",
+        "blend_without_model",
+    }
+    assert found["measuring", "model", "all", "ndcg_above_popularity"] is not None
+    users = (
+        lake.read(contracts.METRICS, window="measuring", recommender="blend")
+        .select("num_users")
+        .distinct()
+    )
+    # by the measuring day everyone has been round the circle: nobody buys anything for the first time
+    assert sorted(row.num_users for row in users.collect()) == [0, NUM_USERS]
+    verdicts = {
+        r.rule: r.verdict for r in lake.read(contracts.GATE_VERDICTS, run_date=RUN_DATE).collect()
+    }
+    assert verdicts.pop("live_recipe") == "refused"
+    assert set(verdicts.values()) == {"ok"}
+    report = Path(shop_config.paths.reports) / str(RUN_DATE)
+    assert (report / "metrics.html").exists() and (report / "metrics.png").exists()
+
+    hashes = lake.content_hash(contracts.METRICS)
+    allowed = shop_config.model_copy(update={"gate": GateConfig(min_users=10, bootstrap=True)})
+    first = evaluate_models(lake, allowed, RUN_DATE, training, None)
+    assert first.record.passed and first.record.model_version == "release-model"
+    assert lake.content_hash(contracts.METRICS) == hashes  # the same night, the same figures
+    assert "blend: model" in first.table and "last_purchases" in first.table
+
+    # A live recipe that equals the blend is an exact tie; floors that nobody reaches refuse, and the night goes on.
+    assert first.record.recipe is not None
+    strict = shop_config.model_copy(update={"gate": GateConfig(min_users=10_000)})
+    second = evaluate_models(
+        lake, strict, RUN_DATE, training, Live("2024-06-01-abc", first.record.recipe)
+    )
+    assert [v.rule for v in second.verdicts if not v.ok] == ["min_users"]
+    assert second.record.reason == "the gate refused: min_users (users measured: 40, floor 10000)"
+
+
+def test_no_model_due_and_a_live_release(
+    lake: Lake, config: RecsysConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = night_without_a_model(lake, config, monkeypatch, live=True)
+
+    assert found.record == EvaluationRecord.read(config.paths, RUN_DATE)
+    assert (found.record.passed, found.record.reason) == (False, "no new model: 3 days old")
+    assert found.table == "no new model: 3 days old"
+
+
+def test_no_model_due_and_no_release(
+    lake: Lake, config: RecsysConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(Refused, match=r"no new model: 3 days old. No release is live"):
+        night_without_a_model(lake, config, monkeypatch, live=False)
+
+
+def night_without_a_model(
+    lake: Lake, config: RecsysConfig, monkeypatch: pytest.MonkeyPatch, *, live: bool
+) -> Evaluation:
+    TrainingRecord(run_date=RUN_DATE, trained=False, reason="3 days old").write(config.paths)
+
+    class Release:
+        release_id = f"{date(2024, 6, 26)}-abc"
+        recipe = Recipe(name="blend", transitions=1.0)
+
+    monkeypatch.setattr(evaluate, "live_release", lambda _: Release if live else None)
+    return evaluate.run(lake, config, RUN_DATE)
