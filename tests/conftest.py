@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from recsys.lake import Lake
 
 settings.register_profile(
-    "recsys", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    "recsys",
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("recsys")
 
@@ -27,7 +30,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 TEST_SPARK = SparkConfig(
     driver_memory="2g",
-    settings={"spark.sql.shuffle.partitions": "2", "spark.driver.extraJavaOptions": "-Duser.timezone=UTC"},
+    settings={
+        # Tests run each query once: compiling it well costs more than it saves.
+        "spark.sql.shuffle.partitions": "2",
+        "spark.driver.extraJavaOptions": "-Duser.timezone=UTC -XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+    },
 )
 
 
