@@ -18,6 +18,7 @@ from recsys.contracts import (
     DATA_QUALITY,
     EVENTS,
     HISTORIES,
+    ITEM_FEATURES,
     ITEM_VECTORS,
     ITEMS,
     POPULAR_ITEMS,
@@ -73,6 +74,11 @@ def write_shop(root: Path) -> None:
         for item, num in ITEM_NUMS.items()
     ]
     write_table(root, ITEM_VECTORS, vectors)
+    features = [
+        dict(item_id="tea", num_users_28d=1, popularity_trend=0.0),
+        dict(item_id="cup", num_users_28d=1, popularity_trend=1.0),
+    ]
+    write_table(root, ITEM_FEATURES, features)
     write_lists(root, LISTS)
     similar = [
         dict(item_id=item, rank=rank, similar_item_id=other, score=score)

@@ -86,9 +86,7 @@ def test_what_was_scored_is_what_is_served_and_again_is_a_no_op(
         "events": 4, "items": 3, "users": 2, "histories": 1, "item_vectors": 3, "top_n_lists": 3,
         "similar_items": 2, "popular_items": 3,
     }  # fmt: skip  # items: the fourth row is known from the run date on
-    assert served(shop.paths) == {
-        user: list(zip(*LISTS[user], strict=True)) for user in LISTS
-    }
+    assert served(shop.paths) == {user: list(zip(*LISTS[user], strict=True)) for user in LISTS}
     with open_release(release_folder(shop.paths, manifest.release_id)) as snapshot:
         assert [p.item_id for p in decode(snapshot.get("items", "tea") or b"")] == ["cup", "pot"]
         assert decode(snapshot.get("items", "pot") or b"") == []  # known, goes with nothing
@@ -108,38 +106,45 @@ def test_what_was_scored_is_what_is_served_and_again_is_a_no_op(
     assert len(releases_rows(lake)) == 1
 
 
-@pytest.mark.parametrize("place", ["after-snapshot", "before-pointer", "after-pointer"])
 def test_an_interrupted_publish_leaves_a_whole_release_and_is_completed_by_the_next(
-    spark: SparkSession, shop: RecsysConfig, monkeypatch: pytest.MonkeyPatch, place: str
+    spark: SparkSession, shop: RecsysConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lake = Lake(spark, shop.paths)
     old = make_release(shop.paths, date(2024, 5, 31))
 
-    def kill(name: str) -> None:
-        if name == f"publish:{place}":
-            raise Killed
+    def killed_at(place: str, now: datetime) -> ReleaseManifest:
+        """What is live after a publish that died there."""
 
-    with monkeypatch.context() as patched, pytest.raises(Killed):
-        patched.setattr("recsys.release.publish.failpoint", kill)
-        publish(lake, shop, RUN_DATE, now=NOON)
+        def failpoint(name: str) -> None:
+            if name == f"publish:{place}":
+                raise Killed
 
-    live = live_release(shop.paths)
-    assert live is not None
-    assert (live == old) is (place != "after-pointer")
-    open_release(release_folder(shop.paths, live.release_id)).close()
-    assert not lake.exists(RELEASES)
+        with monkeypatch.context() as patched, pytest.raises(Killed):
+            patched.setattr("recsys.release.publish.failpoint", failpoint)
+            publish(lake, shop, RUN_DATE, now=now)
+        live = live_release(shop.paths)
+        assert live is not None
+        open_release(release_folder(shop.paths, live.release_id)).close()
+        assert not lake.exists(RELEASES)
+        return live
 
-    published = publish(lake, shop, RUN_DATE, now=LATER)
+    assert killed_at("after-snapshot", NOON) == old
+    assert killed_at("before-pointer", NOON) == old
+    new = killed_at("after-pointer", LATER)
+    assert new != old
 
-    assert published.built is (place == "after-snapshot")
-    assert live_release(shop.paths) == published.manifest
-    at = NOON if place == "after-pointer" else LATER
-    [(release_id, action, found_at, _)] = releases_rows(lake)
-    assert (release_id, action) == (published.manifest.release_id, "published")
-    micros = lake.read(RELEASES).selectExpr("unix_micros(at) AS at").collect()[0]["at"]
-    assert micros == int(at.timestamp() * 1_000_000), found_at
+    published = publish(lake, shop, RUN_DATE, now=LATER + timedelta(hours=1))
+
+    assert (published.built, published.live, published.manifest) == (False, True, new)
+    [row] = (
+        lake.read(RELEASES).selectExpr("release_id", "action", "unix_micros(at) AS at").collect()
+    )
+    assert (row["release_id"], row["action"]) == (new.release_id, "published")
+    assert (
+        row["at"] == LATER.timestamp() * 1_000_000
+    )  # when the pointer moved, not when it was recorded
     assert sorted(path.name for path in shop.paths.releases.iterdir()) == sorted(
-        [old.release_id, release_id, "actions.jsonl", "current"]
+        [old.release_id, new.release_id, "actions.jsonl", "current"]
     )
 
 
