@@ -202,16 +202,50 @@ class ServingConfig(Config):
 
 
 class GenerateShopConfig(Config):
-    """A synthetic shop with planted structure."""
+    """A synthetic shop with planted structure; the same values give the same files, byte for byte."""
 
     directory: str = "var/generated_shop"
-    users: int = 1000
-    items: int = 200
-    events: int = 50_000
+    """Where the files go; relative to the checkout."""
+    file_format: Literal["csv", "parquet"] = "csv"
+    """One file a day: gzip CSV, or Parquet."""
+    users: int = Field(1000, ge=1)
+    items: int = Field(200, ge=1)
+    events: int = Field(50_000, ge=1)
+    """Sound rows: what ingest accepts. Dirty rows come on top."""
     first_day: date = date(2024, 1, 1)
-    days: int = 120
-    item_groups: int = 20
-    dirty_share: float = 0.01
+    days: int = Field(120, ge=1)
     closed_weekdays: tuple[int, ...] = (6,)
     """0 is Monday."""
+    item_groups: int = Field(20, ge=1)
+    preferred_share: float = Field(0.8, ge=0, le=1)
+    """Views that go to one of the user's two preferred groups."""
+    cart_share: float = Field(0.3, ge=0, le=1)
+    """Views that lead to a cart."""
+    purchase_share: float = Field(0.5, ge=0, le=1)
+    """Carts that lead to a purchase."""
+    repeat_share: float = Field(0.15, ge=0, le=1)
+    """Visits that begin with buying one of the user's three favourites."""
+    return_share: float = Field(0.03, ge=0, le=1)
+    """Purchases that come back, one to fourteen days later."""
+    out_of_stock_share: float = Field(0.02, ge=0, le=1)
+    """Items with no stock left."""
+    dirty_shares: dict[
+        Literal["bad_timestamp", "missing_item", "unknown_type", "negative_price", "duplicate_row"],
+        float,
+    ] = {
+        "bad_timestamp": 0.002,
+        "missing_item": 0.002,
+        "unknown_type": 0.002,
+        "negative_price": 0.002,
+        "duplicate_row": 0.002,
+    }
+    """Dirty rows of each kind, as a share of the sound ones."""
     seed: int = 17
+
+    @model_validator(mode="after")
+    def _some_day_is_open(self) -> Self:
+        if set(self.closed_weekdays) >= set(range(7)):
+            raise ValueError("closed_weekdays: a shop that never opens has no events")
+        if self.item_groups > self.items:
+            raise ValueError(f"item_groups={self.item_groups} is more than items={self.items}")
+        return self

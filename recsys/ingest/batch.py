@@ -78,7 +78,8 @@ def ingest_sources(
             _judged(read_raw_rows(lake.spark, d), config, run_date, cached) for d in descriptions
         ]
         files = [f for source in sources for f in count_rows(source.rows, source.raw)]
-        check_counts(files, config.ingest.max_quarantined_share)
+        judged = {source.raw.description.name: source.rows for source in sources}
+        check_counts(files, judged, config.ingest.max_quarantined_share)
         for f in files:
             log.info(
                 "file_judged", source=f.source, file=f.file, raw=f.raw, accepted=f.accepted,

@@ -59,9 +59,13 @@ def judge_rows(raw: RawRows, config: RecsysConfig, run_date: date) -> DataFrame:
 def _judge(raw: RawRows, config: RecsysConfig, run_date: date) -> DataFrame:
     description = raw.description
     parsed = _parsed(raw)
-    earlier_first = Window.partitionBy(FILE, ROW_KEY).orderBy(POSITION)
-    is_repeat = F.col(ROW_KEY).isNotNull() & (F.row_number().over(earlier_first) > 1)
-    numbered = parsed.withColumn("_repeat", is_repeat)
+    earlier = (
+        Window.partitionBy(FILE, ROW_KEY)
+        .orderBy(POSITION)
+        .rowsBetween(Window.unboundedPreceding, -1)
+    )
+    is_sound = F.size("_unparsable") == 0
+    numbered = parsed.withColumn("_repeat", is_sound & (F.count_if(is_sound).over(earlier) > 0))
     described = numbered.select(
         FILE, POSITION, RAW_ROW, "_unparsable", "_repeat", *_contract_columns(description, config),
         rules.broken_rules(description).alias("_broken"),
@@ -88,9 +92,10 @@ def _parsed(raw: RawRows) -> DataFrame:
         if wanted[name] != types[name].simpleString()
     ]
     unparsable = F.array_compact(F.array(F.col(PROBLEM), *failed))
-    return raw.rows.select(
-        FILE, POSITION, RAW_ROW,
-        F.when(F.size(unparsable) == 0, F.col(ROW_KEY)).alias(ROW_KEY),
+    # One task reads a file, however large; by key the rows go on to all of them, and repeats are together.
+    by_key = raw.rows.repartition(FILE, ROW_KEY)
+    return by_key.select(
+        FILE, POSITION, RAW_ROW, ROW_KEY,
         unparsable.alias("_unparsable"),
         *[value.alias(name) for name, value in values.items()],
     )  # fmt: skip

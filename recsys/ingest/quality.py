@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
 
@@ -11,7 +12,7 @@ from pyspark.sql import functions as F
 from recsys.errors import ContractError, CorruptArtifact, Refused
 from recsys.ingest.judged_rows import ACCEPTED, DUPLICATE, END_OF_FILE, QUARANTINED, REASONS, STATUS
 from recsys.ingest.raw_rows import RawRows
-from recsys.ingest.text_rows import FILE, RAW_ROW
+from recsys.ingest.text_rows import FILE, POSITION, RAW_ROW
 from recsys.ingest.volume import Finding
 
 JOB = "ingest"
@@ -30,8 +31,6 @@ class FileCounts:
     duplicates: int = 0
     reasons: dict[str, int] = field(default_factory=dict)
     """Rows per reason code; a row with two reasons counts for both."""
-    examples: dict[str, str] = field(default_factory=dict)
-    """A raw row per reason code, for messages."""
     problem: str = ""
     """Why the file could not be read to its end."""
     unexpected: tuple[str, ...] = ()
@@ -52,16 +51,18 @@ def count_rows(judged: DataFrame, raw: RawRows) -> list[FileCounts]:
         )
         for name in raw.unit_names
     }
+    # An example row per group would be one min() more, and of a text that costs a sort of all rows.
+    read = F.when(F.col(STATUS) == END_OF_FILE, F.col(RAW_ROW).cast("bigint"))
     groups = (
         judged.groupBy(FILE, STATUS, REASONS)
-        .agg(F.count(F.lit(1)).alias("rows"), F.min(RAW_ROW).alias("example"))
+        .agg(F.count(F.lit(1)).alias("rows"), F.max(read).alias("read"))
         .orderBy(FILE, STATUS, REASONS)
         .collect()
     )
     for group in groups:
         file = counts[group[FILE]]
         if group[STATUS] == END_OF_FILE:
-            file.raw = int(group["example"])
+            file.raw = int(group["read"])
             file.problem = (group[REASONS] or [""])[0]
         elif group[STATUS] == ACCEPTED:
             file.accepted += group["rows"]
@@ -72,12 +73,15 @@ def count_rows(judged: DataFrame, raw: RawRows) -> list[FileCounts]:
             file.quarantined += group["rows"]
             for reason in group[REASONS]:
                 file.reasons[reason] = file.reasons.get(reason, 0) + group["rows"]
-                file.examples.setdefault(reason, group["example"])
     return list(counts.values())
 
 
-def check_counts(files: list[FileCounts], max_quarantined_share: float) -> None:
+def check_counts(
+    files: list[FileCounts], judged: Mapping[str, DataFrame], max_quarantined_share: float
+) -> None:
     """Refuse files that break off or are mostly refused; fail when rows were lost or made up.
+
+    ``judged`` holds each source's rows, for the examples in messages.
 
     Raises:
         CorruptArtifact: a file could not be read to its end.
@@ -97,18 +101,22 @@ def check_counts(files: list[FileCounts], max_quarantined_share: float) -> None:
             )
     if refused := [f for f in files if f.quarantined_share > max_quarantined_share]:
         raise Refused(
-            "\n".join(_share_message(f, max_quarantined_share) for f in refused[:_SHOWN])
+            "\n".join(
+                _share_message(f, judged[f.source], max_quarantined_share) for f in refused[:_SHOWN]
+            )
             + (f"\n… and {len(refused) - _SHOWN} files more" if len(refused) > _SHOWN else "")
             + "\nNothing was written. Have the file delivered as described, mend the source's description, or "
             "raise ingest.max_quarantined_share"
         )
 
 
-def _share_message(f: FileCounts, limit: float) -> str:
-    most = sorted(f.reasons.items(), key=lambda item: (-item[1], item[0]))[:_SHOWN]
-    lines = [
-        f"{reason}: {rows} rows, such as {f.examples[reason][:120]!r}" for reason, rows in most
-    ]
+def _share_message(f: FileCounts, judged: DataFrame, limit: float) -> str:
+    lines = []
+    for reason, rows in sorted(f.reasons.items(), key=lambda item: (-item[1], item[0]))[:_SHOWN]:
+        with_reason = judged.where((F.col(FILE) == f.file) & F.array_contains(REASONS, reason))
+        example = with_reason.agg(F.min_by(RAW_ROW, POSITION)).first()
+        assert example is not None
+        lines.append(f"{reason}: {rows} rows, the first {example[0][:120]!r}")
     return (
         f"source {f.source!r}, file {f.file}: {f.quarantined} of {f.raw} rows ({f.quarantined_share:.1%}) are "
         f"quarantined, at most {limit:.1%} may be:\n  " + "\n  ".join(lines)

@@ -203,9 +203,9 @@ def _fits(wanted: str, found: T.DataType) -> bool:
         return isinstance(found, _NUMBERS)
     if wanted == "string":  # a float would turn 13085 into 13085.0
         return isinstance(found, (*_WHOLE, T.BooleanType, T.DateType))
-    return isinstance(
-        found, {"timestamp": _TIMES, "date": T.DateType, "boolean": T.BooleanType}[wanted]
-    )
+    if wanted == "timestamp":
+        return isinstance(found, _TIMES)
+    return isinstance(found, T.DateType if wanted == "date" else T.BooleanType)
 
 
 def _uri(path: str) -> str:

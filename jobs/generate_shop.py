@@ -1,0 +1,42 @@
+"""Write a synthetic shop with planted structure and known answers: files as a real shop would deliver them.
+
+    ./spark-submit.sh generate_shop --env generated_shop --set generate_shop.events=1000000
+
+Reads    nothing
+Writes   generate_shop.directory    events/<day>.csv.gz, items.csv.gz, users.csv.gz, planted.json
+"""
+
+from __future__ import annotations
+
+from datetime import date
+
+import typer
+
+from recsys.config import RecsysConfig
+from recsys.lake import Lake
+from recsys.runner import DryRunOption, EnvOption, Job, SetOption, running
+from recsys.shop_generator import Planted, generate_shop
+
+JOB = Job("generate_shop", reads=(), writes=(), dated=False)
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+def run(lake: Lake, config: RecsysConfig, run_date: date) -> Planted:
+    return generate_shop(config.generate_shop)
+
+
+@app.command(name=JOB.name, help=__doc__)
+def main(
+    env: EnvOption = "generated_shop",
+    set_: SetOption = [],  # noqa: B006  (typer copies it)
+    dry_run: DryRunOption = False,
+) -> None:
+    with running(JOB, env, None, set_, dry_run=dry_run) as context:
+        if context:
+            planted = run(context.lake, context.config, context.run_date)
+            command = f"./spark-submit.sh ingest --env {env} --run-date {planted.first_run_date}"
+            print(f"{planted.raw_rows:,} rows written; next: {command}")  # noqa: T201
+
+
+if __name__ == "__main__":
+    app()
