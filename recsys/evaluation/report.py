@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import altair as alt
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -19,7 +20,7 @@ Row = Mapping[str, Any]
 K = 10
 COLUMNS = (("ndcg", "NDCG"), ("recall", "recall"), ("mrr", "MRR"), ("coverage", "coverage"))
 TITLES = {"all": "all purchases", "first": "first purchases alone"}
-WIDTH = 118
+WIDTH = 140
 
 
 def metrics_table(
@@ -98,12 +99,12 @@ def _table(rows: list[Row], title: str) -> Table:
     for row in rows:
         by_name.setdefault(row["recommender"], {})[row["metric"]] = row
     gains = sorted({row["metric"] for row in rows if row["metric"].startswith("ndcg_above_")})
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1))
     table.add_column("recommender", no_wrap=True)
     for _, name in COLUMNS:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for gain in gains:
-        table.add_column(f"NDCG above {gain.removeprefix('ndcg_above_')}", justify="right")
+        table.add_column(f"NDCG above\n{gain.removeprefix('ndcg_above_')}", justify="right")
     ordered = sorted(by_name, key=lambda name: -(by_name[name]["ndcg"]["value"] or 0))
     for name in ordered:
         figures = by_name[name]
@@ -120,5 +121,13 @@ def _table(rows: list[Row], title: str) -> Table:
 def _cell(row: Row | None, *, sign: bool = False) -> str:
     if row is None or row["value"] is None:
         return ""
-    value = f"{row['value']:+.4f}" if sign else f"{row['value']:.4f}"
-    return value if row["low"] is None else f"{value} [{row['low']:.4f}, {row['high']:.4f}]"
+    value = _short(row["value"], 4, sign=sign)
+    if row["low"] is None:
+        return value
+    return f"{value} [{_short(row['low'], 3, sign=sign)} {_short(row['high'], 3, sign=sign)}]"
+
+
+def _short(value: float, digits: int, *, sign: bool) -> str:
+    """``.379``: without the 0 before the point, so that a row fits a line."""
+    text = f"{value:+.{digits}f}" if sign else f"{value:.{digits}f}"
+    return text.replace("0.", ".", 1) if abs(value) < 1 else text

@@ -33,12 +33,12 @@ from recsys.scoring.users import Signals, batch_from_arrow
 log = structlog.get_logger()
 
 K = 10
-DECAYS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.995)
+DECAYS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.995, 1.0)
 WEIGHTS: dict[str, tuple[float, ...]] = {
     "decay": DECAYS,
     "repeat": (0.0, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0),
     "model": (0.0, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.5),
-    "transitions": (0.0, 0.05, 0.1, 0.2, 0.4, 0.6, 1.0),
+    "transitions": (0.0, 0.05, 0.1, 0.2, 0.4, 0.6, 1.0, 2.0),
     "similarity": (0.0, 0.05, 0.1, 0.2, 0.4, 0.6, 1.0),
     "popularity": (FILL, 0.1, 0.3, 1.0, 2.0),
 }
@@ -106,8 +106,10 @@ class BlendSearch:
         last_purchases = self._best_of([
             LAST_PURCHASES.model_copy(update={"decay": decay}) for decay in DECAYS
         ])  # fmt: skip
-        repeats = last_purchases.model_copy(update={"name": BLEND})
-        blend = self._best_of([*STARTS, repeats])
+        repeats = [
+            last_purchases.model_copy(update={"targets_only": only}) for only in (False, True)
+        ]
+        blend = self._best_of([*STARTS, *repeats])
         for _ in range(MOST_ROUNDS):
             before = self.ndcg(blend)
             for name, values in WEIGHTS.items():

@@ -93,7 +93,7 @@ def test_the_table_shows_every_recommender_with_its_interval(tmp_path: Path) -> 
     assert "all purchases, measuring window from 2024-06-01, k = 10" in text
     assert "first purchases alone" in text
     lines = [line for line in text.splitlines() if "blend " in line and "[" in line]
-    assert len(lines) == 2 and "+0.1" in lines[0]
+    assert len(lines) == 2 and "+.1" in lines[0]
 
     html, png = write_chart(rows, tmp_path)
     assert b"<script src" not in html.read_bytes()  # self-contained: opens offline
