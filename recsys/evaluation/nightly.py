@@ -17,7 +17,7 @@ from recsys.evaluation.intervals import Bootstrap
 from recsys.evaluation.measuring import Measured, measure
 from recsys.evaluation.recommenders import BLEND, LIVE, recommenders
 from recsys.evaluation.report import metrics_table, recipe_in_words, write_chart
-from recsys.evaluation.rows import Row, best_baseline, metric_rows, verdict_rows
+from recsys.evaluation.rows import Row, best_baseline, figures, metric_rows, verdict_rows
 from recsys.evaluation.search import BlendSearch, Chosen
 from recsys.evaluation.targets import measured_users
 from recsys.lake import Lake, struct_type
@@ -27,6 +27,7 @@ from recsys.scoring.kit import Kit
 from recsys.scoring.kit_tables import build_kit
 from recsys.scoring.scorer import Entry, Rules, Scorer
 from recsys.scoring.spark import clean_up_kits, scoring_task, signals_of
+from recsys.training.tracking import log_evaluation
 
 log = structlog.get_logger()
 
@@ -109,6 +110,8 @@ def evaluate_models(
     _write(lake, contracts.METRICS, rows, run_date)
     _write(lake, contracts.GATE_VERDICTS, verdict_rows(verdicts, run_date), run_date)
     chart, _ = write_chart(rows, config.paths.reports / str(run_date))
+    if training.mlflow_run_id:
+        log_evaluation(config, training.mlflow_run_id, figures(rows), chart.parent)
     record.write(config.paths)
     log.info("gate_decided", passed=passed, reason=record.reason, chart=str(chart))
     return _continue_or_refuse(Evaluation(record, chosen, tuple(rows), tuple(verdicts)), live)

@@ -71,6 +71,17 @@ def verdict_rows(verdicts: list[Verdict], run_date: date) -> list[Row]:
     ]  # fmt: skip
 
 
+def figures(rows: list[Row]) -> dict[str, float]:
+    """The rows' values by name, as a tracking server takes them: ``measuring.blend.all.ndcg_at_10``."""
+    return {
+        f"{row['window']}.{row['recommender']}.{row['targets']}.{row['metric']}_at_{row['k']}": row[
+            "value"
+        ]
+        for row in rows
+        if row["value"] is not None
+    }
+
+
 def _figures(found: Estimate) -> Row:
     return {
         "value": _rounded(found.value), "low": _rounded(found.low), "high": _rounded(found.high),

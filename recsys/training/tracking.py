@@ -108,3 +108,17 @@ def flattened(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
             yield from flattened(value, f"{name}.")
         else:
             yield name, value
+
+
+def log_evaluation(
+    config: RecsysConfig, run_id: str, figures: Mapping[str, float], files: Path
+) -> None:
+    """Add an evaluation's figures, and the files of its report, to the run that trained the models."""
+    # Heavy; see ``tracked_run``.
+    from mlflow.tracking import MlflowClient  # noqa: PLC0415
+
+    run = Run(MlflowClient(tracking_uri=config.paths.mlflow_uri), run_id)
+    for name, value in figures.items():
+        run.metric(name, value, 0)
+    run.flush()
+    run.folder(files, "evaluation")
