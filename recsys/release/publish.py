@@ -87,7 +87,7 @@ def publish(lake: Lake, config: RecsysConfig, run_date: date, *, now: datetime) 
             manifest = ReleaseManifest.read(folder)
         held = _go_live(paths, manifest, now)
         _record(lake, paths, manifest)
-        if removed := shelf.sweep_old(paths, config.publish.keep):
+        if removed := shelf.sweep_old(paths, config.publish.keep, spare=manifest.release_id):
             log.info("releases_removed", releases=removed)
         return Published(manifest, built, not held, held)
 

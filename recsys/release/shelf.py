@@ -57,10 +57,9 @@ def sweep_leftovers(paths: PathsConfig) -> list[str]:
     return [path.name for path in leftovers]
 
 
-def sweep_old(paths: PathsConfig, keep: int) -> list[str]:
-    """Remove all but the newest ``keep`` releases; never the live (or pinned) or the previous one."""
-    pointer = read_pointer(paths)
-    needed = _needed(pointer)
+def sweep_old(paths: PathsConfig, keep: int, *, spare: str = "") -> list[str]:
+    """Remove all but the newest ``keep`` releases; never the live (or pinned), the previous one or ``spare``."""
+    needed = _needed(read_pointer(paths)) | {spare}
     removed = []
     for release in shelved_releases(paths)[keep:]:
         if release.release_id not in needed:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -54,11 +53,3 @@ def test_kill_9_before_the_pointer_leaves_the_old_release_and_the_next_run_compl
     assert live is not None
     assert live.run_date == RUN_DATE
     open_release(release_folder(paths, live.release_id)).close()
-
-    shutil.rmtree(paths.models)
-    refused = publish(paths)
-    assert (refused.returncode, "run score_top_n for 2024-06-01 first" in refused.stderr) == (
-        1,
-        True,
-    )
-    assert live_release(paths) == live
