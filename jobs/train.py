@@ -18,7 +18,7 @@ from recsys.records import ModelManifest, TrainingRecord
 from recsys.release.pointer import live_release
 from recsys.release.schedule import training_due
 from recsys.runner import Job, job_app
-from recsys.training import not_trained, train_models
+from recsys.training.train import not_trained, train_models
 
 JOB = Job(
     "train",

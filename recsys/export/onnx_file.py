@@ -24,8 +24,8 @@ from torch import nn
 from recsys.errors import ContractError, CorruptArtifact
 from recsys.models import SequentialEncoder
 from recsys.records import ModelManifest, verify_model, write_atomically
-from recsys.training import load_model
 from recsys.training.checkpoint import size_and_sha256
+from recsys.training.model_folder import load_model
 
 log = structlog.get_logger()
 

@@ -15,7 +15,7 @@ from recsys.export.onnx_file import MODEL_FILE, record_file
 from recsys.models import gaps_between
 from recsys.records import verify_model, write_atomically
 from recsys.scoring.encoder import UserEncoder
-from recsys.training import load_model
+from recsys.training.model_folder import load_model
 
 # Shape suffixes in this file:
 #   U users   H places   D embedding width   I items

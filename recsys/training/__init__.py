@@ -1,9 +1,6 @@
-"""The loop, its checkpoints, how it is launched and tracked, and the models that come of it."""
+"""The loop, its checkpoints, how it is launched and tracked, and the models that come of it.
+
+Nothing is imported here: a training process takes ``worker`` alone, without Spark and MLflow.
+"""
 
 from __future__ import annotations
-
-from recsys.training.launch import TrainingFailed
-from recsys.training.model_folder import load_model
-from recsys.training.train import not_trained, train_models
-
-__all__ = ["TrainingFailed", "load_model", "not_trained", "train_models"]

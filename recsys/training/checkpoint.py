@@ -24,7 +24,7 @@ from torch.optim import Optimizer
 
 from recsys.config.base import Config
 from recsys.errors import CorruptArtifact
-from recsys.lake.failpoints import failpoint
+from recsys.failpoints import failpoint
 from recsys.records import write_atomically
 
 log = structlog.get_logger()

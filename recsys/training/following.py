@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import json
 import threading
 from collections.abc import Iterator
@@ -22,7 +23,10 @@ POLL_SECONDS = 0.5
 def following(progress: Path, run: Run) -> Iterator[None]:
     """Pass on every line of ``progress`` until the body ends, then the rest."""
     follower = _Follower(progress, run)
-    thread = threading.Thread(target=follower.follow, name="training-progress", daemon=True)
+    context = contextvars.copy_context()  # run id, job and run date of our log lines
+    thread = threading.Thread(
+        target=context.run, args=(follower.follow,), name="training-progress", daemon=True
+    )
     thread.start()
     try:
         yield

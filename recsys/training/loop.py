@@ -22,6 +22,7 @@ from recsys.data import (
 )
 from recsys.embeddings import Comm
 from recsys.errors import ContractError, RecsysError, Refused
+from recsys.failpoints import failpoint
 from recsys.models import (
     SequentialEncoder,
     SequentialModel,
@@ -70,8 +71,10 @@ def batch_loss(
     predictions = prediction_places(
         batch.item_nums_BW, batch.ages_days_BW, batch.targets_BW, quiet_days=quiet_days
     )
+    # Users of one visit predict nothing: their places need no encoding.
+    rows, row_Q = torch.unique(predictions.example_Q, return_inverse=True)
     users_QD = model.at_places(
-        batch.item_nums_BW[:, :-1], gaps_BW[:, :-1], predictions.example_Q, predictions.place_Q
+        batch.item_nums_BW[rows, :-1], gaps_BW[rows, :-1], row_Q, predictions.place_Q
     )
     # A large invoice is one visit: its lines share the weight of one prediction.
     num_predicted_Q = torch.bincount(predictions.query_of_P, minlength=len(users_QD))
@@ -288,4 +291,5 @@ class Trainer:
             self.report(
                 event="checkpoint_written", epoch=self.progress.epoch, checkpoint=str(written)
             )
+            failpoint("train:checkpoint_written")
         self.comm.barrier()

@@ -12,8 +12,8 @@ from pyspark.sql import functions as F
 
 from recsys.config import RecsysConfig
 from recsys.contracts import ITEM_VECTORS
+from recsys.failpoints import failpoint
 from recsys.lake import Lake, Written
-from recsys.lake.failpoints import failpoint
 from recsys.records import ModelManifest, TrainingRecord
 from recsys.training import model_folder
 from recsys.training.following import following
