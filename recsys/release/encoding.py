@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,21 @@ def encode_lists(
     texts = pc.binary_join(pa.ListArray.from_arrays(pa.array(offsets), fragments), ",")
     headers = _headers(counts, offsets, pc.binary_length(fragments).to_numpy())
     return pc.binary_join_element_wise(headers, texts.cast(pa.binary()), b"")
+
+
+def encode_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """For ``mapInArrow``: the keys and stored lists of each batch as one Arrow stream in one row.
+
+    Spark need not look into them, and the driver reads them back without an object per row.
+    """
+    for batch in batches:
+        values = encode_lists(batch["item_ids"], batch["scores"], batch["sources"])
+        encoded = pa.RecordBatch.from_arrays([batch["key"], values], ["key", "value"])
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, encoded.schema) as stream:
+            stream.write_batch(encoded)
+        chunk = pa.array([sink.getvalue().to_pybytes()], pa.binary())
+        yield pa.RecordBatch.from_arrays([chunk], ["chunk"])
 
 
 def _counts(lists: pa.ListArray) -> np.ndarray[Any, Any]:

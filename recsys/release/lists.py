@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 
@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 
 from recsys.contracts import ITEMS, POPULAR_ITEMS, SIMILAR_ITEMS, TOP_N_LISTS, TableContract
 from recsys.lake import Lake
-from recsys.release.encoding import encode_lists
+from recsys.release.encoding import encode_batches
 from recsys.release.snapshot import Kind
 from recsys.release.snapshot_builder import Chunk
 from recsys.release.stored_list import MAX_KEY_BYTES
@@ -76,22 +76,11 @@ def stored_chunks(lists: Lists, keys: int) -> Iterator[Chunk]:
         .repartitionByRange(partitions, "key")
         .sortWithinPartitions("key")
     )
-    for row in ordered.mapInArrow(_encode, "chunk binary").toLocalIterator(prefetchPartitions=True):
+    for row in ordered.mapInArrow(encode_batches, "chunk binary").toLocalIterator(
+        prefetchPartitions=True
+    ):
         table = pa.ipc.open_stream(row["chunk"]).read_all()
         yield table["key"].to_pylist(), table["value"].to_pylist()
-
-
-def _encode(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Stored lists of each batch, as one Arrow stream per row: Spark need not look into them."""
-    for batch in batches:
-        values = encode_lists(batch["item_ids"], batch["scores"], batch["sources"])
-        encoded = pa.RecordBatch.from_arrays([batch["key"], values], ["key", "value"])
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, encoded.schema) as stream:
-            stream.write_batch(encoded)
-        yield pa.RecordBatch.from_arrays(
-            [pa.array([sink.getvalue().to_pybytes()], pa.binary())], ["chunk"]
-        )
 
 
 def _ranked(rows: DataFrame, id_: str, item: str, source: str) -> DataFrame:
