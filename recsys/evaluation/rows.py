@@ -91,4 +91,4 @@ def _figures(found: Estimate) -> Row:
 
 def _rounded(value: float) -> float | None:
     """NaN is null in the tables."""
-    return round(value, DIGITS) if math.isfinite(value) else None
+    return round(float(value), DIGITS) if math.isfinite(value) else None
