@@ -94,7 +94,7 @@ def _row_groups(files: Sequence[ExampleFile], rank: int, size: int) -> Iterator[
                 cur_shard=rank if size > 1 else None,
                 shard_count=size if size > 1 else None,
             )
-        except NoDataAvailableError:  # fewer row groups than ranks
+        except NoDataAvailableError:  # fewer row groups than ranks: petastorm gives nobody any
             return
         with reader:
             yield from reader

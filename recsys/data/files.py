@@ -53,7 +53,7 @@ def example_files(table_path: str, *, version: int, as_of: date) -> tuple[Exampl
         if first is not None
     }
     files = []
-    for uri in table.file_uris(partition_filters=[("as_of", "=", as_of.isoformat())]):
+    for uri in table.file_uris(file_pruning_predicate=[("as_of", "=", as_of.isoformat())]):
         name = unquote(os.path.basename(uri))
         if name in sizes:  # the others hold no rows
             size, first = sizes[name]
