@@ -94,7 +94,8 @@ def test_neither_blocks_nor_partitions_change_the_pairs(spark: SparkSession) -> 
     units = spark.createDataFrame(lists, "item_nums array<int>")
 
     def score(item_num: int, others: Ints, together: Ints) -> Floats:
-        return together[0].astype(np.float64)
+        scores: Floats = together[0].astype(np.float64)
+        return scores
 
     scorer: ScoreRow = score
     results = [

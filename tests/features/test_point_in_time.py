@@ -81,6 +81,7 @@ def outputs(
         ),
         "seen_items": seen_items(all_events, vocabulary, as_of=as_of, shop=shop),
     }  # fmt: skip
+
     def as_text(name: str, table: DataFrame) -> DataFrame:
         return table.select(F.lit(name).alias("name"), F.to_json(F.struct("*")).alias("row"))
 

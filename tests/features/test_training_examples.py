@@ -73,7 +73,9 @@ def test_every_event_but_the_first_is_a_target_once(
         assert len(places) == width
         assert row["num_events"] == sum(item > 0 for item, _, _ in places)
         found.setdefault(row["user_id"], []).append([(i, a) for i, a, t in places if t])
-    targets = [[pair for window in reversed(windows) for pair in window] for windows in found.values()]
+    targets = [
+        [pair for window in reversed(windows) for pair in window] for windows in found.values()
+    ]
     assert targets == [[(num, float(len(h) - i)) for i, num in enumerate(h) if i > 0] for h in kept]
 
 
