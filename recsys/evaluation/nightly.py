@@ -26,7 +26,7 @@ from recsys.scoring.bundle import open_bundle
 from recsys.scoring.kit import Kit
 from recsys.scoring.kit_tables import build_kit
 from recsys.scoring.scorer import Entry, Rules, Scorer
-from recsys.scoring.spark import clean_up_kits, scoring_task, signals_of
+from recsys.scoring.spark import scoring_task, signals_of
 from recsys.training.tracking import log_evaluation
 
 log = structlog.get_logger()
@@ -161,13 +161,12 @@ def _measure(
     versions = tuple(sorted({entry.model_version for entry in entries if entry.recipe.model > 0}))
     for version in versions:
         open_bundle(config.paths.models / version)
-    task = scoring_task(lake.spark, config, kit, versions)
-    clean_up_kits(config, keep=task)
     users = measured_users(lake, config, cut_off, most=config.evaluation.max_users)
-    return measure(
-        users, task, tuple(entries), window=window, cut_off=cut_off,
-        ks=config.evaluation.ks, partitions=config.scoring.partitions,
-    )  # fmt: skip
+    with scoring_task(lake.spark, config, kit, versions) as task:
+        return measure(
+            users, task, tuple(entries), window=window, cut_off=cut_off,
+            ks=config.evaluation.ks, partitions=config.scoring.partitions,
+        )  # fmt: skip
 
 
 def _bootstrap(measured: Measured, config: RecsysConfig) -> Bootstrap:

@@ -20,7 +20,7 @@ Row = Mapping[str, Any]
 K = 10
 COLUMNS = (("ndcg", "NDCG"), ("recall", "recall"), ("mrr", "MRR"), ("coverage", "coverage"))
 TITLES = {"all": "all purchases", "first": "first purchases alone"}
-WIDTH = 140
+WIDTH = 150
 
 
 def metrics_table(

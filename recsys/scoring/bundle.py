@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
 from recsys.errors import CorruptArtifact, MissingInput
-from recsys.records import ModelManifest
+from recsys.records import ModelManifest, verify_model
 from recsys.scoring.encoder import UserEncoder
 
 MANIFEST_FILE = "manifest.json"
@@ -30,33 +28,16 @@ class ModelBundle:
 
 
 def checked_manifest(folder: Path) -> ModelManifest:
-    """Read the manifest and check the encoder's and the vectors' sha256 against it.
+    """Check a model's files against its manifest, and that it was exported.
 
     Raises:
-        MissingInput: the folder, the manifest or an exported file is not there.
+        MissingInput: no such model, or it was not exported.
         CorruptArtifact: a file is not what the manifest says; the message names it and what to do.
     """
-    path = folder / MANIFEST_FILE
-    try:
-        manifest = ModelManifest.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        raise MissingInput(
-            f"no model at {folder}: {MANIFEST_FILE} is missing; run train first"
-        ) from None
-    except ValidationError as error:
-        raise CorruptArtifact(
-            f"{path} is damaged ({error.error_count()} problems): {_what_to_do(folder)}"
-        ) from None
+    manifest = verify_model(folder)
     for name in (ENCODER_FILE, VECTORS_FILE):
-        wanted = manifest.files.get(name)
-        if wanted is None or not (folder / name).exists():
+        if name not in manifest.files:
             raise MissingInput(f"model {folder.name} has no {name}: run export_onnx first")
-        found = sha256_of(folder / name)
-        if found != wanted:
-            raise CorruptArtifact(
-                f"{folder / name}: sha256 is {found[:16]}…, the manifest says {wanted[:16]}…: "
-                + _what_to_do(folder)
-            )
     return manifest
 
 
@@ -70,7 +51,7 @@ def open_bundle(folder: Path, *, check: bool = True) -> ModelBundle:
     if check:
         manifest = checked_manifest(folder)
     else:
-        manifest = ModelManifest.model_validate_json((folder / MANIFEST_FILE).read_bytes())
+        manifest = ModelManifest.read(folder)
     try:
         vectors = np.load(folder / VECTORS_FILE, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
@@ -85,11 +66,6 @@ def open_bundle(folder: Path, *, check: bool = True) -> ModelBundle:
         )
     encoder = UserEncoder(folder / ENCODER_FILE, manifest.history_length, manifest.embedding_dim)
     return ModelBundle(manifest, encoder, vectors)
-
-
-def sha256_of(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _what_to_do(folder: Path) -> str:

@@ -16,7 +16,7 @@ from recsys.scoring.choice import Choice
 from recsys.scoring.kit_tables import build_kit
 from recsys.scoring.scorer import Entry
 from recsys.scoring.shelves import allowed_items, popular_items, similar_items
-from recsys.scoring.spark import clean_up_kits, score_users, scoring_task, users_to_score
+from recsys.scoring.spark import score_users, scoring_task, users_to_score
 
 log = structlog.get_logger()
 
@@ -30,8 +30,6 @@ def score_day(lake: Lake, config: RecsysConfig, run_date: date, choice: Choice) 
     """
     bundle = open_bundle(config.paths.models / choice.model_version)
     kit = build_kit(lake, config, run_date)
-    task = scoring_task(lake.spark, config, kit, (choice.model_version,))
-    clean_up_kits(config, keep=task)
     log.info(
         "scoring_started", items=kit.width - 1, allowed=int(kit.allowed.sum()), n=config.scoring.n,
         model_version=choice.model_version, recipe=choice.recipe.name, reason=choice.reason,
@@ -39,14 +37,15 @@ def score_day(lake: Lake, config: RecsysConfig, run_date: date, choice: Choice) 
     )  # fmt: skip
 
     where = {"as_of": run_date}
-    lists = score_users(
-        users_to_score(lake, run_date), task, Entry(choice.recipe, choice.model_version),
-        n=config.scoring.n, partitions=config.scoring.partitions,
-    )  # fmt: skip
-    lists = lists.withColumn("as_of", F.lit(run_date)).withColumn(
-        "model_version", F.lit(choice.model_version)
-    )
-    lake.replace(lists, contracts.TOP_N_LISTS, where)
+    entry = Entry(choice.recipe, choice.model_version)
+    with scoring_task(lake.spark, config, kit, (choice.model_version,)) as task:
+        lists = score_users(
+            users_to_score(lake, run_date), task, entry,
+            n=config.scoring.n, partitions=config.scoring.partitions,
+        )  # fmt: skip
+        lists = lists.withColumn("as_of", F.lit(run_date))
+        lists = lists.withColumn("model_version", F.lit(choice.model_version))
+        lake.replace(lists, contracts.TOP_N_LISTS, where)
     shelf = similar_items(
         lake.read(contracts.ITEM_SIMILARITY, as_of=run_date),
         allowed_items(lake.spark, kit),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
@@ -62,20 +63,23 @@ def signals_of(shop: ShopConfig) -> Signals:
     )
 
 
+@contextmanager
 def scoring_task(
     spark: SparkSession, config: RecsysConfig, kit: Kit, models: tuple[str, ...]
-) -> ScoringTask:
-    """Write the kit where workers find it. ``models`` have been checked (``bundle.open_bundle``)."""
+) -> Iterator[ScoringTask]:
+    """Write the kit where workers find it, and drop it at the end.
+
+    ``models`` have been checked (``bundle.open_bundle``). A kit that a killed run left is used again.
+    """
     folders = {version: config.paths.models / version for version in models}
     folder = save_kit(kit, folders, config.paths.work / "scoring")
     if not config.spark.master.startswith("local"):
         spark.sparkContext.addFile(str(folder), recursive=True)
-    return ScoringTask(
-        str(folder),
-        Rules(config.shop.exclude_seen, config.scoring.max_per_category),
-        signals_of(config.shop),
-        config.scoring.batch_users,
-    )
+    rules = Rules(config.shop.exclude_seen, config.scoring.max_per_category)
+    try:
+        yield ScoringTask(str(folder), rules, signals_of(config.shop), config.scoring.batch_users)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def users_to_score(lake: Lake, as_of: date) -> DataFrame:
@@ -135,10 +139,3 @@ def _to_arrow(user_ids: pa.Array, lists: Lists, kit: Kit) -> pa.RecordBatch:
         pa.ListArray.from_arrays(offsets, pa.array(SOURCES).take(pa.array(lists.sources))),
     ]
     return pa.RecordBatch.from_arrays(columns, names=["user_id", "item_ids", "scores", "sources"])
-
-
-def clean_up_kits(config: RecsysConfig, keep: ScoringTask) -> None:
-    """Drop the kits of earlier runs; the one in use stays."""
-    for folder in (config.paths.work / "scoring").glob("kit-*"):
-        if str(folder) != keep.kit_folder:
-            shutil.rmtree(folder, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
@@ -14,7 +15,6 @@ from onnx import TensorProto, helper
 from scipy.sparse import csr_array
 
 from recsys.records import ModelManifest
-from recsys.scoring.bundle import sha256_of
 from recsys.scoring.kit import Kit
 from recsys.scoring.users import UserBatch
 
@@ -64,7 +64,9 @@ def model_folder(
     manifest = ModelManifest(
         model_version=version, as_of=as_of, embedding_dim=item_vectors.shape[1],
         history_length=history_length, num_items=len(item_vectors) - 1, epochs=1,
-        files={name: sha256_of(folder / name) for name in ("model.onnx", "item_vectors.npy")},
+        files={
+            path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())
+        },
     )  # fmt: skip
     (folder / "manifest.json").write_text(manifest.model_dump_json())
     return folder
