@@ -81,12 +81,13 @@ class TrainingConfig(Config):
     num_heads: int = 2
     dropout: float = 0.2
     max_epochs: int = Field(default=20, ge=1)
-    patience: int = 3
+    patience: int = 4
     """Epochs without a better validation NDCG before the choosing run stops."""
-    global_batch_size: int = 256
-    """Examples per step, over all processes."""
-    num_negatives: int = 512
-    learning_rate: float = 2e-3
+    global_batch_size: int = 128
+    """Examples per step, over all processes; those that predict nothing are not counted."""
+    num_negatives: int = 2048
+    """Items per step and process that every prediction is told from; all of a smaller catalogue."""
+    learning_rate: float = 5e-3
     weight_decay: float = 0.0
     warmup_steps: int = Field(20, ge=0)
     """Steps over which the learning rate rises to its value, where it stays."""

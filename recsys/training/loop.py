@@ -71,10 +71,8 @@ def batch_loss(
     predictions = prediction_places(
         batch.item_nums_BW, batch.ages_days_BW, batch.targets_BW, quiet_days=quiet_days
     )
-    # Users of one visit predict nothing: their places need no encoding.
-    rows, row_Q = torch.unique(predictions.example_Q, return_inverse=True)
     users_QD = model.at_places(
-        batch.item_nums_BW[rows, :-1], gaps_BW[rows, :-1], row_Q, predictions.place_Q
+        batch.item_nums_BW[:, :-1], gaps_BW[:, :-1], predictions.example_Q, predictions.place_Q
     )
     # A large invoice is one visit: its lines share the weight of one prediction.
     num_predicted_Q = torch.bincount(predictions.query_of_P, minlength=len(users_QD))
@@ -86,6 +84,15 @@ def batch_loss(
         negatives_S,
         weights_P=1.0 / num_predicted_Q[predictions.query_of_P],
     )
+
+
+def that_predict(examples: Examples, *, quiet_days: float) -> Examples:
+    """The examples with something to predict: users of one visit teach nothing and cost as much."""
+    predictions = prediction_places(
+        examples.item_nums_EW, examples.ages_days_EW, examples.targets_EW, quiet_days=quiet_days
+    )
+    kept = torch.unique(predictions.example_Q)
+    return Examples(*(column[kept] for column in examples))
 
 
 @dataclass
@@ -121,6 +128,11 @@ class Trainer:
         self.validation = self._read_validation()
         shares = [int(text) for text in comm.gather_texts(str(len(self.examples)), "shares")]
         self.num_examples = sum(shares)
+        if self.num_examples == 0:
+            raise ContractError(
+                f"no training example of {fit.name} predicts anything: no user has a target event at least "
+                f"training.quiet_days={self.config.quiet_days} after another event"
+            )
         self.steps = num_steps(max(shares), max(1, self.config.global_batch_size // comm.size))
         self.model = build_model(fit)
         self.optimizer = self._resume_or_start()
@@ -169,7 +181,7 @@ class Trainer:
         if said := [f"rank {rank}: {text}" for rank, text in enumerate(texts) if text]:
             raise ContractError("; ".join(said)[:2000])
         assert examples is not None
-        return examples
+        return that_predict(examples, quiet_days=self.config.quiet_days)
 
     def _read_validation(self) -> ValidationUsers | None:
         if not self.fit.validation:

@@ -91,7 +91,8 @@ def test_the_same_items_at_other_times_are_another_user() -> None:
 def test_padding_has_a_zero_vector_that_does_not_learn() -> None:
     made = model().train()
     nums, gaps = history([3, 4], [5.0, 1.0])
-    made.at_places(nums, gaps, torch.tensor([0]), torch.tensor([5])).sum().backward()
+    total = made.at_places(nums, gaps, torch.tensor([0]), torch.tensor([5])).sum()
+    total.backward()  # type: ignore[no-untyped-call]
     assert made.items.weight.grad is not None
     assert not made.items.weight.grad[0].any()
     assert not made.items.weight[0].any()

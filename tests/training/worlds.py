@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from numpy.typing import NDArray
 
 from recsys.config.sections import TrainingConfig
 from recsys.data import ExampleFile
@@ -21,16 +22,16 @@ GROUPS, PER_GROUP, LENGTH = 6, 5, 12
 NUM_ITEMS = GROUPS * PER_GROUP
 
 
-def cyclic_histories(num_users: int, *, length: int = LENGTH, seed: int = 3) -> np.ndarray:
+def cyclic_histories(num_users: int, *, length: int = LENGTH, seed: int = 3) -> NDArray[np.int32]:
     """(users, length) item numbers: each next item is of the next group of the cycle, any of its items."""
     random = np.random.default_rng(seed)
     group = (random.integers(0, GROUPS, (num_users, 1)) + np.arange(length)) % GROUPS
-    return (1 + group * PER_GROUP + random.integers(0, PER_GROUP, group.shape)).astype("<i4")
+    return (1 + group * PER_GROUP + random.integers(0, PER_GROUP, group.shape)).astype(np.int32)
 
 
 def write_file(
     path: Path,
-    item_nums: np.ndarray,
+    item_nums: NDArray[np.int32],
     *,
     first_id: int = 0,
     row_group_rows: int = 16,
@@ -54,7 +55,7 @@ def write_file(
     return ExampleFile(uri=str(path), size_bytes=path.stat().st_size, first_example_id=first_id)
 
 
-def validation_users(item_nums: np.ndarray) -> ValidationUsers:
+def validation_users(item_nums: NDArray[np.int32]) -> ValidationUsers:
     """Everything but the newest event is history, the newest is the target."""
     length = item_nums.shape[1] - 1
     ages = np.broadcast_to(np.arange(length, 0, -1, dtype=np.float32), (len(item_nums), length))

@@ -1,0 +1,98 @@
+"""One process trains: it learns what was planted, the same every time, and stops on nonsense."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recsys.config.sections import TrainingConfig
+from recsys.embeddings import LocalComm
+from recsys.errors import Refused
+from recsys.training.checkpoint import read_arrays
+from recsys.training.loop import Progress
+from recsys.training.model_folder import weights_hash
+from recsys.training.spec import FitResult, TrainingSpec
+from recsys.training.worker import PROGRESS, run_rank
+from tests.training.worlds import tiny_training, world_spec
+
+
+def hashes(results: list[FitResult]) -> dict[str, str]:
+    return {r.name: weights_hash(read_arrays(r.checkpoint / "model.npz")) for r in results}
+
+
+def reported(spec: TrainingSpec, event: str) -> list[dict[str, Any]]:
+    lines = (spec.work / PROGRESS).read_text().splitlines()
+    return [fact for fact in map(json.loads, lines) if fact["event"] == event]
+
+
+def test_it_learns_the_cycle_of_groups(tmp_path: Path) -> None:
+    """5 of 30 items are right and nothing tells them apart: the best possible NDCG@10 is 0.59, chance 0.15."""
+    training = tiny_training(max_epochs=20, patience=20)
+    choosing, release = run_rank(
+        world_spec(tmp_path, training=training, num_users=400), LocalComm()
+    )
+    assert max(choosing.validation_ndcg_at_10) > 0.5
+    assert choosing.best_epoch == 1 + choosing.validation_ndcg_at_10.index(
+        max(choosing.validation_ndcg_at_10)
+    )
+    assert release.best_epoch == choosing.best_epoch
+    assert release.validation_ndcg_at_10 == ()
+
+
+def test_equal_input_gives_equal_weights_and_a_seed_changes_them(tmp_path: Path) -> None:
+    first, again, other = (
+        hashes(run_rank(world_spec(tmp_path / name, training=training), LocalComm()))
+        for name, training in (
+            ("first", tiny_training()),
+            ("again", tiny_training()),
+            ("other", tiny_training(seed=18)),
+        )
+    )
+    assert first == again
+    assert first["choosing"] != other["choosing"]
+
+
+def test_a_finished_run_is_taken_up_and_trains_no_more(tmp_path: Path) -> None:
+    spec = world_spec(tmp_path)
+    first = run_rank(spec, LocalComm())
+    steps = len(reported(spec, "step"))
+    again = run_rank(spec, LocalComm())
+    assert hashes(again) == hashes(first)
+    assert [r.validation_ndcg_at_10 for r in again] == [r.validation_ndcg_at_10 for r in first]
+    assert len(reported(spec, "step")) == steps > 0
+
+
+def test_training_stops_when_validation_gets_no_better(tmp_path: Path) -> None:
+    training = tiny_training(max_epochs=50, patience=2, learning_rate=1e-12)
+    choosing, _ = run_rank(world_spec(tmp_path, training=training), LocalComm())
+    assert len(choosing.validation_ndcg_at_10) == 3  # nothing moves: the first epoch stays the best
+    assert choosing.best_epoch == 1
+
+
+def test_the_earliest_of_equally_good_epochs_is_the_best() -> None:
+    assert Progress(epoch=4, step=9, ndcg=(0.1, 0.3, 0.3, 0.2)).best_epoch == 2
+    assert Progress(epoch=4, step=9).best_epoch == 4
+
+
+def test_a_loss_that_is_no_number_stops_with_the_step_and_keeps_the_checkpoints(
+    tmp_path: Path,
+) -> None:
+    exploding: TrainingConfig = tiny_training(learning_rate=1e30)
+    spec = world_spec(tmp_path, training=exploding)
+    with pytest.raises(
+        Refused, match=r"training choosing stopped: loss \S+, .* at step \d+, epoch 1"
+    ):
+        run_rank(spec, LocalComm())
+    assert not list(spec.checkpoint_folder(spec.fits[0]).glob("epoch-*/manifest.json"))
+
+
+def test_every_step_is_reported_with_its_loss(tmp_path: Path) -> None:
+    spec = world_spec(tmp_path)
+    run_rank(spec, LocalComm())
+    steps = [fact["step"] for fact in reported(spec, "step") if fact["fit"] == "choosing"]
+    [started, _] = reported(spec, "fit_started")
+    assert started["steps_per_epoch"] == 7  # 200 examples in batches of 32
+    assert steps == list(range(1, 3 * 7 + 1))
