@@ -9,6 +9,7 @@ import typer
 
 from recsys.cli.shared import EnvOption, ReasonOption, SetOption, exiting
 from recsys.config import load_config
+from recsys.errors import CorruptArtifact
 
 app = typer.Typer(
     help="Releases: list them, pin one, roll back.",
@@ -26,8 +27,13 @@ def list_command(env: EnvOption = "local", set_: SetOption = []) -> None:  # noq
         from recsys.release.shelf import shelved_releases
 
         paths = load_config(env, set_).paths
-        pointer = read_pointer(paths)
         releases = shelved_releases(paths)
+        try:
+            pointer = read_pointer(paths)
+        except CorruptArtifact as error:
+            # Its own advice is to choose from this list.
+            pointer = None
+            typer.echo(f"error: {error}", err=True)
         if not releases:
             typer.echo(f"no releases in {paths.releases}: run the pipeline first (make demo)")
         for one in releases:

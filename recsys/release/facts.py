@@ -81,12 +81,15 @@ def table_facts(
     }
 
 
-def key_counts(lists: list[Lists]) -> dict[str, int]:
+def key_counts(lists: list[Lists], tables: dict[str, TableVersion]) -> dict[str, int]:
     """Keys of each kind that the snapshot must hold."""
+    counts = {"users": tables[TOP_N_LISTS.name].rows}  # a row per user
     counted = (
-        one.rows.agg(F.count("id").alias("n")).withColumn("k", F.lit(one.kind)) for one in lists
+        one.rows.agg(F.count("id").alias("n")).withColumn("kind", F.lit(one.kind))
+        for one in lists
+        if one.kind not in counts
     )
-    return {row["k"]: row["n"] for row in reduce(DataFrame.union, counted).collect()}
+    return counts | {row["kind"]: row["n"] for row in reduce(DataFrame.union, counted).collect()}
 
 
 def _rows_used(

@@ -70,12 +70,13 @@ def published_lists(lake: Lake, versions: dict[str, int], run_date: date) -> lis
 def stored_chunks(lists: Lists, keys: int) -> Iterator[Chunk]:
     """Keys and stored lists, keys ascending; encoded on the workers, one partition at a time on the driver."""
     partitions = max(1, -(-keys // LISTS_PER_PARTITION))
-    ordered = (
-        lists.rows.withColumn("key", _key(F.col("id")))
-        .select("key", "item_ids", "scores", "sources")
-        .repartitionByRange(partitions, "key")
-        .sortWithinPartitions("key")
-    )
+    keyed = lists.rows.withColumn("key", _key(F.col("id")))
+    keyed = keyed.select("key", "item_ids", "scores", "sources")
+    if partitions == 1:
+        keyed = keyed.coalesce(1)  # spares the job that samples the keys for their ranges
+    else:
+        keyed = keyed.repartitionByRange(partitions, "key")
+    ordered = keyed.sortWithinPartitions("key")
     for row in ordered.mapInArrow(encode_batches, "chunk binary").toLocalIterator(
         prefetchPartitions=True
     ):

@@ -124,7 +124,7 @@ def _describe(
         code=facts.code_version(),
         accepted_volumes=facts.accepted_volumes(lake, run_date),
         golden_users=facts.golden_users(users, config.publish.golden_users),
-        counts=facts.key_counts(lists),
+        counts=facts.key_counts(lists, tables),
     )
     return manifest, lists
 

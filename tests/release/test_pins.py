@@ -115,6 +115,8 @@ def test_an_unreadable_pointer_is_repaired_by_a_named_roll_back(
     pointer_path(paths).write_text("{")
     result = recsys(paths, "release", "roll-back")
     assert (result.exit_code, "is unreadable" in result.stderr) == (3, True)
+    listed = recsys(paths, "release", "list")  # what the message tells to choose from
+    assert [line.split()[0] for line in listed.stdout.splitlines()] == names[::-1]
     assert recsys(paths, "release", "roll-back", "--to", names[1]).exit_code == 0
     assert live(paths) == (names[1], "", True)
 
