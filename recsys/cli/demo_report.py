@@ -102,11 +102,11 @@ def _customers(ask: Any, day: date) -> str:
 
 def _customer(ask: Any, day: date, user: str) -> str:
     bought = ask(
-        "with last as (select item_id, max(event_ts) as at from events "
+        "with last as (select item_id, max(event_ts) as bought from events "
         f"where user_id = '{user}' and event_type = 'purchase' and event_date < '{day}' group by item_id "
-        f"order by at desc, item_id limit {SHOWN}) "
-        "select strftime(at, '%Y-%m-%d'), item_id, (select max_by(title, valid_from) from items i "
-        "where i.item_id = last.item_id) from last order by at desc, item_id"
+        f"order by bought desc, item_id limit {SHOWN}) "
+        "select strftime(bought, '%Y-%m-%d'), item_id, (select max_by(title, valid_from) from items i "
+        "where i.item_id = last.item_id) from last order by bought desc, item_id"
     )
     offered = ask(
         f"select rank, item_id, title, source from top_n where user_id = '{user}' and as_of = '{day}' "
