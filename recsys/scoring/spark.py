@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -74,12 +75,22 @@ def scoring_task(
     folders = {version: config.paths.models / version for version in models}
     folder = save_kit(kit, folders, config.paths.work / "scoring")
     if not config.spark.master.startswith("local"):
-        spark.sparkContext.addFile(str(folder), recursive=True)
+        ship(spark, folder)
     rules = Rules(config.shop.exclude_seen, config.scoring.max_per_category)
     try:
         yield ScoringTask(str(folder), rules, signals_of(config.shop), config.scoring.batch_users)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def ship(spark: SparkSession, folder: Path) -> None:
+    """Send a kit to workers that do not share the work folder; ``open_kit`` finds it there.
+
+    An archive, because Spark sends no local folders off one machine.
+    """
+    archive = shutil.make_archive(str(folder), "zip", folder)
+    spark.sparkContext.addArchive(f"{archive}#{folder.name}")
+    Path(archive).unlink()
 
 
 def users_to_score(lake: Lake, as_of: date) -> DataFrame:
