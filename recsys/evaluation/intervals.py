@@ -43,6 +43,9 @@ class Bootstrap:
         names = tuple(sorted(measured.by_user))
         values = np.stack([measured.by_user[name] for name in names], axis=1)  # [U, R, T, M, K]
         users = len(values)
+        if not users:
+            nothing = np.full(values.shape[1:], np.nan)
+            return cls(measured, names, nothing, nothing[None])
         has_targets = np.isfinite(values[:, 0, :, 0, 0])  # [U, T]
         known = np.where(has_targets[:, None, :, None, None], values, 0.0)
         flat, shape = known.reshape(users, -1), values.shape[1:]

@@ -12,10 +12,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
-from pyspark.storagelevel import StorageLevel
 
 from recsys.evaluation.ranking import METRICS, hits, metrics_by_user
 from recsys.scoring.kit import open_kit
@@ -57,7 +56,8 @@ def measure(
 ) -> Measured:  # fmt: skip
     """Score ``users`` (``targets.measured_users``) by every entry, through the published path.
 
-    Per-user figures are made where the lists are: no sum crosses a shuffle.
+    Per-user figures are made where the lists are: no sum crosses a shuffle. What comes to the driver is
+    a row per measured user and recommender, so ``evaluation.max_users`` bounds it.
     """
     deepest = max(ks)
 
@@ -72,14 +72,17 @@ def measure(
             for entry, lists in zip(entries, found, strict=True):
                 yield _to_arrow(entry.recipe.name, batch, lists, ks)
 
-    scored = in_partitions(users, partitions).mapInArrow(score, OUTPUT)
-    scored = scored.persist(StorageLevel.MEMORY_AND_DISK)
-    try:
-        by_user, user_ids = _values(scored.drop("item_nums"), len(ks))
-        catalogue = max(int(open_kit(task.kit_folder).allowed.sum()), 1)
-        coverage = _coverage(scored, ks, catalogue, [entry.recipe.name for entry in entries])
-    finally:
-        scored.unpersist()
+    scored = in_partitions(users, partitions).mapInArrow(score, OUTPUT).toArrow().combine_chunks()
+    catalogue = max(int(open_kit(task.kit_folder).allowed.sum()), 1)
+    by_user: dict[str, NDArray[np.float64]] = {}
+    coverage: dict[str, dict[int, float]] = {}
+    user_ids: tuple[str, ...] = ()
+    for entry in entries:
+        name = entry.recipe.name
+        mine = scored.filter(pc.equal(scored.column("recommender"), name)).sort_by("user_id")
+        user_ids = tuple(mine.column("user_id").to_pylist())
+        by_user[name] = _numpy(mine, "metric_values").reshape(-1, len(KINDS), len(METRICS), len(ks))
+        coverage[name] = _coverage(mine, ks, catalogue)
     return Measured(window, cut_off, ks, user_ids, by_user, coverage)
 
 
@@ -114,38 +117,17 @@ def _to_arrow(
     return pa.RecordBatch.from_arrays(columns, names=names)
 
 
-def _values(
-    scored: DataFrame, num_ks: int
-) -> tuple[dict[str, NDArray[np.float64]], tuple[str, ...]]:
-    """Per-user values by recommender, sorted by user."""
-    table = scored.toArrow().combine_chunks()
-    names = table.column("recommender").to_numpy()
-    users = table.column("user_id").to_numpy()
-    shape = (-1, len(KINDS), len(METRICS), num_ks)
-    values = table.column("metric_values").combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    values = values.reshape(shape)
-    by_user: dict[str, NDArray[np.float64]] = {}
-    user_ids: tuple[str, ...] = ()
-    for name in dict.fromkeys(sorted(names)):
-        mine = np.flatnonzero(names == name)
-        mine = mine[np.argsort(users[mine])]
-        by_user[name], user_ids = values[mine], tuple(users[mine])
-    return by_user, user_ids
+def _coverage(scored: pa.Table, ks: tuple[int, ...], catalogue: int) -> dict[int, float]:
+    """Share of the catalogue in somebody's first k."""
+    offsets, _ = flat_lists(scored.column("item_nums").combine_chunks())
+    nums = _numpy(scored, "item_nums")
+    ranks = np.arange(1, len(nums) + 1) - np.repeat(offsets[:-1], np.diff(offsets))
+    return {k: len(np.unique(nums[ranks <= k])) / catalogue for k in ks}
 
 
-def _coverage(
-    scored: DataFrame, ks: tuple[int, ...], catalogue: int, names: list[str]
-) -> dict[str, dict[int, float]]:
-    best_rank = (
-        scored.select("recommender", F.posexplode("item_nums").alias("place", "item_num"))
-        .groupBy("recommender", "item_num")
-        .agg((F.min("place") + 1).alias("best_rank"))
+def _numpy(scored: pa.Table, name: str) -> NDArray[Any]:
+    """The values of a list column, one after the other."""
+    values: NDArray[Any] = (
+        scored.column(name).combine_chunks().flatten().to_numpy(zero_copy_only=False)
     )
-    counted = best_rank.groupBy("recommender").agg(
-        *(F.count_if(F.col("best_rank") <= k).alias(f"at_{k}") for k in ks)
-    )
-    found: dict[str, Any] = {row["recommender"]: row for row in counted.collect()}
-    return {
-        name: {k: found[name][f"at_{k}"] / catalogue if name in found else 0.0 for k in ks}
-        for name in names
-    }
+    return values

@@ -7,6 +7,7 @@ from datetime import date
 from typing import Any
 
 import structlog
+from pyspark.sql import DataFrame
 
 from recsys import contracts
 from recsys.config import RecsysConfig
@@ -97,7 +98,10 @@ def evaluate_models(
         recipe = live.recipe.model_copy(update={"name": LIVE})
         entries.append(Entry(recipe, models.get("live", models["measuring"])))
     kit = build_kit(lake, config, cut_offs.measuring)
-    measuring = _measure(lake, config, kit, entries, window="measuring", cut_off=cut_offs.measuring)
+    users = measured_users(lake, config, cut_offs.measuring)
+    measuring = _measure(
+        users, lake, config, kit, entries, window="measuring", cut_off=cut_offs.measuring
+    )
 
     bootstrap = _bootstrap(measuring, config)
     rows = _rows(bootstrap, run_date) + _rows(_bootstrap(choosing, config), run_date)
@@ -123,9 +127,9 @@ def _choose(
     """Choose weights on a sample of the choosing window, then measure that window with them."""
     kit = build_kit(lake, config, cut_offs.choosing)
     bundle = open_bundle(config.paths.models / model_version)
-    most = config.evaluation.search_users
-    sample = measured_users(lake, config, cut_offs.choosing, most=most).orderBy("user_id")
-    [users] = sample.toArrow().combine_chunks().to_batches() or [None]
+    measured = measured_users(lake, config, cut_offs.choosing).persist()
+    sample = measured.orderBy("sample_order", "user_id").limit(config.evaluation.search_users)
+    [users] = sample.orderBy("user_id").toArrow().combine_chunks().to_batches() or [None]
     if users is None:
         raise Refused(
             f"nobody to choose on: no user has a history before {cut_offs.choosing} and a target in the "
@@ -138,9 +142,11 @@ def _choose(
     )
     chosen = BlendSearch(scorer, users, signals_of(config.shop), model_version).best()
     entries = _entries(chosen, model_version)
-    return chosen, _measure(
-        lake, config, kit, entries, window="choosing", cut_off=cut_offs.choosing
+    choosing = _measure(
+        measured, lake, config, kit, entries, window="choosing", cut_off=cut_offs.choosing
     )
+    measured.unpersist()
+    return chosen, choosing
 
 
 def _entries(chosen: Chosen, model_version: str) -> list[Entry]:
@@ -150,6 +156,7 @@ def _entries(chosen: Chosen, model_version: str) -> list[Entry]:
 
 
 def _measure(
+    users: DataFrame,
     lake: Lake,
     config: RecsysConfig,
     kit: Kit,
@@ -161,7 +168,6 @@ def _measure(
     versions = tuple(sorted({entry.model_version for entry in entries if entry.recipe.model > 0}))
     for version in versions:
         open_bundle(config.paths.models / version)
-    users = measured_users(lake, config, cut_off, most=config.evaluation.max_users)
     with scoring_task(lake.spark, config, kit, versions) as task:
         return measure(
             users, task, tuple(entries), window=window, cut_off=cut_off,

@@ -51,12 +51,14 @@ def targets_of_window(
     )
 
 
-def measured_users(lake: Lake, config: RecsysConfig, cut_off: date, *, most: int) -> DataFrame:
-    """Users with a target in the window from ``cut_off`` on and a history before it, at most ``most``.
+def measured_users(lake: Lake, config: RecsysConfig, cut_off: date) -> DataFrame:
+    """Users with a target in the window from ``cut_off`` on and a history before it.
+
+    At most ``evaluation.max_users``: those with the smallest hash of (user id, seed), which is the column
+    ``sample_order``.
 
     Users without a history get the popular list from every recommender alike, so they are left out:
-    they would only dilute the differences. Capped users are in: they get lists too. Where there are more
-    users than ``most``, the smallest hashes of (user id, seed) are taken.
+    they would only dilute the differences. Capped users are in: they get lists too.
     """
     items = (
         lake.read(contracts.VOCABULARIES, kind="item")
@@ -71,5 +73,12 @@ def measured_users(lake: Lake, config: RecsysConfig, cut_off: date, *, most: int
         types=config.shop.event_types("target"),
     )
     users = users_to_score(lake, cut_off).where(F.size("item_nums") > 0).join(targets, "user_id")
-    by_hash = F.xxhash64(F.col("user_id"), F.lit(config.evaluation.seed))
-    return users.orderBy(by_hash, "user_id").limit(most).select(*INPUT, *TARGET_COLUMNS)
+    ordered = users.withColumn(
+        "sample_order", F.xxhash64(F.col("user_id"), F.lit(config.evaluation.seed))
+    )
+    most = config.evaluation.max_users
+    return (
+        ordered.orderBy("sample_order", "user_id")
+        .limit(most)
+        .select(*INPUT, *TARGET_COLUMNS, "sample_order")
+    )

@@ -71,6 +71,13 @@ def test_a_nan_of_one_user_shows_in_the_figure() -> None:
     assert np.isnan(found.value)
 
 
+def test_nobody_measured_gives_no_figures_rather_than_an_error() -> None:
+    found = Bootstrap.of(measured(0), rounds=100, seed=1).estimate("blend", "all", "ndcg", 10)
+
+    assert np.isnan([found.value, found.low, found.high]).all()
+    assert found.num_users == 0
+
+
 def test_the_same_seed_gives_the_same_rows() -> None:
     rows = [
         metric_rows(
