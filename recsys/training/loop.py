@@ -190,24 +190,27 @@ class Trainer:
         return users.share(self.comm.rank, self.comm.size)
 
     def _resume_or_start(self) -> torch.optim.Optimizer:
-        optimizer = torch.optim.AdamW(
-            self.model.parameters(),
-            lr=self.config.learning_rate,
-            weight_decay=self.config.weight_decay,
-        )
         # Rank 0 decides for all: another rank may look a moment later.
         found = checkpoint.newest(self.folder, key=self.fit.key, world_size=self.comm.size)
         path = self.comm.gather_texts(str(found or ""), "resume")[0]
         if path:
-            manifest = checkpoint.read_manifest(Path(path))
             checkpoint.load_model(self.model, checkpoint.read_arrays(Path(path) / "model.npz"))
+        self.comm.broadcast_parameters(self.model)
+        adam = torch.optim.AdamW(
+            self.model.parameters(),
+            lr=self.config.learning_rate,
+            weight_decay=self.config.weight_decay,
+        )
+        optimizer = self.comm.wrap_optimizer(adam, self.model)
+        if path:
+            # Into the wrapped one: Horovod makes a new optimizer of the groups and leaves the state behind.
             checkpoint.load_optimizer(
                 optimizer, checkpoint.read_arrays(Path(path) / "optimizer.npz")
             )
+            manifest = checkpoint.read_manifest(Path(path))
             self.progress = Progress(manifest.epoch, manifest.step, manifest.validation_ndcg_at_10)
             self.report(event="resumed", epoch=manifest.epoch, checkpoint=path)
-        self.comm.broadcast_parameters(self.model)
-        return self.comm.wrap_optimizer(optimizer, self.model)
+        return optimizer
 
     def _done(self) -> bool:
         if self.progress.epoch >= self.epochs:

@@ -19,6 +19,12 @@ def hashes(results: list[FitResult]) -> dict[str, str]:
     return {r.name: weights_hash(read_arrays(r.checkpoint / "model.npz")) for r in results}
 
 
+def last_hashes(results: list[FitResult]) -> list[str]:
+    """Of the newest epoch of each fit: the best one may lie before the kill."""
+    newest = [max(r.checkpoint.parent.glob("epoch-*")) for r in results]
+    return [weights_hash(read_arrays(path / "model.npz")) for path in newest]
+
+
 def checkpoints(spec: TrainingSpec) -> list[str]:
     """fit/epoch of every finished checkpoint."""
     found = spec.checkpoints.glob("*/epoch-*/manifest.json")
@@ -46,6 +52,7 @@ def killed_and_undisturbed(
         world_spec(tmp_path, training=training, name="undisturbed"), training, None
     )
     assert hashes(resumed) == hashes(undisturbed)
+    assert last_hashes(resumed) == last_hashes(undisturbed)
     assert resumed[0].validation_ndcg_at_10 == undisturbed[0].validation_ndcg_at_10
 
 
