@@ -1,0 +1,113 @@
+"""torch -> ONNX: the same numbers, the same bytes each time, and a difference stops the release."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from recsys.errors import CorruptArtifact, Refused
+from recsys.export import UserHistories, check_parity, export_model, parity
+from recsys.export.parity import different_top
+from recsys.records import ModelManifest, verify_model
+from recsys.training.model_folder import write_model
+from tests.training.test_model_folder import untrained
+from tests.training.worlds import LENGTH, cyclic_histories
+
+H = LENGTH - 1
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A model that was not exported yet."""
+    paths, fit, result = untrained(tmp_path)
+    return paths.models / write_model(paths, fit, result).model_version
+
+
+def users(count: int = 40) -> UserHistories:
+    """Histories of every length from 1 to H."""
+    nums = cyclic_histories(count)[:, 1:].copy()
+    for row in range(count):
+        nums[row, : row % H] = 0
+    ages = np.where(nums != 0, np.arange(2 * H, 0, -2, dtype=np.float32), 0).astype(np.float32)
+    return UserHistories(tuple(f"user-{row}" for row in range(count)), nums.astype(np.int32), ages)
+
+
+def test_the_export_gives_what_torch_gives_and_is_in_the_manifest(folder: Path) -> None:
+    path = export_model(folder)
+    report = check_parity(folder, users(), max_relative_difference=1e-4)
+    assert (report.users, report.different_top_10) == (40, 0)
+    assert 0 < report.max_relative_difference < 1e-4
+    assert set(verify_model(folder).files) == {
+        "item_vectors.npy", "model.onnx", "parity.json", "weights.npz",
+    }  # fmt: skip
+    assert report.onnx_sha256 == ModelManifest.read(folder).files["model.onnx"]
+
+    model = onnx.load(path)
+    dims = {
+        value.name: [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
+        for value in [*model.graph.input, *model.graph.output]
+    }
+    assert dims == {
+        "history_vectors": ["batch", H, 16],
+        "history_gaps": ["batch", H],
+        "history_mask": ["batch", H],
+        "user_vectors": ["batch", 16],
+    }
+    facts = {prop.key: prop.value for prop in model.metadata_props}
+    assert facts["model_version"] == folder.name
+    assert facts["history_gaps"].startswith("float32 (B, H): days")
+    assert str(Path(__file__).resolve().parents[2]).encode() not in path.read_bytes()
+
+
+def test_exporting_again_keeps_the_file_and_mends_a_damaged_one(folder: Path) -> None:
+    path = export_model(folder)
+    content, written = path.read_bytes(), path.stat().st_mtime_ns
+    export_model(folder)
+    assert path.stat().st_mtime_ns == written
+    path.write_bytes(content[:-50])
+    export_model(folder)
+    assert path.read_bytes() == content
+
+
+def test_an_export_that_was_interrupted_before_the_manifest_is_done_again(folder: Path) -> None:
+    before = (folder / "manifest.json").read_bytes()
+    content = export_model(folder).read_bytes()
+    (folder / "model.onnx").write_bytes(content[:100])
+    (folder / "manifest.json").write_bytes(before)
+    assert export_model(folder).read_bytes() == content
+    verify_model(folder)
+
+
+def test_other_weights_than_torchs_are_refused_with_the_user(folder: Path) -> None:
+    path = export_model(folder)
+    model = onnx.load(path)
+    [norm] = [i for i in model.graph.initializer if i.name == "norm.weight"]
+    norm.raw_data = (np.frombuffer(norm.raw_data, dtype=np.float32) * np.float32(1.01)).tobytes()
+    onnx.save(model, path)
+    with pytest.raises(CorruptArtifact, match=r"model\.onnx is damaged"):
+        parity(folder, users())
+    manifest = ModelManifest.read(folder)
+    from recsys.export.onnx_file import record_file
+
+    record_file(folder, manifest, "model.onnx")  # as if it had been exported so
+    with pytest.raises(
+        Refused, match=r"relative difference 0\.\d+ for user 'user-\d+', allowed 0\.0001"
+    ) as said:
+        check_parity(folder, users(), max_relative_difference=1e-4)
+    assert said.value.exit_code == 3
+    assert "parity.json" not in ModelManifest.read(folder).files
+
+
+def test_a_top_10_may_differ_by_ties_alone() -> None:
+    items = np.zeros((13, 2), dtype=np.float32)
+    items[1:, 0] = [12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 3, 1]  # items 10 and 11 tie for the last place
+    user = np.array([[1, 0], [1, 0]], dtype=np.float32)
+    turned = np.array([[1, 0], [-1, 0]], dtype=np.float32)
+    assert different_top(user, user, items) == []
+    assert different_top(user, turned, items) == [1]
+    swapped = items.copy()
+    swapped[[10, 11], 1] = [0.0, 1.0]  # ONNX prefers item 11, which torch scores the same
+    assert different_top(user[:1], np.array([[1, 0.001]], dtype=np.float32), swapped) == []
