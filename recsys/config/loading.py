@@ -114,7 +114,8 @@ def explain(error: ValidationError, root: type[BaseModel]) -> Iterator[str]:
         elif problem["type"] == "missing":
             yield f"config key {path!r} is missing: set it in conf, by variable or with --set {path}=…"
         else:
-            yield f"config key {path!r}: {problem['msg'].removeprefix('Value error, ')}"
+            message = problem["msg"].removeprefix("Value error, ")
+            yield f"config key {path!r}: {message}" if path else message
 
 
 def _keys_beside(location: list[str], root: type[BaseModel]) -> list[str]:

@@ -84,7 +84,7 @@ def test_nonsense_is_refused_by_name(conf: Path, change: dict[str, Any], said: s
 
 def test_an_unknown_source_names_the_nearest(conf: Path) -> None:
     write(conf, **SOUND)
-    with pytest.raises(ConfigError, match="no description of 'tills'.*did you mean 'till'"):
+    with pytest.raises(ConfigError, match=r"no description of 'tills'.*did you mean 'till'"):
         read_descriptions(config("tills"), RUN_DATE)
 
 
@@ -95,7 +95,7 @@ def test_one_source_must_be_of_events(conf: Path) -> None:
         "raw_columns": {"id": "string"},
         "columns": {"user_id": "id"},
     }
-    write(conf, **users)
+    write(conf, "base", "till", **users)
     with pytest.raises(ConfigError, match="no source of kind events"):
         read_descriptions(config("till"), RUN_DATE)
 
