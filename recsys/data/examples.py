@@ -39,7 +39,7 @@ class Examples(NamedTuple):
 def read_examples(
     files: Sequence[ExampleFile], *, width: int, num_items: int, rank: int = 0, size: int = 1
 ) -> Examples:
-    """The row groups ``rank``, ``rank + size``, … of all files together.
+    """The row groups ``rank``, ``rank + size``, … of all files together; rows where there are too few groups.
 
     Blobs are joined and looked at as arrays: no Python runs per row. One in-order worker reads, so the
     same files give the same tensors. A rank may get no rows at all: the caller says so on every rank.
@@ -55,6 +55,10 @@ def read_examples(
     check_files(files)
     try:
         row_groups = [_decode(group, width) for group in _row_groups(files, rank, size)]
+        if not row_groups and size > 1:
+            # Fewer row groups than ranks, and petastorm gives nobody any: a set so small is read whole.
+            whole = [_decode(group, width) for group in _row_groups(files, 0, 1)]
+            row_groups = [tuple(np.concatenate(c)[rank::size] for c in zip(*whole, strict=True))]
     except RecsysError:
         raise
     except Exception as error:
@@ -63,9 +67,6 @@ def read_examples(
         raise ContractError(
             f"cannot read training examples: {found}; run build_training_set again"
         ) from error
-    if not row_groups:
-        empty = torch.zeros((0, width))
-        return Examples(torch.zeros(0, dtype=torch.int64), empty.int(), empty, empty.bool())
     ids_E, items_EW, ages_EW, targets_EW = (
         np.concatenate(parts) for parts in zip(*row_groups, strict=True)
     )
@@ -94,7 +95,7 @@ def _row_groups(files: Sequence[ExampleFile], rank: int, size: int) -> Iterator[
                 cur_shard=rank if size > 1 else None,
                 shard_count=size if size > 1 else None,
             )
-        except NoDataAvailableError:  # fewer row groups than ranks: petastorm gives nobody any
+        except NoDataAvailableError:
             return
         with reader:
             yield from reader

@@ -22,6 +22,7 @@ import torch
 from torch import nn
 
 from recsys.errors import ContractError, CorruptArtifact
+from recsys.failpoints import failpoint
 from recsys.models import SequentialEncoder
 from recsys.records import ModelManifest, verify_model, write_atomically
 from recsys.training.checkpoint import size_and_sha256
@@ -71,6 +72,7 @@ def export_model(folder: Path) -> Path:
     model, manifest = load_model(folder)
     content = _onnx_bytes(model.encoder, manifest)
     write_atomically(path, content)
+    failpoint("export_onnx:file_written")
     record_file(folder, manifest, path.name)
     log.info(
         "model_exported", model_version=manifest.model_version, size_bytes=len(content), opset=OPSET

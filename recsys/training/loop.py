@@ -172,8 +172,8 @@ class Trainer:
             )
             if len(examples) == 0:
                 problem = (
-                    f"no rows of training_examples for this rank of {self.comm.size}: the set has fewer row "
-                    "groups than processes; lower training.num_processes or training_set.row_group_rows"
+                    f"no rows of training_examples for this rank of {self.comm.size}: the set has fewer "
+                    "examples than processes; lower training.num_processes"
                 )
         except RecsysError as error:
             problem = str(error)

@@ -39,9 +39,15 @@ def test_ranks_share_out_every_example_once(tmp_path: Path, size: int) -> None:
     assert all(share == sorted(share) for share in shares)
 
 
-def test_fewer_row_groups_than_ranks_gives_no_rank_any_rows(tmp_path: Path) -> None:
-    files = [write_file(tmp_path / "a.parquet", cyclic_histories(4))]
-    assert [len(read(files, rank=rank, size=2)) for rank in range(2)] == [0, 0]
+def test_with_fewer_row_groups_than_ranks_the_rows_are_shared_out(tmp_path: Path) -> None:
+    files = [write_file(tmp_path / "a.parquet", cyclic_histories(5))]
+    shares = [read(files, rank=rank, size=2).example_id_E.tolist() for rank in range(2)]
+    assert shares == [[0, 2, 4], [1, 3]]
+
+
+def test_a_rank_may_get_no_rows_at_all(tmp_path: Path) -> None:
+    files = [write_file(tmp_path / "a.parquet", cyclic_histories(1))]
+    assert [len(read(files, rank=rank, size=2)) for rank in range(2)] == [1, 0]
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

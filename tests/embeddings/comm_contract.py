@@ -61,14 +61,14 @@ def gradients_are_averaged_before_the_step(comm: Comm, folder: Path) -> None:
 
 
 def a_problem_of_one_rank_is_an_error_on_all(comm: Comm, folder: Path) -> None:
-    """The loader's: too few row groups, and an item number that one rank alone reads."""
-    few = write_file(folder / f"few-{comm.rank}.parquet", cyclic_histories(4))
+    """The loader's: too few examples, and an item number that one rank alone reads."""
+    few = write_file(folder / f"few-{comm.rank}.parquet", cyclic_histories(1))
     numbers = cyclic_histories(32)
     numbers[20, 3] = NUM_ITEMS + 7  # in the second row group: the last rank's
     foreign = write_file(folder / f"foreign-{comm.rank}.parquet", numbers)
     cases = [(foreign, rf"rank {comm.size - 1}: item number {NUM_ITEMS + 7}")]
     if comm.size > 1:
-        cases.append((few, rf"rank 0: no rows .* of {comm.size}.*rank 1: no rows"))
+        cases.append((few, rf"^rank 1: no rows .* of {comm.size}"))
     for file, message in cases:
         fit = Fit(
             name="choosing",

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -72,13 +76,22 @@ def test_exporting_again_keeps_the_file_and_mends_a_damaged_one(folder: Path) ->
     assert path.read_bytes() == content
 
 
-def test_an_export_that_was_interrupted_before_the_manifest_is_done_again(folder: Path) -> None:
+def test_killed_between_file_and_manifest_it_is_done_again_with_equal_bytes(folder: Path) -> None:
     before = (folder / "manifest.json").read_bytes()
-    content = export_model(folder).read_bytes()
-    (folder / "model.onnx").write_bytes(content[:100])
-    (folder / "manifest.json").write_bytes(before)
-    assert export_model(folder).read_bytes() == content
-    verify_model(folder)
+    program = "import sys, pathlib, recsys.export as e; e.export_model(pathlib.Path(sys.argv[1]))"
+    killed = subprocess.run(
+        [sys.executable, "-c", program, str(folder)],
+        env={**os.environ, "RECSYS_FAILPOINT": "export_onnx:file_written"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
+    assert "failpoint export_onnx:file_written: killing process" in killed.stderr
+    assert (folder / "manifest.json").read_bytes() == before
+    written = (folder / "model.onnx").read_bytes()
+    assert export_model(folder).read_bytes() == written
+    assert "model.onnx" in verify_model(folder).files
 
 
 def test_other_weights_than_torchs_are_refused_with_the_user(folder: Path) -> None:

@@ -1,0 +1,202 @@
+"""train and export_onnx on a tiny shop: two Horovod processes inside the Spark session, from tables to a model."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+
+import numpy as np
+import pytest
+from mlflow.tracking import MlflowClient
+from pyspark.sql import functions as F
+
+from jobs import export_onnx, train
+from recsys import contracts, features
+from recsys.config import RecsysConfig
+from recsys.config.sections import EvaluationConfig, TrainingSetConfig
+from recsys.errors import ConfigError, MissingInput
+from recsys.lake import Lake, struct_type
+from recsys.records import ModelManifest, TrainingRecord, verify_model
+from recsys.training.preparation import other_settings, prepare
+from recsys.training.validation import read_users
+from tests.training.worlds import GROUPS, NUM_ITEMS, cyclic_histories, tiny_training
+
+pytestmark = [pytest.mark.spark]
+
+RUN_DATE = date(2024, 6, 1)
+WINDOW = 3
+NUM_USERS, NUM_EVENTS, MAX_LENGTH = 40, 14, 8
+
+
+@pytest.fixture
+def shop_config(config: RecsysConfig) -> RecsysConfig:
+    return config.model_copy(
+        update={
+            "training": tiny_training(launcher="spark", max_epochs=2),
+            "training_set": TrainingSetConfig(max_length=MAX_LENGTH, row_group_rows=16),
+            "evaluation": EvaluationConfig(window_days=WINDOW),
+        }
+    )
+
+
+def write_shop(lake: Lake, config: RecsysConfig) -> None:
+    """40 users who buy an item a day, the last one the day before the run date, in the cycle of groups."""
+    bought = cyclic_histories(NUM_USERS, length=NUM_EVENTS)
+    first_day = RUN_DATE - timedelta(days=NUM_EVENTS)
+    events = [
+        {
+            "event_id": f"{user}-{place}",
+            "event_type": "purchase",
+            "user_id": f"u{user:02}",
+            "item_id": f"i{item:02}",
+            "event_ts": datetime(2024, 5, 18, 12, tzinfo=UTC) + timedelta(days=place),
+            "event_date": first_day + timedelta(days=place),
+            "source": "s",
+            "source_file": "f",
+        }
+        for user, row in enumerate(bought)
+        for place, item in enumerate(row.tolist())
+    ]
+    schema = struct_type(contracts.EVENTS)
+    rows = [tuple(event.get(name) for name in schema.names) for event in events]
+    lake.replace(
+        lake.spark.createDataFrame(rows, schema),
+        contracts.EVENTS,
+        {"source": "s", "source_file": "f"},
+    )
+    for as_of in config.evaluation.cut_offs(RUN_DATE).all():
+        days = (as_of - first_day).days
+        known = lake.spark.createDataFrame(
+            [("item", as_of, f"i{item:02}", item) for item in range(1, NUM_ITEMS + 1)],
+            struct_type(contracts.VOCABULARIES),
+        )
+        lake.replace(known, contracts.VOCABULARIES, {"version": as_of})
+        histories = lake.spark.createDataFrame(
+            [
+                (
+                    f"u{user:02}", as_of, None, [f"i{item:02}" for item in row[:days]], row[:days].tolist(),
+                    ["purchase"] * days, [float(age) for age in np.arange(days, 0, -1) - 0.5], False,
+                )
+                for user, row in enumerate(bought)
+            ],
+            struct_type(contracts.HISTORIES),
+        )  # fmt: skip
+        lake.replace(histories, contracts.HISTORIES, {"as_of": as_of})
+        count = features.count_examples(histories, max_length=MAX_LENGTH)
+        examples = features.training_examples(
+            histories, shop=config.shop, max_length=MAX_LENGTH, num_examples=count
+        )
+        size = features.row_group_bytes(count, max_length=MAX_LENGTH, wanted_rows=16)
+        lake.replace(examples, contracts.TRAINING_EXAMPLES, {"as_of": as_of}, row_group_bytes=size)
+
+
+@pytest.mark.horovod
+def test_from_tables_to_an_exported_model(lake: Lake, shop_config: RecsysConfig) -> None:
+    write_shop(lake, shop_config)
+
+    record = train.run(lake, shop_config, RUN_DATE)
+
+    assert record == TrainingRecord.read(shop_config.paths, RUN_DATE)
+    assert (record.trained, record.reason) == (True, "no release is live yet")
+    assert set(record.models) == {"choosing", "measuring", "release"}
+    assert 1 <= record.epochs <= 2 == len(record.validation_ndcg_at_10)
+    cut_offs = shop_config.evaluation.cut_offs(RUN_DATE)
+    for name, as_of in zip(("choosing", "measuring", "release"), cut_offs.all(), strict=True):
+        manifest = verify_model(shop_config.paths.models / record.models[name])
+        assert (manifest.as_of, manifest.epochs, manifest.num_items) == (
+            as_of,
+            record.epochs,
+            NUM_ITEMS,
+        )
+        rows = lake.read(contracts.ITEM_VECTORS, as_of=as_of).orderBy("item_num").collect()
+        assert {row.model_version for row in rows} == {record.models[name]}
+        assert [row.item_id for row in rows] == [f"i{num:02}" for num in range(1, NUM_ITEMS + 1)]
+        folder = shop_config.paths.models / record.models[name]
+        table = np.load(folder / "item_vectors.npy", allow_pickle=False)
+        np.testing.assert_array_equal(
+            np.array([row.vector for row in rows], dtype=np.float32), table[1:]
+        )
+    run = MlflowClient(shop_config.paths.mlflow_uri).get_run(record.mlflow_run_id)
+    assert run.data.params["table_version.training_examples"] == str(
+        lake.version(contracts.TRAINING_EXAMPLES)
+    )
+    assert run.data.tags["model.release"] == record.models["release"]
+    assert run.data.metrics["choosing.ndcg_at_10"] == record.validation_ndcg_at_10[-1]
+
+    report = export_onnx.run(lake, shop_config, RUN_DATE)
+
+    assert report is not None
+    assert (report.users, report.different_top_10) == (NUM_USERS, 0)
+    release = verify_model(shop_config.paths.models / record.models["release"])
+    assert {"model.onnx", "parity.json"} <= set(release.files)
+
+
+def test_what_training_is_told(lake: Lake, shop_config: RecsysConfig) -> None:
+    """Validation users, files and hashes; the settings of a live model where they differ."""
+    write_shop(lake, shop_config)
+    spec = prepare(lake, shop_config, RUN_DATE).spec
+    assert [fit.name for fit in spec.fits] == ["choosing", "measuring", "release"]
+    assert [fit.epochs_of for fit in spec.fits] == ["", "choosing", "choosing"]
+    assert len({fit.key for fit in spec.fits}) == 3
+
+    users = read_users(spec.work / "validation.npz", history_length=MAX_LENGTH)
+    assert len(users) == NUM_USERS
+    bought = cyclic_histories(NUM_USERS, length=NUM_EVENTS)
+    first = NUM_EVENTS - 2 * WINDOW  # bought before the choosing day
+    # 8 events before choosing, the next 3 are the window's targets; users come by id.
+    assert users.item_nums_UH.tolist() == bought[:, :first].tolist()
+    targets = [
+        sorted(set(bought[user, first : first + WINDOW].tolist())) for user in range(NUM_USERS)
+    ]
+    assert users.target_item_nums_T.tolist() == [num for items in targets for num in items]
+    assert users.ages_days_UH[0].tolist() == [age - 0.5 for age in range(first, 0, -1)]
+
+    live = ModelManifest(
+        model_version="x", as_of=RUN_DATE, embedding_dim=16, history_length=MAX_LENGTH, num_items=3, epochs=7,
+        training=tiny_training(seed=99).model_dump(mode="json"),
+    )  # fmt: skip
+    [*_, last] = prepare(lake, shop_config, RUN_DATE, live=live).spec.fits
+    measuring = shop_config.evaluation.cut_offs(RUN_DATE).measuring
+    assert (last.name, last.as_of, last.epochs, last.training.seed) == ("live", measuring, 7, 99)
+    same = live.model_copy(
+        update={"training": tiny_training(launcher="local").model_dump(mode="json")}
+    )
+    assert other_settings(tiny_training(), same) is None
+
+    lake.replace(
+        lake.read(contracts.VOCABULARIES).where(F.lit(False)),
+        contracts.VOCABULARIES,
+        {"version": measuring},
+    )
+    with pytest.raises(
+        MissingInput, match=rf"no item vocabulary of {measuring}: run build_features first"
+    ):
+        prepare(lake, shop_config, RUN_DATE)
+
+
+def test_more_processes_than_slots_are_refused_at_once(
+    lake: Lake, shop_config: RecsysConfig
+) -> None:
+    from recsys.training.launch import launch
+
+    config = shop_config.model_copy(
+        update={"training": tiny_training(launcher="spark", num_processes=8)}
+    )
+    write_shop(lake, config)
+    spec = prepare(lake, config, RUN_DATE).spec
+    with pytest.raises(ConfigError, match=r"num_processes=8 needs as many Spark slots.*has 2"):
+        launch(spec, config.training, lake.spark)
+
+
+def test_nothing_is_trained_or_exported_when_nothing_is_due(
+    lake: Lake, shop_config: RecsysConfig
+) -> None:
+    never = shop_config.model_copy(update={"training": tiny_training(when="never")})
+    record = train.run(lake, never, RUN_DATE)
+    assert not record.trained
+    assert "training.when is never" in record.reason
+    assert TrainingRecord.read(never.paths, RUN_DATE) == record
+    assert export_onnx.run(lake, never, RUN_DATE) is None
+
+
+def test_the_shop_has_what_the_tests_rely_on() -> None:
+    assert GROUPS > 2 * WINDOW - 1  # a user's targets of one window are of different groups
