@@ -46,13 +46,13 @@ class CandidatesConfig(Config):
     neighbours: int = Field(default=100, ge=1)
     """Similar items, and next items, kept per item."""
     max_user_items: int = 200
-    """A user's newest events that make pairs."""
+    """A user's newest events that make pairs; features.max_history bounds it from above."""
     max_user_events_90d: int = 3000
     """Users with more history events in 90 days are capped: left out of pairs and training."""
     shrinkage: float = 5.0
     """Added to the norm of the cosine: doubts rare pairs."""
     transition_shrinkage: float = 1.5
-    transition_gaps: int = Field(default=5, ge=1)
+    transition_gaps: int = Field(default=5, ge=1, le=20)
     """A step counts 1/gap up to this many places on."""
     popularity_days: int = 90
 
@@ -61,7 +61,7 @@ class TrainingSetConfig(Config):
     max_length: int = Field(default=100, ge=2)
     """Events per example; longer histories become several windows."""
     row_group_rows: int = Field(default=512, ge=1)
-    """Rows per Parquet row group: what the loader reads at a time."""
+    """Rows per Parquet row group, about: what the loader reads at a time. Small sets have smaller groups."""
 
 
 class TrainingConfig(Config):
