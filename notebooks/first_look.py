@@ -83,11 +83,15 @@ metrics = ask(f"""
 metrics
 
 # %%
-bars = alt.Chart(metrics).mark_bar().encode(
-    x=alt.X("value:Q", title="NDCG@10"), y=alt.Y("recommender:N", sort="-x", title=None)
+bars = (
+    alt.Chart(metrics)
+    .mark_bar()
+    .encode(x=alt.X("value:Q", title="NDCG@10"), y=alt.Y("recommender:N", sort="-x", title=None))
 )
-lines = alt.Chart(metrics).mark_rule().encode(
-    x="low:Q", x2="high:Q", y=alt.Y("recommender:N", sort="-x")
+lines = (
+    alt.Chart(metrics)
+    .mark_rule()
+    .encode(x="low:Q", x2="high:Q", y=alt.Y("recommender:N", sort="-x"))
 )
 alt.layer(bars, lines, data=metrics).facet(row=alt.Row("targets:N", title=None)).resolve_scale(
     x="independent", y="independent"

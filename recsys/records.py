@@ -199,7 +199,9 @@ def verify_model(folder: Path) -> ModelManifest:
     for name, wanted in sorted(manifest.files.items()):
         path = folder / name
         if not path.is_file():
-            raise CorruptArtifact(f"model file {path} is missing: delete {folder} and run train again")
+            raise CorruptArtifact(
+                f"model file {path} is missing: delete {folder} and run train again"
+            )
         with open(path, "rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
         if found != wanted:
