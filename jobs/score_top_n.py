@@ -32,7 +32,9 @@ JOB = Job(
 
 def run(lake: Lake, config: RecsysConfig, run_date: date) -> ScoringRecord:
     release = live_release(config.paths)
-    live = LiveModel(release.model.version, release.model.as_of, release.recipe) if release else None
+    live = (
+        LiveModel(release.model.version, release.model.as_of, release.recipe) if release else None
+    )
     evaluation = EvaluationRecord.read_if_there(config.paths, run_date)
     return score_day(lake, config, run_date, choose_model(evaluation, live, run_date))
 

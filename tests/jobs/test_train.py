@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import pytest
 from mlflow.tracking import MlflowClient
+from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from jobs import export_onnx, train
 from recsys import contracts, features
 from recsys.config import RecsysConfig
+from recsys.config.places import PathsConfig
 from recsys.config.sections import EvaluationConfig, TrainingSetConfig
 from recsys.errors import ConfigError, MissingInput
 from recsys.lake import Lake, struct_type
 from recsys.records import ModelManifest, TrainingRecord, verify_model
+from recsys.training.launch import launch
 from recsys.training.preparation import other_settings, prepare
 from recsys.training.validation import read_users
-from tests.training.worlds import GROUPS, NUM_ITEMS, cyclic_histories, tiny_training
+from tests.training.worlds import GROUPS, NUM_ITEMS, cyclic_histories, tiny_training, world_spec
 
 pytestmark = [pytest.mark.spark]
 
@@ -27,15 +32,29 @@ WINDOW = 3
 NUM_USERS, NUM_EVENTS, MAX_LENGTH = 40, 14, 8
 
 
-@pytest.fixture
-def shop_config(config: RecsysConfig) -> RecsysConfig:
-    return config.model_copy(
-        update={
-            "training": tiny_training(launcher="spark", max_epochs=2),
-            "training_set": TrainingSetConfig(max_length=MAX_LENGTH, row_group_rows=16),
-            "evaluation": EvaluationConfig(window_days=WINDOW),
-        }
+@pytest.fixture(scope="module")
+def shop(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> RecsysConfig:
+    """The configuration of a shop whose tables are written once for this module."""
+    config = RecsysConfig(
+        paths=PathsConfig(root=str(tmp_path_factory.mktemp("shop"))),
+        training=tiny_training(launcher="spark", max_epochs=2),
+        training_set=TrainingSetConfig(max_length=MAX_LENGTH, row_group_rows=16),
+        evaluation=EvaluationConfig(window_days=WINDOW),
     )
+    write_shop(Lake(spark, config.paths), config)
+    return config
+
+
+@pytest.fixture
+def shop_config(shop: RecsysConfig, tmp_path: Path) -> RecsysConfig:
+    """The shop in a folder of the test's own: Delta tables are files, and may be copied."""
+    shutil.copytree(shop.paths.lake_uri, tmp_path / "var" / "lake")
+    return shop.model_copy(update={"paths": PathsConfig(root=str(tmp_path / "var"))})
+
+
+@pytest.fixture
+def lake(spark: SparkSession, shop_config: RecsysConfig) -> Lake:
+    return Lake(spark, shop_config.paths)
 
 
 def write_shop(lake: Lake, config: RecsysConfig) -> None:
@@ -91,7 +110,6 @@ def write_shop(lake: Lake, config: RecsysConfig) -> None:
 
 @pytest.mark.horovod
 def test_from_tables_to_an_exported_model(lake: Lake, shop_config: RecsysConfig) -> None:
-    write_shop(lake, shop_config)
 
     record = train.run(lake, shop_config, RUN_DATE)
 
@@ -132,7 +150,6 @@ def test_from_tables_to_an_exported_model(lake: Lake, shop_config: RecsysConfig)
 
 def test_what_training_is_told(lake: Lake, shop_config: RecsysConfig) -> None:
     """Validation users, files and hashes; the settings of a live model where they differ."""
-    write_shop(lake, shop_config)
     spec = prepare(lake, shop_config, RUN_DATE).spec
     assert [fit.name for fit in spec.fits] == ["choosing", "measuring", "release"]
     assert [fit.epochs_of for fit in spec.fits] == ["", "choosing", "choosing"]
@@ -173,18 +190,10 @@ def test_what_training_is_told(lake: Lake, shop_config: RecsysConfig) -> None:
         prepare(lake, shop_config, RUN_DATE)
 
 
-def test_more_processes_than_slots_are_refused_at_once(
-    lake: Lake, shop_config: RecsysConfig
-) -> None:
-    from recsys.training.launch import launch
-
-    config = shop_config.model_copy(
-        update={"training": tiny_training(launcher="spark", num_processes=8)}
-    )
-    write_shop(lake, config)
-    spec = prepare(lake, config, RUN_DATE).spec
+def test_more_processes_than_slots_are_refused_at_once(spark: SparkSession, tmp_path: Path) -> None:
+    training = tiny_training(launcher="spark", num_processes=8)
     with pytest.raises(ConfigError, match=r"num_processes=8 needs as many Spark slots.*has 2"):
-        launch(spec, config.training, lake.spark)
+        launch(world_spec(tmp_path, training=training), training, spark)
 
 
 def test_nothing_is_trained_or_exported_when_nothing_is_due(

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from recsys.config import RecsysConfig
+from recsys.release.lists import PUBLISHED
 from tests.release.shop import write_scoring_record, write_shop
 
 
@@ -22,5 +23,14 @@ def shop_tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def shop(shop_tables: Path, config: RecsysConfig) -> RecsysConfig:
     """A configuration whose lake holds the scored shop, ready to be published."""
     shutil.copytree(shop_tables, config.paths.lake_uri)
+    write_scoring_record(config.paths)
+    return config
+
+
+@pytest.fixture
+def lists(shop_tables: Path, config: RecsysConfig) -> RecsysConfig:
+    """As ``shop``, with the published tables alone: a publish takes a third of the time."""
+    for table in PUBLISHED.values():
+        shutil.copytree(shop_tables / table.name, Path(config.paths.lake_uri) / table.name)
     write_scoring_record(config.paths)
     return config

@@ -107,10 +107,10 @@ def test_what_was_scored_is_what_is_served_and_again_is_a_no_op(
 
 
 def test_an_interrupted_publish_leaves_a_whole_release_and_is_completed_by_the_next(
-    spark: SparkSession, shop: RecsysConfig, monkeypatch: pytest.MonkeyPatch
+    spark: SparkSession, lists: RecsysConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lake = Lake(spark, shop.paths)
-    old = make_release(shop.paths, date(2024, 5, 31))
+    lake = Lake(spark, lists.paths)
+    old = make_release(lists.paths, date(2024, 5, 31))
 
     def killed_at(place: str, now: datetime) -> ReleaseManifest:
         """What is live after a publish that died there."""
@@ -121,10 +121,10 @@ def test_an_interrupted_publish_leaves_a_whole_release_and_is_completed_by_the_n
 
         with monkeypatch.context() as patched, pytest.raises(Killed):
             patched.setattr("recsys.release.publish.failpoint", failpoint)
-            publish(lake, shop, RUN_DATE, now=now)
-        live = live_release(shop.paths)
+            publish(lake, lists, RUN_DATE, now=now)
+        live = live_release(lists.paths)
         assert live is not None
-        open_release(release_folder(shop.paths, live.release_id)).close()
+        open_release(release_folder(lists.paths, live.release_id)).close()
         assert not lake.exists(RELEASES)
         return live
 
@@ -133,7 +133,7 @@ def test_an_interrupted_publish_leaves_a_whole_release_and_is_completed_by_the_n
     new = killed_at("after-pointer", LATER)
     assert new != old
 
-    published = publish(lake, shop, RUN_DATE, now=LATER + timedelta(hours=1))
+    published = publish(lake, lists, RUN_DATE, now=LATER + timedelta(hours=1))
 
     assert (published.built, published.live, published.manifest) == (False, True, new)
     [row] = (
@@ -143,33 +143,33 @@ def test_an_interrupted_publish_leaves_a_whole_release_and_is_completed_by_the_n
     assert (
         row["at"] == LATER.timestamp() * 1_000_000
     )  # when the pointer moved, not when it was recorded
-    assert sorted(path.name for path in shop.paths.releases.iterdir()) == sorted(
+    assert sorted(path.name for path in lists.paths.releases.iterdir()) == sorted(
         [old.release_id, new.release_id, "actions.jsonl", "current"]
     )
 
 
 def test_a_pin_holds_later_releases_back_until_unpin(
-    spark: SparkSession, shop: RecsysConfig
+    spark: SparkSession, lists: RecsysConfig
 ) -> None:
-    lake = Lake(spark, shop.paths)
-    first = make_release(shop.paths, date(2024, 5, 30))
-    make_release(shop.paths, date(2024, 5, 31))
-    roll_back(shop.paths, None, reason="bad lists", now=NOON)
+    lake = Lake(spark, lists.paths)
+    first = make_release(lists.paths, date(2024, 5, 30))
+    make_release(lists.paths, date(2024, 5, 31))
+    roll_back(lists.paths, None, reason="bad lists", now=NOON)
 
-    held = publish(lake, shop, RUN_DATE, now=LATER)
+    held = publish(lake, lists, RUN_DATE, now=LATER)
 
     assert (held.built, held.live) == (True, False)
     assert f"{first.release_id} is pinned (bad lists)" in held.reason
-    assert live_release(shop.paths) == first
-    open_release(release_folder(shop.paths, held.manifest.release_id)).close()
+    assert live_release(lists.paths) == first
+    open_release(release_folder(lists.paths, held.manifest.release_id)).close()
     actions = [(release_id, action) for release_id, action, *_ in releases_rows(lake)]
     assert actions == [(first.release_id, "rolled_back"), (held.manifest.release_id, "held")]
 
-    unpin(shop.paths, reason="", now=LATER + timedelta(minutes=1))
-    published = publish(lake, shop, RUN_DATE, now=LATER + timedelta(minutes=2))
+    unpin(lists.paths, reason="", now=LATER + timedelta(minutes=1))
+    published = publish(lake, lists, RUN_DATE, now=LATER + timedelta(minutes=2))
 
     assert (published.built, published.live) == (False, True)
-    assert live_release(shop.paths) == published.manifest
+    assert live_release(lists.paths) == published.manifest
     assert [row[1] for row in releases_rows(lake)] == [
         "rolled_back",
         "held",
@@ -179,30 +179,30 @@ def test_a_pin_holds_later_releases_back_until_unpin(
 
 
 def test_a_backfilled_day_does_not_replace_a_later_one(
-    spark: SparkSession, shop: RecsysConfig
+    spark: SparkSession, lists: RecsysConfig
 ) -> None:
-    newer = make_release(shop.paths, date(2024, 6, 2))
-    published = publish(Lake(spark, shop.paths), shop, RUN_DATE, now=NOON)
+    newer = make_release(lists.paths, date(2024, 6, 2))
+    published = publish(Lake(spark, lists.paths), lists, RUN_DATE, now=NOON)
     assert not published.live
     assert f"roll-back --to {published.manifest.release_id}" in published.reason
-    assert live_release(shop.paths) == newer
+    assert live_release(lists.paths) == newer
 
 
 def test_new_lists_of_the_same_day_are_a_new_release_and_a_damaged_one_is_rebuilt(
-    spark: SparkSession, shop: RecsysConfig
+    spark: SparkSession, lists: RecsysConfig
 ) -> None:
-    lake = Lake(spark, shop.paths)
-    first = publish(lake, shop, RUN_DATE, now=NOON).manifest
-    write_lists(Path(shop.paths.lake_uri), LISTS | {"bob": (["pot"], [1.0], ["model"])})
+    lake = Lake(spark, lists.paths)
+    first = publish(lake, lists, RUN_DATE, now=NOON).manifest
+    write_lists(Path(lists.paths.lake_uri), LISTS | {"bob": (["pot"], [1.0], ["model"])})
 
-    second = publish(lake, shop, RUN_DATE, now=LATER).manifest
+    second = publish(lake, lists, RUN_DATE, now=LATER).manifest
 
     assert second.release_id != first.release_id
-    assert served(shop.paths)["bob"] == [("pot", 1.0, "model")]
-    data = release_folder(shop.paths, second.release_id) / DATA_FILE
+    assert served(lists.paths)["bob"] == [("pot", 1.0, "model")]
+    data = release_folder(lists.paths, second.release_id) / DATA_FILE
     whole = data.read_bytes()
     data.write_bytes(whole[:-1] + b"x")
-    again = publish(lake, shop, RUN_DATE, now=LATER)
+    again = publish(lake, lists, RUN_DATE, now=LATER)
     assert (again.built, again.live) == (True, True)
     assert data.read_bytes() == whole
 
@@ -239,28 +239,28 @@ def model_is_damaged(shop: RecsysConfig) -> None:
 )
 def test_what_cannot_be_served_is_refused_and_the_old_release_stays(
     spark: SparkSession,
-    shop: RecsysConfig,
+    lists: RecsysConfig,
     damage: Callable[[RecsysConfig], None],
     kind: type[Exception],
     message: str,
 ) -> None:
-    old = make_release(shop.paths, date(2024, 5, 31))
-    damage(shop)
+    old = make_release(lists.paths, date(2024, 5, 31))
+    damage(lists)
     with pytest.raises(kind, match=message):
-        publish(Lake(spark, shop.paths), shop, RUN_DATE, now=NOON)
-    assert live_release(shop.paths) == old
-    assert not Lake(spark, shop.paths).exists(RELEASES)
+        publish(Lake(spark, lists.paths), lists, RUN_DATE, now=NOON)
+    assert live_release(lists.paths) == old
+    assert not Lake(spark, lists.paths).exists(RELEASES)
 
 
 def test_a_day_that_was_not_scored_names_the_step_to_run(
-    spark: SparkSession, shop: RecsysConfig
+    spark: SparkSession, lists: RecsysConfig
 ) -> None:
     day = date(2024, 6, 2)
     with pytest.raises(MissingInput, match="run score_top_n for 2024-06-02 first"):
-        publish(Lake(spark, shop.paths), shop, day, now=NOON)
-    write_scoring_record(shop.paths, run_date=day)
+        publish(Lake(spark, lists.paths), lists, day, now=NOON)
+    write_scoring_record(lists.paths, run_date=day)
     with pytest.raises(MissingInput, match="no rows as of 2024-06-02: run score_top_n"):
-        publish(Lake(spark, shop.paths), shop, day, now=NOON)
+        publish(Lake(spark, lists.paths), lists, day, now=NOON)
 
 
 def test_an_unreadable_pointer_stops_a_publish_before_the_work(config: RecsysConfig) -> None:

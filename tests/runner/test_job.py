@@ -50,7 +50,11 @@ def test_a_second_run_of_the_same_date_conflicts(
     [
         (MissingInput("no events: run ingest first"), 1, "error: no events: run ingest first"),
         (Refused("the day is short"), 3, "error: the day is short"),
-        (OSError(errno.ENOSPC, "No space left on device", "/lake/events"), 1, "no space left on device (/lake"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "/lake/events"),
+            1,
+            "no space left on device (/lake",
+        ),
     ],
 )
 def test_errors_become_exit_codes_and_one_line(
