@@ -11,13 +11,16 @@ A run that was killed continues from its last checkpoint and gives the same mode
 from __future__ import annotations
 
 from datetime import date
+from typing import Annotated
+
+import typer
 
 from recsys.config import RecsysConfig
 from recsys.lake import Lake
 from recsys.records import ModelManifest, TrainingRecord
 from recsys.release.pointer import live_release
 from recsys.release.schedule import training_due
-from recsys.runner import Job, job_app
+from recsys.runner import DryRunOption, EnvOption, Job, RunDateOption, SetOption, help_text, running
 from recsys.training.train import not_trained, train_models
 
 JOB = Job(
@@ -37,7 +40,24 @@ def run(lake: Lake, config: RecsysConfig, run_date: date) -> TrainingRecord:
     return train_models(lake, config, run_date, reason=due.reason, live=model)
 
 
-app = job_app(JOB, run, __doc__)
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+@app.command(name=JOB.name, help=help_text(__doc__))
+def main(
+    run_date: RunDateOption,
+    env: EnvOption = "local",
+    train: Annotated[
+        str, typer.Option(metavar="auto|always|never", help="Sets training.when.")
+    ] = "",
+    set_: SetOption = [],  # noqa: B006  (typer copies it)
+    dry_run: DryRunOption = False,
+) -> None:
+    overrides = [*set_, *([f"training.when={train}"] if train else [])]
+    with running(JOB, env, run_date, overrides, dry_run=dry_run) as context:
+        if context:
+            run(context.lake, context.config, context.run_date)
+
 
 if __name__ == "__main__":
     app()

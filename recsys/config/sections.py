@@ -99,7 +99,7 @@ class TrainingConfig(Config):
     """Users whose NDCG@10 chooses the number of epochs; chosen by hash where there are more."""
     keep_checkpoints: int = Field(2, ge=2)
     """Newest checkpoints kept of each run, beside the best one."""
-    start_timeout_seconds: int = Field(120, ge=1)
+    start_timeout_seconds: int = Field(300, ge=1)
     """How long the processes may take to find each other."""
     stall_timeout_seconds: int = Field(60, ge=1)
     """A process that the others wait for longer than this ends the run."""
