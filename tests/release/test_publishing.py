@@ -14,8 +14,9 @@ from pyspark.sql import SparkSession
 from recsys.config import RecsysConfig
 from recsys.config.places import PathsConfig
 from recsys.contracts import POPULAR_ITEMS, RELEASES
-from recsys.errors import CorruptArtifact, MissingInput, Refused
+from recsys.errors import Conflict, CorruptArtifact, MissingInput, Refused
 from recsys.lake import Lake
+from recsys.locks import exclusive
 from recsys.records import Recipe, write_atomically
 from recsys.release.actions import Action
 from recsys.release.manifest import AcceptedVolume, ReleaseManifest
@@ -268,6 +269,15 @@ def test_an_unreadable_pointer_stops_a_publish_before_the_work(config: RecsysCon
     with pytest.raises(CorruptArtifact, match="is unreadable"):
         publish(cast(Lake, None), config, RUN_DATE, now=NOON)
     assert pointer_path(config.paths).read_bytes() == b"{"
+
+
+def test_while_another_publish_runs_a_second_is_told_to_try_again(config: RecsysConfig) -> None:
+    lock = config.paths.locks / "publish.lock"
+    with (
+        exclusive(lock, wait=False, what="the first"),
+        pytest.raises(Conflict, match="a publish is already running"),
+    ):
+        publish(cast(Lake, None), config, RUN_DATE, now=NOON)
 
 
 def test_manifests_and_actions_survive_their_files(tmp_path: Path) -> None:
