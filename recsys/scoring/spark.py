@@ -6,6 +6,7 @@ workers share its pages. No Python object is made per row.
 
 from __future__ import annotations
 
+import atexit
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -86,11 +87,12 @@ def scoring_task(
 def ship(spark: SparkSession, folder: Path) -> None:
     """Send a kit to workers that do not share the work folder; ``open_kit`` finds it there.
 
-    An archive, because Spark sends no local folders off one machine.
+    An archive, because Spark sends no local folders off one machine. It stays until this process ends:
+    an executor that starts later asks for it.
     """
     archive = shutil.make_archive(str(folder), "zip", folder)
+    atexit.register(Path(archive).unlink, missing_ok=True)
     spark.sparkContext.addArchive(f"{archive}#{folder.name}")
-    Path(archive).unlink()
 
 
 def users_to_score(lake: Lake, as_of: date) -> DataFrame:
