@@ -77,7 +77,7 @@ class TrainingConfig(Config):
     """The interface Horovod listens and talks on. Its servers are unauthenticated: fence it."""
     threads_per_process: int = Field(default=1, ge=1)
     embedding_dim: int = 64
-    num_blocks: int = 1
+    num_blocks: int = Field(1, ge=1)
     num_heads: int = 2
     dropout: float = 0.2
     max_epochs: int = Field(default=20, ge=1)

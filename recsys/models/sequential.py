@@ -102,11 +102,11 @@ class AttentionBlock(nn.Module):
         heads = self.num_heads
         query = (
             self.query(self.norm(asking_GQD))
-            .view(num_groups, num_queries, heads, -1)
+            .view(num_groups, num_queries, heads, width // heads)
             .transpose(1, 2)
         )
         key, value = (
-            part.reshape(num_groups, part.shape[1], heads, -1).transpose(1, 2)
+            part.reshape(num_groups, part.shape[1], heads, width // heads).transpose(1, 2)
             for part in asking.histories(self.key_value(self.norm(x_BHD))).chunk(2, dim=-1)
         )
         scores_GNQH = query @ key.transpose(2, 3) * (width // heads) ** -0.5 + self.recency(asking)

@@ -7,16 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from recsys.config.sections import TrainingConfig
+from recsys.data import Batch
 from recsys.embeddings import LocalComm
 from recsys.errors import Refused
 from recsys.training.checkpoint import read_arrays
-from recsys.training.loop import Progress
+from recsys.training.loop import Progress, batch_loss, build_model
 from recsys.training.model_folder import weights_hash
 from recsys.training.spec import FitResult, TrainingSpec
 from recsys.training.worker import PROGRESS, run_rank
-from tests.training.worlds import tiny_training, world_spec
+from tests.training.worlds import cyclic_histories, tiny_training, world_spec
 
 
 def hashes(results: list[FitResult]) -> dict[str, str]:
@@ -96,3 +98,20 @@ def test_every_step_is_reported_with_its_loss(tmp_path: Path) -> None:
     [started, _] = reported(spec, "fit_started")
     assert started["steps_per_epoch"] == 7  # 200 examples in batches of 32
     assert steps == list(range(1, 3 * 7 + 1))
+
+
+@pytest.mark.parametrize("num_rows", [0, 3])
+def test_a_batch_that_predicts_nothing_still_has_every_gradient(
+    tmp_path: Path, num_rows: int
+) -> None:
+    """A rank that sent no gradient would keep the others waiting for it."""
+    fit = world_spec(tmp_path).fits[0]
+    model = build_model(fit)
+    nums = torch.from_numpy(cyclic_histories(num_rows)).long()
+    batch = Batch(
+        torch.arange(num_rows), nums, torch.ones(nums.shape), torch.zeros(nums.shape).bool()
+    )
+    loss = batch_loss(model, batch, torch.tensor([1, 2]), quiet_days=0.0)
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert loss.item() == 0
+    assert [name for name, p in model.named_parameters() if p.grad is None or p.grad.any()] == []
