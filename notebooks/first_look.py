@@ -123,7 +123,7 @@ ask(f"""
     from events e join items i using (item_id)
     where e.user_id in ({listed}) and e.event_type = 'purchase' and e.event_date < '{day}'
     group by e.user_id, e.event_date, e.item_id
-    qualify row_number() over (partition by e.user_id order by e.event_date desc, title) <= 5
+    qualify row_number() over (partition by e.user_id order by e.event_date desc, e.item_id) <= 5
     order by e.user_id, e.event_date desc, title
 """)
 

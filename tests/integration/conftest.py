@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Callable
-from datetime import date
+from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -35,6 +35,13 @@ def shop(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Shop:
 def first_night(shop: Shop) -> RecsysConfig:
     """The first release of the shop."""
     return shop.night(NIGHT, "gate.bootstrap=true")
+
+
+@pytest.fixture(scope="session")
+def second_night(shop: Shop, first_night: RecsysConfig) -> RecsysConfig:
+    """The night after: a new model is trained and refused, and what was bought is masked from now on."""
+    overrides = ("training.when=always", "gate.min_ndcg_at_10=0.99", "shop.exclude_seen=true")
+    return shop.night(NIGHT + timedelta(days=1), *overrides)
 
 
 @pytest.fixture

@@ -34,7 +34,6 @@ TINY = (
     "training_set.max_length=30",
     "training_set.row_group_rows=64",
     "scoring.n=20",
-    "shop.exclude_seen=true",
     "ingest.volume.smallest_median=100000",
 )
 """A shop that a night takes a minute for. Volumes are judged in the tests of ingest."""
