@@ -22,6 +22,8 @@ from recsys.config import load_config
 from recsys.release.pointer import live_release
 from recsys.sql.duck import open_lake
 
+alt.renderers.enable("png")  # drawn here: a notebook that needs no network to be looked at
+
 config = load_config(os.environ.get("NOTEBOOK_ENV", "local"))
 release = live_release(config.paths)
 assert release is not None, "nothing is published yet: run `make demo` first"
