@@ -65,9 +65,10 @@ def counts() -> list[Column]:
         F.min("days").alias("days_since_last_event"),
         F.min(F.when(is_purchase, F.col("days"))).alias("days_since_last_purchase"),
         F.max("days").alias("age_days"),
-        F.least(F.lit(1.0), returned.cast("double") / bought.cast("double")).alias(
-            "return_rate_90d"
-        ),
+        # least() passes over a null: without anything bought there is no rate, not a rate of 1.
+        F.when(
+            bought > 0, F.least(F.lit(1.0), returned.cast("double") / bought.cast("double"))
+        ).alias("return_rate_90d"),
     ]
 
 
