@@ -40,6 +40,7 @@ def write_histories(spark: SparkSession, lake: Lake, config: RecsysConfig) -> No
     histories.coalesce(1).write.format("delta").save(lake.path(HISTORIES))
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # petastorm 0.13 with pyarrow 14
 def test_every_cut_off_gets_its_examples_and_two_processes_share_them_out(
     spark: SparkSession, lake: Lake, config: RecsysConfig
 ) -> None:
