@@ -1,7 +1,7 @@
 """Kill -9 of each job after its first data file and before its commit, then again: the same content.
 
-The undisturbed run is made first; each job is then killed on a copy of the lake as it was before that job, and
-run again to its end. `make test` takes the jobs that write most differently; `make test-slow` takes all.
+The undisturbed run is made first; each job is then killed on a copy of the lake and run again to its end.
+`make test` has one such kill, of a single write (tests/lake/test_kill.py).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ WATCHED: dict[str, tuple[TableContract, ...]] = {
 }
 """Job -> the tables it replaces; it is killed while it writes the first."""
 
-pytestmark = [pytest.mark.spark, pytest.mark.horovod, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.spark, pytest.mark.horovod, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture
@@ -50,13 +50,7 @@ def hashes(lake: Lake, tables: tuple[TableContract, ...]) -> dict[str, str]:
     return {table.name: lake.content_hash(table) for table in tables}
 
 
-@pytest.mark.parametrize(
-    "job",
-    [
-        "score_top_n",
-        *(pytest.param(j, marks=pytest.mark.slow) for j in WATCHED if j != "score_top_n"),
-    ],
-)
+@pytest.mark.parametrize("job", WATCHED)
 def test_a_killed_job_run_again_gives_the_same_content(
     job: str, shop: Shop, copy: tuple[RecsysConfig, list[str]]
 ) -> None:

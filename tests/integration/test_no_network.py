@@ -16,6 +16,7 @@ CHECKOUT = Path(__file__).parents[2]
 
 @pytest.mark.spark
 @pytest.mark.horovod
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_night_needs_no_network(tmp_path: Path) -> None:
     set_ = [word for override in generate(tmp_path) for word in ("--set", override)]
