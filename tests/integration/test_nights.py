@@ -13,7 +13,11 @@ from recsys.records import EvaluationRecord, ScoringRecord, TrainingRecord
 from recsys.release.pointer import live_release
 from tests.integration.nights import NIGHT, Shop
 
-pytestmark = [pytest.mark.spark, pytest.mark.horovod]
+pytestmark = [
+    pytest.mark.spark,
+    pytest.mark.horovod,
+    pytest.mark.timeout(1800),
+]  # the first makes the nights
 
 Ask = Callable[[str], list[Any]]
 TOMORROW = NIGHT + timedelta(days=1)

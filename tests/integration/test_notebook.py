@@ -15,6 +15,7 @@ CHECKOUT = Path(__file__).parents[2]
 
 @pytest.mark.spark
 @pytest.mark.horovod
+@pytest.mark.timeout(1800)
 def test_the_notebook_runs(first_night: RecsysConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     notebook = jupytext.read(CHECKOUT / "notebooks" / "first_look.py")
     monkeypatch.setenv("RECSYS_PATHS__ROOT", first_night.paths.root)
