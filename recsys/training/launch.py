@@ -178,7 +178,9 @@ def _reason(spec: TrainingSpec, error: Exception) -> RecsysError:
             kind = getattr(errors, fact["kind"], TrainingFailed)
             return kind(fact["message"])
         said.append(f"rank {rank}: {fact['message']}")
-    text = "; ".join(said) or f"{type(error).__name__}: {error}"
+    # A launcher's own error may carry the stack trace of a JVM.
+    first_line = str(error).partition("\n")[0]
+    text = "; ".join(said) or f"{type(error).__name__}: {first_line}"
     return TrainingFailed(
         f"training processes ended with an error: {text[:1500]}. Their output is in {spec.work / OUTPUT}; "
         "run train again: it continues from the last checkpoint"
