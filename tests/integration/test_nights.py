@@ -80,6 +80,7 @@ def test_the_same_night_again_gives_the_same_content(shop: Shop, first_night: Re
     assert again.release_id == release.release_id, "same content, same release"
 
 
+@pytest.mark.slow
 def test_a_refused_model_leaves_a_good_second_night(
     first_night: RecsysConfig, second_night: RecsysConfig, ask: Ask
 ) -> None:
@@ -105,6 +106,7 @@ def test_a_refused_model_leaves_a_good_second_night(
     assert not bought & set(ask(f"select user_id, item_id from top_n where as_of = '{TOMORROW}'"))
 
 
+@pytest.mark.slow
 def test_a_viewed_item_is_still_offered_and_a_bought_one_is_not(
     second_night: RecsysConfig, ask: Ask
 ) -> None:
