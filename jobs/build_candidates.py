@@ -9,15 +9,17 @@ Writes   item_similarity, transitions, popularity
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from datetime import date
 
 import structlog
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recsys import candidates
 from recsys import contracts as t
 from recsys.config import RecsysConfig
-from recsys.lake import Lake, Written
+from recsys.lake import Lake, Written, replace_days
 from recsys.release.schedule import training_due
 from recsys.runner import Job, job_app
 
@@ -31,9 +33,10 @@ log = structlog.get_logger()
 
 def run(lake: Lake, config: RecsysConfig, run_date: date) -> list[Written]:
     conf, shop, events = config.candidates, config.shop, lake.read(t.EVENTS)
-    written = []
-    for as_of in training_due(config, run_date).cut_offs:
-        log.info("candidates_started", as_of=as_of.isoformat())
+    cut_offs = training_due(config, run_date).cut_offs
+    log.info("candidates_started", cut_offs=[day.isoformat() for day in cut_offs])
+
+    def of_day(as_of: date) -> dict[t.TableContract, DataFrame]:
         vocabulary = lake.read(t.VOCABULARIES).where(F.col("version") == as_of)
         histories = lake.read(t.HISTORIES, as_of=as_of)
         units = candidates.sequences(
@@ -44,7 +47,8 @@ def run(lake: Lake, config: RecsysConfig, run_date: date) -> list[Written]:
             shop=shop,
             max_user_items=conf.max_user_items,
         ).persist()
-        tables = {
+        cached.callback(units.unpersist)
+        return {
             t.ITEM_SIMILARITY: candidates.item_similarity(
                 units, vocabulary, as_of=as_of, shrinkage=conf.shrinkage, neighbours=conf.neighbours
             ),
@@ -56,11 +60,9 @@ def run(lake: Lake, config: RecsysConfig, run_date: date) -> list[Written]:
                 events, histories, vocabulary, as_of=as_of, shop=shop, days=conf.popularity_days
             ),
         }  # fmt: skip
-        written += [
-            lake.replace(rows, contract, {"as_of": as_of}) for contract, rows in tables.items()
-        ]
-        units.unpersist()
-    return written
+
+    with ExitStack() as cached:
+        return replace_days(lake, cut_offs, of_day)
 
 
 app = job_app(JOB, run, __doc__)

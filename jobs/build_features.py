@@ -13,12 +13,13 @@ from __future__ import annotations
 from datetime import date
 
 import structlog
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recsys import contracts as t
 from recsys import features
 from recsys.config import RecsysConfig
-from recsys.lake import Lake, Written
+from recsys.lake import Lake, Written, replace_days
 from recsys.release.schedule import training_due
 from recsys.runner import Job, job_app
 
@@ -45,16 +46,21 @@ def run(lake: Lake, config: RecsysConfig, run_date: date) -> list[Written]:
         lake.read_or_empty(t.ITEMS),
         lake.read_or_empty(t.USERS),
     )
+    log.info(
+        "features_started",
+        cut_offs=[day.isoformat() for day in due.cut_offs],
+        training_due=due.due,
+        reason=due.reason,
+    )
     written = []
-    for as_of in due.cut_offs:
-        log.info(
-            "features_started", as_of=as_of.isoformat(), training_due=due.due, reason=due.reason
-        )
+    for as_of in due.cut_offs:  # one after the other: a number, once given, stays
         earlier = lake.read_or_empty(t.VOCABULARIES)
         numbers = features.vocabularies(events, items, users, earlier, as_of=as_of)
         written.append(lake.replace(numbers, t.VOCABULARIES, {"version": as_of}))
+
+    def of_day(as_of: date) -> dict[t.TableContract, DataFrame]:
         vocabulary = lake.read(t.VOCABULARIES).where(F.col("version") == as_of)
-        tables = {
+        return {
             t.USER_FEATURES: features.user_features(events, users, as_of=as_of),
             t.ITEM_FEATURES: features.item_features(events, items, vocabulary, as_of=as_of),
             t.HISTORIES: features.histories(
@@ -63,9 +69,8 @@ def run(lake: Lake, config: RecsysConfig, run_date: date) -> list[Written]:
             ),
             t.SEEN_ITEMS: features.seen_items(events, vocabulary, as_of=as_of, shop=shop),
         }  # fmt: skip
-        written += [
-            lake.replace(rows, contract, {"as_of": as_of}) for contract, rows in tables.items()
-        ]
+
+    written += replace_days(lake, due.cut_offs, of_day)
     capped = features.capped_users(
         lake.read(t.HISTORIES),
         due.cut_offs,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -35,6 +35,8 @@ PROPERTIES = {
 }
 
 Value = str | date | int
+Values = Value | Sequence[Value]
+"""What a column has to be: one value, or one of several."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class Lake:
         return DeltaTable.isDeltaTable(self.spark, self.path(contract))
 
     def read(
-        self, contract: TableContract, *, version: int | None = None, **where: Value
+        self, contract: TableContract, *, version: int | None = None, **where: Values
     ) -> DataFrame:
         """The table's rows, at ``version`` or the newest; ``where`` keeps rows with these values.
 
@@ -81,7 +83,7 @@ class Lake:
         rows = reader.load(self.path(contract))
         return rows.where(_predicate(where)) if where else rows
 
-    def read_or_empty(self, contract: TableContract, **where: Value) -> DataFrame:
+    def read_or_empty(self, contract: TableContract, **where: Values) -> DataFrame:
         """As ``read``, but no rows where the table was never written."""
         if self.exists(contract):
             rows = self.read(contract)
@@ -97,7 +99,7 @@ class Lake:
         self,
         df: DataFrame,
         contract: TableContract,
-        where: Mapping[str, Value],
+        where: Mapping[str, Values],
         *,
         row_group_bytes: int = 0,
     ) -> Written:
@@ -170,7 +172,7 @@ class Lake:
             return Written(contract.name, self.version(contract), count, hashed)
 
     def content_hash(
-        self, contract: TableContract, version: int | None = None, **where: Value
+        self, contract: TableContract, version: int | None = None, **where: Values
     ) -> str:
         """Order-free hash of the rows that are there."""
         row = (
@@ -259,15 +261,22 @@ class Lake:
         return found["rows"], content_hash(found["rows"], found["hash_sum"], found["hash_xor"])
 
 
-def _predicate(where: Mapping[str, Value]) -> Any:
+def _predicate(where: Mapping[str, Values]) -> Any:
     predicate = F.lit(True)
     for name, value in where.items():
-        predicate = predicate & (F.col(name) == F.lit(value))
+        predicate = predicate & F.col(name).isin(*_each(value))
     return predicate
 
 
-def _sql_predicate(where: Mapping[str, Value]) -> str:
-    return " AND ".join(f"`{name}` = {_sql_literal(value)}" for name, value in where.items())
+def _sql_predicate(where: Mapping[str, Values]) -> str:
+    return " AND ".join(
+        f"`{name}` IN ({', '.join(map(_sql_literal, _each(value)))})"
+        for name, value in where.items()
+    )
+
+
+def _each(value: Values) -> Sequence[Value]:
+    return [value] if isinstance(value, str | date | int) else value
 
 
 def _sql_literal(value: Value) -> str:
