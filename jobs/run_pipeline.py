@@ -11,6 +11,7 @@ Writes   every table, a model, a release
 
 from __future__ import annotations
 
+import json
 from typing import Annotated
 
 import typer
@@ -50,7 +51,7 @@ def main(
     overrides = list(set_)
     overrides += [f"training.when={train}"] if train else []
     overrides += ["gate.bootstrap=true"] if bootstrap else []
-    overrides += [f"ingest.accept_volume={accept_volume!r}"] if accept_volume else []
+    overrides += [f"ingest.accept_volume={json.dumps(accept_volume)}"] if accept_volume else []
     try:
         days, steps = days_of(run_date, run_dates), steps_from(from_)
     except RecsysError as error:

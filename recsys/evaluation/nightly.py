@@ -21,7 +21,7 @@ from recsys.evaluation.report import metrics_table, recipe_in_words, write_chart
 from recsys.evaluation.rows import Row, best_baseline, figures, metric_rows, verdict_rows
 from recsys.evaluation.search import BlendSearch, Chosen
 from recsys.evaluation.targets import measured_users
-from recsys.lake import Lake, struct_type
+from recsys.lake import Lake, local_rows, struct_type
 from recsys.records import EvaluationRecord, Recipe, TrainingRecord
 from recsys.scoring.bundle import open_bundle
 from recsys.scoring.kit import Kit
@@ -200,7 +200,7 @@ def _candidate(bootstrap: Bootstrap, live: Live | None) -> Candidate:
 def _write(lake: Lake, contract: contracts.TableContract, rows: list[Row], run_date: date) -> Any:
     columns = [column.name for column in contract.columns]
     tuples = [tuple(row[name] for name in columns) for row in rows]
-    df = lake.spark.createDataFrame(tuples, struct_type(contract))
+    df = local_rows(lake.spark, tuples, struct_type(contract))
     return lake.replace(df, contract, {"run_date": run_date})
 
 

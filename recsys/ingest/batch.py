@@ -29,7 +29,7 @@ from recsys.ingest.quality import (
 )
 from recsys.ingest.raw_rows import RawRows, read_raw_rows
 from recsys.ingest.text_rows import POSITION, RAW_ROW
-from recsys.lake import Lake, Written, struct_type
+from recsys.lake import Lake, Written, local_rows, struct_type
 from recsys.lake.failpoints import failpoint
 
 log = structlog.get_logger()
@@ -89,7 +89,7 @@ def ingest_sources(
         findings = _check_volume(lake, config, run_date, sources, replaced, live=live)
         written = _write(lake, sources, replaced, sum(f.accepted for f in files))
     rows = quality_rows(files, findings, run_date, config.ingest.max_quarantined_share)
-    quality = lake.spark.createDataFrame(rows, struct_type(DATA_QUALITY))
+    quality = local_rows(lake.spark, rows, struct_type(DATA_QUALITY))
     written.append(
         lake.replace(quality.coalesce(1), DATA_QUALITY, {"run_date": run_date, "job": JOB})
     )

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
+import pyarrow as pa
 from pyspark.sql import Column as SparkColumn
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
+from pyspark.sql.pandas.types import to_arrow_schema
 
 from recsys.contracts import TableContract
 from recsys.errors import ContractError
@@ -22,6 +27,36 @@ def struct_type(contract: TableContract) -> T.StructType:
             )
         )
     return T.StructType(fields)
+
+
+def local_rows(
+    spark: SparkSession, rows: Iterable[tuple[Any, ...]], schema: T.StructType | str
+) -> DataFrame:
+    """A few rows as a frame; ``schema`` may be DDL, a map is a dict, a moment without a zone is UTC.
+
+    ``createDataFrame`` of a list makes a frame that asks Python processes for its rows at every scan: 0.35 s
+    against 0.12 s for the smallest query on two cores.
+
+    Raises:
+        ContractError: a column that may not be null has one.
+    """
+    if isinstance(schema, str):
+        schema = T.StructType.fromDDL(schema)
+    maps = {n for n, field in enumerate(schema) if isinstance(field.dataType, T.MapType)}
+    arrow = to_arrow_schema(schema)
+    columns: list[list[Any]] = [[] for _ in arrow]
+    for row in rows:
+        for n, value in enumerate(row):
+            columns[n].append(list(value.items()) if n in maps and value is not None else value)
+    arrays = [pa.array(column, f.type) for column, f in zip(columns, arrow, strict=True)]
+    # Spark takes the schema's word for it, and would then find no null in such a column.
+    if nulls := [
+        f.name
+        for array, f in zip(arrays, arrow, strict=True)
+        if array.null_count and not f.nullable
+    ]:
+        raise ContractError(f"nulls in {', '.join(nulls)}, which may have none")
+    return spark.createDataFrame(pa.Table.from_arrays(arrays, schema=arrow), schema)
 
 
 def apply_contract(df: DataFrame, contract: TableContract) -> DataFrame:

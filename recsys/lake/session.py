@@ -25,6 +25,8 @@ SETTINGS = {
     "spark.sql.execution.arrow.maxRecordsPerBatch": "4096",
     "spark.databricks.delta.replaceWhere.dataColumns.enabled": "true",
     "spark.ui.showConsoleProgress": "false",
+    # Each column expression would ask the JVM four times, to remember the line it was written on.
+    "spark.python.sql.dataFrameDebugging.enabled": "false",
 }
 
 LAPTOP_SETTINGS = {

@@ -18,7 +18,13 @@ from pyspark.storagelevel import StorageLevel
 
 from recsys.contracts import TABLES, TableContract
 from recsys.errors import ContractError, MissingInput
-from recsys.lake.schema import apply_contract, content_hash, content_hash_columns, struct_type
+from recsys.lake.schema import (
+    apply_contract,
+    content_hash,
+    content_hash_columns,
+    local_rows,
+    struct_type,
+)
 from recsys.locks import exclusive
 
 if TYPE_CHECKING:
@@ -88,7 +94,7 @@ class Lake:
         if self.exists(contract):
             rows = self.read(contract)
             return rows.where(_predicate(where)) if where else rows
-        return self.spark.createDataFrame([], struct_type(contract))
+        return local_rows(self.spark, [], struct_type(contract))
 
     def version(self, contract: TableContract) -> int:
         """The newest version of the table."""

@@ -15,7 +15,7 @@ from recsys.config import RecsysConfig
 from recsys.config.places import PathsConfig
 from recsys.contracts import RELEASES, TOP_N_LISTS
 from recsys.errors import CorruptArtifact, MissingInput, Refused
-from recsys.lake import Lake, struct_type
+from recsys.lake import Lake, local_rows, struct_type
 from recsys.lake.failpoints import failpoint
 from recsys.locks import exclusive
 from recsys.records import ScoringRecord, write_atomically
@@ -263,7 +263,7 @@ def _record(lake: Lake, paths: PathsConfig, manifest: ReleaseManifest) -> None:
         )
         for one in new
     ]  # fmt: skip
-    written = lake.append(lake.spark.createDataFrame(rows, struct_type(RELEASES)), RELEASES)
+    written = lake.append(local_rows(lake.spark, rows, struct_type(RELEASES)), RELEASES)
     log.info("table_written", table=written.table, version=written.version, rows=written.rows)
 
 

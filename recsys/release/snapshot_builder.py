@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Iterable, Sequence
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +24,8 @@ Chunk = tuple[Sequence[bytes], Sequence[bytes]]
 
 SMALLEST_MAP_BYTES = 1 << 24
 PAGE_BYTES = 4096
+FREE_BYTES = 1 << 20
+"""A disk with less than this left is full."""
 
 
 class SnapshotBuilder:
@@ -46,11 +51,12 @@ class SnapshotBuilder:
 
         Raises:
             ContractError: a key is not above the one before it.
+            OSError: the disk is full.
         """
         added = 0
         for keys, values in chunks:
             self._make_room(sum(map(len, keys)) + sum(map(len, values)), len(keys))
-            with self._env.begin(write=True, db=self._tables[kind]) as transaction:
+            with self._writing(kind) as transaction:
                 _, stored = transaction.cursor().putmulti(
                     zip(keys, values, strict=True), append=True, overwrite=False
                 )
@@ -68,12 +74,25 @@ class SnapshotBuilder:
         """Write the description, sync everything to disk, close."""
         meta = SnapshotMeta(self._release_id, self._counts, self._longest)
         self._make_room(PAGE_BYTES, 1)
-        with self._env.begin(write=True) as transaction:
+        with self._writing() as transaction:
             transaction.put(META_KEY, orjson.dumps(asdict(meta)))
         self._env.sync(True)
         self._env.close()
         sync_folder(self._folder / SNAPSHOT_FOLDER)
         return meta
+
+    @contextmanager
+    def _writing(self, kind: Kind | None = None) -> Iterator[lmdb.Transaction]:
+        """A transaction. LMDB calls a write that a full disk cut short an I/O error; here it gets its name."""
+        try:
+            with self._env.begin(
+                write=True, db=self._tables[kind] if kind else None
+            ) as transaction:
+                yield transaction
+        except lmdb.Error as error:
+            if shutil.disk_usage(self._folder).free > FREE_BYTES:
+                raise
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._folder)) from error
 
     def _make_room(self, payload_bytes: int, rows: int) -> None:
         """LMDB writes within a map of fixed size; grow it before a chunk that might not fit."""

@@ -9,7 +9,7 @@ from pyspark.sql import DataFrame, Row, SparkSession
 from recsys.candidates import item_similarity, popularity, sequences, transitions
 from recsys.config.shop import ShopConfig
 from recsys.contracts import HISTORIES, VOCABULARIES
-from recsys.lake import struct_type
+from recsys.lake import local_rows, struct_type
 from tests.features.rows import Event, events_df
 
 pytestmark = pytest.mark.spark
@@ -19,8 +19,10 @@ ITEMS = ["tea", "pot", "cup", "jam"]
 
 
 def vocabulary_df(spark: SparkSession) -> DataFrame:
-    return spark.createDataFrame(
-        [("item", DAY, name, num) for num, name in enumerate(ITEMS, 1)], struct_type(VOCABULARIES)
+    return local_rows(
+        spark,
+        [("item", DAY, name, num) for num, name in enumerate(ITEMS, 1)],
+        struct_type(VOCABULARIES),
     )
 
 
@@ -33,12 +35,12 @@ def histories_df(
          ["purchase"] * len(items), [1.0] * len(items), user == "robot")
         for user, items in histories.items()
     ]  # fmt: skip
-    return spark.createDataFrame(rows, struct_type(HISTORIES))
+    return local_rows(spark, rows, struct_type(HISTORIES))
 
 
 def units_df(spark: SparkSession, *units: list[str]) -> DataFrame:
-    return spark.createDataFrame(
-        [([ITEMS.index(i) + 1 for i in unit],) for unit in units], "item_nums array<int>"
+    return local_rows(
+        spark, [([ITEMS.index(i) + 1 for i in unit],) for unit in units], "item_nums array<int>"
     )
 
 

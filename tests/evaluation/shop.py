@@ -10,7 +10,7 @@ import numpy as np
 
 from recsys import contracts
 from recsys.config import RecsysConfig
-from recsys.lake import Lake, struct_type
+from recsys.lake import Lake, local_rows, struct_type
 from tests.scoring.worlds import model_folder
 
 RUN_DATE = date(2024, 6, 29)
@@ -94,5 +94,5 @@ def _histories(as_of: date) -> Iterator[tuple[Any, ...]]:
 
 
 def _write(lake: Lake, contract: contracts.TableContract, rows: list[tuple[Any, ...]]) -> None:
-    df = lake.spark.createDataFrame(rows, struct_type(contract)).coalesce(1)
+    df = local_rows(lake.spark, rows, struct_type(contract)).coalesce(1)
     df.write.format("delta").save(lake.path(contract))

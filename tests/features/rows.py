@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 from pyspark.sql import DataFrame, SparkSession
 
 from recsys.contracts import EVENTS, ITEMS, USERS, VOCABULARIES
-from recsys.lake import struct_type
+from recsys.lake import local_rows, struct_type
 
 UTC_ZONE = ZoneInfo("UTC")
 
@@ -44,15 +44,14 @@ def events_df(spark: SparkSession, events: Sequence[Event], zone: ZoneInfo = UTC
             None if event.unit_price is None else Decimal(event.unit_price), event.session_id,
             None, "shop", "file", None, None, None, None, None,
         ))  # fmt: skip
-    return spark.createDataFrame(rows, struct_type(EVENTS))
+    return local_rows(spark, rows, struct_type(EVENTS))
 
 
 def items_df(
     spark: SparkSession, items: Sequence[tuple[str, date, str | None, str | None]] = ()
 ) -> DataFrame:
     """Rows of (item_id, valid_from, category, price)."""
-    return spark.createDataFrame(
-        [
+    return local_rows(spark, [
             (item, day, None, category, None, Decimal(price) if price else None, None, None, None,
              "shop", f"file {number}", None)
             for number, (item, day, category, price) in enumerate(items)
@@ -63,7 +62,8 @@ def items_df(
 
 def users_df(spark: SparkSession, users: Sequence[tuple[str, date, str | None]] = ()) -> DataFrame:
     """Rows of (user_id, valid_from, segment)."""
-    return spark.createDataFrame(
+    return local_rows(
+        spark,
         [
             (user, day, segment, "shop", f"file {number}", None)
             for number, (user, day, segment) in enumerate(users)
@@ -78,4 +78,4 @@ def vocabulary_df(
     """Numbers from 1 in the order given."""
     rows = [("item", version, id_, num) for num, id_ in enumerate(item_ids, 1)]
     rows += [("user", version, id_, num) for num, id_ in enumerate(user_ids, 1)]
-    return spark.createDataFrame(rows, struct_type(VOCABULARIES))
+    return local_rows(spark, rows, struct_type(VOCABULARIES))

@@ -14,6 +14,7 @@ from pyspark.sql import functions as F
 from recsys.config.shop import ShopConfig
 from recsys.contracts import EVENT_TYPES
 from recsys.features import histories, item_features, seen_items, user_features, vocabularies
+from recsys.lake import local_rows
 from tests.features.rows import Event, events_df, items_df, users_df, vocabulary_df
 
 pytestmark = pytest.mark.spark
@@ -72,7 +73,7 @@ def outputs(
     )
     nothing = vocabulary_df(spark, as_of, []).limit(0)
     rows = vocabularies(all_events, items, users, nothing, as_of=as_of).collect()
-    vocabulary = spark.createDataFrame(rows, nothing.schema)
+    vocabulary = local_rows(spark, rows, nothing.schema)
     tables = {
         "user_features": user_features(all_events, users, as_of=as_of),
         "item_features": item_features(all_events, items, vocabulary, as_of=as_of),

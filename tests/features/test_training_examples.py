@@ -14,7 +14,7 @@ from recsys.config.shop import ShopConfig
 from recsys.contracts import HISTORIES
 from recsys.features import count_examples, row_group_bytes, training_examples
 from recsys.features.training_examples import windows_of
-from recsys.lake import struct_type
+from recsys.lake import local_rows, struct_type
 
 DAY = date(2024, 6, 1)
 
@@ -91,7 +91,7 @@ def test_numbers_are_dense_and_do_not_depend_on_partitions(spark: SparkSession) 
         (f"u{n}", DAY, None, ["i"] * n, list(range(1, n + 1)), ["purchase"] * n, [1.0] * n, n == 7)
         for n in range(1, 30)
     ]
-    histories = spark.createDataFrame(rows, struct_type(HISTORIES))
+    histories = local_rows(spark, rows, struct_type(HISTORIES))
     built = [
         training_examples(
             histories.repartition(parts), shop=ShopConfig(), max_length=10, num_examples=50

@@ -11,7 +11,7 @@ from jobs import build_training_set
 from recsys.config import RecsysConfig
 from recsys.config.sections import TrainingConfig, TrainingSetConfig
 from recsys.contracts import HISTORIES, TRAINING_EXAMPLES
-from recsys.lake import Lake, struct_type
+from recsys.lake import Lake, local_rows, struct_type
 
 pytestmark = pytest.mark.spark
 RUN_DATE = date(2024, 6, 1)
@@ -34,7 +34,7 @@ def write_histories(spark: SparkSession, lake: Lake, config: RecsysConfig) -> No
         for day in config.evaluation.cut_offs(RUN_DATE).all()
         for n in range(USERS)
     ]
-    histories = spark.createDataFrame(rows, struct_type(HISTORIES))
+    histories = local_rows(spark, rows, struct_type(HISTORIES))
     histories.coalesce(1).write.format("delta").save(lake.path(HISTORIES))
 
 

@@ -14,7 +14,7 @@ from jobs import score_top_n
 from recsys import contracts
 from recsys.config import RecsysConfig
 from recsys.errors import CorruptArtifact, Refused
-from recsys.lake import Lake, struct_type
+from recsys.lake import Lake, local_rows, struct_type
 from recsys.records import EvaluationRecord, Recipe, ScoringRecord
 from recsys.release.manifest import CodeVersion, ReleaseManifest, ReleaseModel
 from recsys.release.pointer import Pointer, release_folder, write_pointer
@@ -37,7 +37,7 @@ Day = tuple[dict[str, list[str]], list[tuple[str, str, float]]]
 
 def write(lake: Lake, contract: contracts.TableContract, rows: list[tuple[Any, ...]]) -> None:
     """Straight to Delta: the lake's checks are tested elsewhere, and take their time."""
-    df = lake.spark.createDataFrame(rows, struct_type(contract)).coalesce(1)
+    df = local_rows(lake.spark, rows, struct_type(contract)).coalesce(1)
     df.write.format("delta").save(lake.path(contract))
 
 

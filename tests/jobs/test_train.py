@@ -18,7 +18,7 @@ from recsys.config import RecsysConfig
 from recsys.config.places import PathsConfig
 from recsys.config.sections import EvaluationConfig, TrainingSetConfig
 from recsys.errors import ConfigError, MissingInput
-from recsys.lake import Lake, struct_type
+from recsys.lake import Lake, local_rows, struct_type
 from recsys.records import ModelManifest, TrainingRecord, verify_model
 from recsys.training.launch import launch
 from recsys.training.preparation import other_settings, prepare
@@ -78,19 +78,19 @@ def write_shop(lake: Lake, config: RecsysConfig) -> None:
     schema = struct_type(contracts.EVENTS)
     rows = [tuple(event.get(name) for name in schema.names) for event in events]
     lake.replace(
-        lake.spark.createDataFrame(rows, schema),
+        local_rows(lake.spark, rows, schema),
         contracts.EVENTS,
         {"source": "s", "source_file": "f"},
     )
     for as_of in config.evaluation.cut_offs(RUN_DATE).all():
         days = (as_of - first_day).days
-        known = lake.spark.createDataFrame(
+        known = local_rows(
+            lake.spark,
             [("item", as_of, f"i{item:02}", item) for item in range(1, NUM_ITEMS + 1)],
             struct_type(contracts.VOCABULARIES),
         )
         lake.replace(known, contracts.VOCABULARIES, {"version": as_of})
-        histories = lake.spark.createDataFrame(
-            [
+        histories = local_rows(lake.spark, [
                 (
                     f"u{user:02}", as_of, None, [f"i{item:02}" for item in row[:days]], row[:days].tolist(),
                     ["purchase"] * days, [float(age) for age in np.arange(days, 0, -1) - 0.5], False,

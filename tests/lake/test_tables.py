@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 from recsys.columns import Column
 from recsys.contracts import DATA_QUALITY, HISTORIES, RELEASES, TABLES, VOCABULARIES, TableContract
 from recsys.errors import ContractError, MissingInput
-from recsys.lake import Lake, struct_type
+from recsys.lake import Lake, local_rows, struct_type
 
 pytestmark = pytest.mark.spark
 DAY = date(2024, 6, 1)
@@ -24,7 +24,7 @@ def vocabulary_df(
     spark: SparkSession, *rows: tuple[str, int | None], version: date = DAY
 ) -> DataFrame:
     schema = "kind string, version date, id string, num int"
-    return spark.createDataFrame([("item", version, id_, num) for id_, num in rows], schema)
+    return local_rows(spark, [("item", version, id_, num) for id_, num in rows], schema)
 
 
 def commit(lake: Lake, contract: TableContract, version: int) -> dict[str, Any]:
@@ -158,7 +158,7 @@ def test_row_groups_are_as_small_as_asked(spark: SparkSession, lake: Lake) -> No
 def test_wall_clocks_are_left_out_of_content_hashes(spark: SparkSession, lake: Lake) -> None:
     def release(at: datetime, action: str) -> DataFrame:
         row = ("r1", DAY, action, at, "m", 0, "because", "{}")
-        return spark.createDataFrame([row], struct_type(RELEASES))
+        return local_rows(spark, [row], struct_type(RELEASES))
 
     first = lake.append(release(datetime(2024, 6, 1, 9), "published"), RELEASES)
     second = lake.append(release(datetime(2024, 6, 2, 9), "published"), RELEASES)

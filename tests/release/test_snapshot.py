@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +22,9 @@ from recsys.release.snapshot import (
 from recsys.release.snapshot_builder import SnapshotBuilder
 from recsys.release.stored_list import decode, encode, key_of
 from tests.release.making import ITEMS, USERS, make_release, places, write_checksums
+from tests.small_disk import run_on_small_disk
+
+CHECKOUT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -136,3 +140,15 @@ def test_a_snapshot_grows_past_its_first_map(tmp_path: Path) -> None:
     with Snapshot(tmp_path) as snapshot:
         assert snapshot.count("users") == 6000
         assert bytes(snapshot.get("users", "user 5999") or b"") == value
+
+
+def test_a_full_disk_is_an_error_and_the_live_release_stays(tmp_path: Path) -> None:
+    script = str(CHECKOUT / "tests" / "release" / "outgrow.py")
+    done = run_on_small_disk(
+        [sys.executable, script, str(tmp_path / "disk")],
+        tmp_path / "disk", megabytes=4, env={"PYTHONPATH": str(CHECKOUT)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    said = done.stdout.splitlines()
+    assert said[0].startswith(f"ENOSPC in {tmp_path / 'disk'}")
+    assert said[1] == "the first release is live and whole"

@@ -21,7 +21,8 @@ from recsys.sql.output import aligned
 from tests.release.making import make_release
 from tests.release.shop import LISTS, RUN_DATE, write_lists, write_shop
 
-DOCS = Path(__file__).resolve().parents[2] / "docs" / "sql.md"
+CHECKOUT = Path(__file__).resolve().parents[2]
+DOCS = CHECKOUT / "docs" / "sql.md"
 
 
 def ask(paths: PathsConfig, sql: str, release_id: str = "") -> list[tuple[Any, ...]]:
@@ -139,6 +140,12 @@ def questions() -> list[str]:
     return re.findall(r"```sql\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
 
 
+def questions_of_the_readme() -> list[str]:
+    """What the README tells an analyst to type."""
+    text = (CHECKOUT / "README.md").read_text(encoding="utf-8")
+    return re.findall(r'^make sql Q="(.*?)"', text, re.MULTILINE)
+
+
 ANSWERS: list[list[tuple[Any, ...]]] = [
     # places of ranks 1 to 10 by source, and how many of them were bought before
     [("popular", 2, 0.0), ("similar", 2, 100.0), ("model", 1, 0.0), ("repeat", 1, 100.0)],
@@ -174,3 +181,8 @@ def test_spark_sql_gives_the_same_views_and_answers(asked_shop: PathsConfig, spa
         ] == answer
     top_n = "SELECT user_id, as_of, rank, item_id, title, source FROM top_n ORDER BY user_id, rank"
     assert [tuple(row) for row in spark.sql(top_n).collect()] == ask(asked_shop, top_n)
+    assert len(questions_of_the_readme()) >= 3
+    for question in questions_of_the_readme():
+        in_duck = sorted(map(repr, ask(asked_shop, question)))
+        assert in_duck or "'13085'" in question, f"no rows to compare: {question}"
+        assert sorted(repr(tuple(row)) for row in spark.sql(question).collect()) == in_duck
