@@ -28,21 +28,12 @@ settings.load_profile("recsys")
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-JAVA_OPTIONS = (
-    "-Duser.timezone=UTC",
-    "-XX:+UseSerialGC",
-    # The first compiler alone; its own cache of 48 MB fills up in minutes, and then the sweeper takes a core.
-    "-XX:TieredStopAtLevel=1",
-    "-XX:ReservedCodeCacheSize=256m",
-)
-
 TEST_SPARK = SparkConfig(
     driver_memory="2g",
     settings={
-        # Tests run each query once: compiling it well costs more than it saves.
         "spark.sql.shuffle.partitions": "2",
-        "spark.driver.extraJavaOptions": " ".join(JAVA_OPTIONS),
-        # The same for Spark's own compiler: 7.5 s of processor time without these, 3.5 s with them, for the six
+        "spark.driver.extraJavaOptions": "-Duser.timezone=UTC -XX:+UseSerialGC",
+        # Tests run each query once: for Spark to compile it costs more than it saves. 7.5 s of processor time without these, 3.5 s with them, for the six
         # feature tables of tests/features/test_point_in_time.py. Jobs submitted by tests do compile.
         "spark.sql.codegen.wholeStage": "false",
         "spark.sql.codegen.factoryMode": "NO_CODEGEN",
