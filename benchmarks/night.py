@@ -18,7 +18,7 @@ import time
 
 import psutil
 
-from recsys.config.loading import CHECKOUT
+from recsys.config.places import CHECKOUT
 from recsys.runner.pipeline import peak_memory
 
 SUBMIT = str(CHECKOUT / "spark-submit.sh")

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import typer
 
-from recsys.config.loading import CHECKOUT, environments, load_config
+from recsys.config.loading import environments, load_config
+from recsys.config.places import CHECKOUT
 from recsys.config.root import RecsysConfig
 from recsys.errors import EXIT_DONE, EXIT_FAILED, EXIT_USAGE, ConfigError, RecsysError
 

@@ -12,13 +12,16 @@ from typing import Any, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from recsys.config.places import CHECKOUT
 from recsys.config.root import RecsysConfig
 from recsys.errors import ConfigError
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 VARIABLE_PREFIX = "RECSYS_"
 VARIABLES_OF_OUR_OWN = {"RECSYS_CONF", "RECSYS_CACHE", "RECSYS_FAILPOINT"}
 """Variables that are not configuration keys."""
+
+EXAMPLE = "training.max_epochs=3"
+"""Of what ``--set`` takes."""
 
 Layer = dict[str, Any]
 
@@ -29,7 +32,16 @@ def conf_dir() -> Path:
 
 
 def environments() -> list[str]:
-    """The names that ``--env`` takes."""
+    """The names that ``--env`` takes.
+
+    Raises:
+        ConfigError: there is no configuration folder.
+    """
+    if not conf_dir().is_dir():
+        raise ConfigError(
+            f"no configuration folder {conf_dir()}: set RECSYS_CONF to the folder that holds base/ and the "
+            "environments (conf/ of a checkout, or a copy of it)"
+        )
     shared = {"base", "private"}
     return sorted(p.name for p in conf_dir().iterdir() if p.is_dir() and p.name not in shared)
 
@@ -40,7 +52,7 @@ def load_config(env: str = "local", overrides: Sequence[str] = ()) -> RecsysConf
     ``overrides`` are ``key=value`` with dotted keys; values are YAML.
 
     Raises:
-        ConfigError: unknown environment, unknown key (the nearest is named), bad value, unreadable file.
+        ConfigError: no configuration folder, unknown environment, unknown key (the nearest is named), bad value, unreadable file.
     """
     if env not in environments():
         raise ConfigError(
@@ -72,7 +84,7 @@ def _read_yaml(path: Path) -> Layer:
 
 
 def _from_variables(environ: Mapping[str, str]) -> Layer:
-    """``RECSYS_TRAINING__EPOCHS=3`` sets ``training.epochs``."""
+    """``RECSYS_TRAINING__MAX_EPOCHS=3`` sets ``training.max_epochs``."""
     layer: Layer = {}
     for name, value in environ.items():
         if name.startswith(VARIABLE_PREFIX) and name not in VARIABLES_OF_OUR_OWN:
@@ -84,7 +96,7 @@ def _from_variables(environ: Mapping[str, str]) -> Layer:
 def _from_override(override: str) -> Layer:
     key, found, text = override.partition("=")
     if not found or not key:
-        raise ConfigError(f"--set takes key=value, got {override!r}; for example training.epochs=3")
+        raise ConfigError(f"--set takes key=value, got {override!r}; for example {EXAMPLE}")
     try:
         value: Any = yaml.safe_load(text)
     except yaml.YAMLError:

@@ -6,9 +6,12 @@ from pathlib import Path
 
 from recsys.config.base import Config
 
+CHECKOUT = Path(__file__).resolve().parents[2]
+"""The folder that holds ``recsys/``: what relative paths start from, wherever a command is called."""
+
 
 class PathsConfig(Config):
-    """Where the product reads and writes. Relative paths are relative to the checkout."""
+    """Where the product reads and writes. Relative folders are relative to the checkout, not to the caller."""
 
     root: str = "var"
     """Everything below lies here unless named otherwise."""
@@ -20,11 +23,13 @@ class PathsConfig(Config):
     """Tracking URI. Default: sqlite in <root>."""
 
     def _under_root(self, name: str) -> Path:
-        return Path(self.root).absolute() / name
+        return CHECKOUT / self.root / name
 
     @property
     def lake_uri(self) -> str:
-        return self.lake or str(self._under_root("lake"))
+        if "://" in self.lake:
+            return self.lake
+        return str(CHECKOUT / self.lake if self.lake else self._under_root("lake"))
 
     @property
     def mlflow_uri(self) -> str:

@@ -19,7 +19,7 @@ from typing import IO
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from recsys.config.loading import CHECKOUT
+from recsys.config.places import CHECKOUT
 from recsys.errors import CorruptArtifact, MissingInput, Refused
 from recsys.ingest.description import Format, SourceDescription
 

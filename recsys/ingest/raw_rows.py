@@ -10,7 +10,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from recsys.config.loading import CHECKOUT
+from recsys.config.places import CHECKOUT
 from recsys.errors import MissingInput, Refused
 from recsys.ingest.description import SourceDescription
 from recsys.ingest.files import SourceFile, check_columns, find_files, parquet_rows

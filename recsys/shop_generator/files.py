@@ -18,7 +18,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import structlog
 
-from recsys.config.loading import CHECKOUT
+from recsys.config.places import CHECKOUT
 from recsys.config.sections import GenerateShopConfig
 from recsys.errors import ConfigError
 from recsys.shop_generator.days import TYPE_NAMES, Events, build_day, join, no_events

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from recsys.config import load_config
+from recsys.config.loading import EXAMPLE
+from recsys.config.places import CHECKOUT, PathsConfig
 from recsys.errors import ConfigError
 
 
@@ -65,6 +67,26 @@ def test_a_file_that_is_not_yaml_is_named(conf: Path) -> None:
 def test_a_set_without_a_value_says_the_form(conf: Path) -> None:
     with pytest.raises(ConfigError, match="--set takes key=value, got 'training'"):
         load_config("local", ["training"])
+    assert load_config("local", [EXAMPLE]).training.max_epochs == 3, "the example is a key"
+
+
+def test_a_configuration_folder_that_is_not_there_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RECSYS_CONF", str(tmp_path / "cnof"))
+    with pytest.raises(ConfigError, match=r"no configuration folder .*/cnof: set RECSYS_CONF"):
+        load_config("local")
+
+
+def test_relative_paths_start_from_the_checkout_wherever_a_command_is_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    paths = PathsConfig(root="var", lake="elsewhere/lake")
+    assert paths.releases == CHECKOUT / "var" / "releases"
+    assert paths.lake_uri == str(CHECKOUT / "elsewhere" / "lake")
+    assert PathsConfig(root="/data").models == Path("/data/models")
+    assert PathsConfig(lake="s3a://shop/lake").lake_uri == "s3a://shop/lake"
 
 
 @pytest.mark.parametrize("env", ["local", "complete_journey", "generated_shop", "cluster"])

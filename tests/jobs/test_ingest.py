@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from jobs import generate_shop, ingest
 from recsys import contracts
 from recsys.config import RecsysConfig, load_config
-from recsys.config.loading import CHECKOUT
+from recsys.config.places import CHECKOUT
 from recsys.ingest import read_descriptions
 from recsys.ingest.judged_rows import judge_rows
 from recsys.ingest.quality import FileCounts, count_rows
