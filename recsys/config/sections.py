@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 from datetime import date, timedelta
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from recsys.config.base import Config
 from recsys.errors import ConfigError
 
+Share = Annotated[float, Field(ge=0, le=1)]
+
 
 class VolumeConfig(Config):
     """The day before the run date against the same weekday of the weeks before."""
 
     weeks: int = Field(default=8, ge=1)
-    floor: float = 0.7
+    floor: Share = 0.7
     """Below floor x median the day is short."""
-    ceiling: float = 2.0
+    ceiling: float = Field(2.0, ge=1)
     """Above ceiling x median the day is doubled."""
     min_weeks: int = Field(4, ge=1)
     """With fewer weeks since the first event the day is not judged."""
-    smallest_median: int = 100
+    smallest_median: int = Field(100, ge=0)
     """Segments (and the total) with a smaller median are not judged."""
 
 
@@ -30,7 +32,7 @@ class IngestConfig(Config):
 
     sources: tuple[str, ...] = ("online_retail",)
     """Names of descriptions in conf/base/sources, conf/<env>/sources or conf/private/sources."""
-    max_quarantined_share: float = Field(default=0.2, ge=0, le=1)
+    max_quarantined_share: Share = 0.2
     """A file with a larger share of quarantined rows is refused."""
     volume: VolumeConfig = VolumeConfig()
     accept_volume: str = ""
@@ -45,16 +47,16 @@ class FeaturesConfig(Config):
 class CandidatesConfig(Config):
     neighbours: int = Field(default=100, ge=1)
     """Similar items, and next items, kept per item."""
-    max_user_items: int = 200
+    max_user_items: int = Field(200, ge=1)
     """A user's newest events that make pairs; features.max_history bounds it from above."""
-    max_user_events_90d: int = 3000
+    max_user_events_90d: int = Field(3000, ge=1)
     """Users with more history events in 90 days are capped: left out of pairs and training."""
-    shrinkage: float = 5.0
+    shrinkage: float = Field(5.0, ge=0)
     """Added to the norm of the cosine: doubts rare pairs."""
-    transition_shrinkage: float = 1.5
+    transition_shrinkage: float = Field(1.5, ge=0)
     transition_gaps: int = Field(default=5, ge=1, le=20)
     """A step counts 1/gap up to this many places on."""
-    popularity_days: int = 90
+    popularity_days: int = Field(90, ge=1)
 
 
 class TrainingSetConfig(Config):
@@ -69,26 +71,26 @@ class TrainingConfig(Config):
 
     when: Literal["auto", "always", "never"] = "auto"
     """auto: when the live model is ``every_days`` old or older."""
-    every_days: int = 7
+    every_days: int = Field(7, ge=1)
     launcher: Literal["spark", "horovodrun", "local"] = "spark"
     """spark: horovod.spark inside the job; horovodrun: processes of their own; local: no Horovod."""
     num_processes: int = Field(default=2, ge=1)
     network_interface: str = "lo"
     """The interface Horovod listens and talks on. Its servers are unauthenticated: fence it."""
     threads_per_process: int = Field(default=1, ge=1)
-    embedding_dim: int = 64
+    embedding_dim: int = Field(64, ge=8)
     num_blocks: int = Field(1, ge=1)
-    num_heads: int = 2
-    dropout: float = 0.2
+    num_heads: int = Field(2, ge=1)
+    dropout: float = Field(0.2, ge=0, lt=1)
     max_epochs: int = Field(default=20, ge=1)
-    patience: int = 4
+    patience: int = Field(4, ge=1)
     """Epochs without a better validation NDCG before the choosing run stops."""
-    global_batch_size: int = 128
+    global_batch_size: int = Field(128, ge=1)
     """Examples per step, over all processes; those that predict nothing are not counted."""
-    num_negatives: int = 2048
+    num_negatives: int = Field(2048, ge=1)
     """Items per step and process that every prediction is told from; all of a smaller catalogue."""
-    learning_rate: float = 5e-3
-    weight_decay: float = 0.0
+    learning_rate: float = Field(5e-3, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
     warmup_steps: int = Field(20, ge=0)
     """Steps over which the learning rate rises to its value, where it stays."""
     max_gradient_norm: float = Field(1.0, gt=0)
@@ -139,15 +141,26 @@ class CutOffs(Config):
         return (self.choosing, self.measuring, self.release)
 
 
+GATE_K = 10
+"""The cutoff that the gate, the search for a blend and the published figure look at."""
+
+
 class EvaluationConfig(Config):
     window_days: int = Field(default=28, ge=1)
-    ks: tuple[int, ...] = (5, 10, 20)
+    ks: tuple[Annotated[int, Field(ge=1)], ...] = (5, 10, 20)
+    """Cutoffs of the metrics, ascending; 10 is among them, because the gate and the choice of a blend read it."""
     bootstrap_rounds: int = Field(default=1000, ge=100)
     search_users: int = Field(default=1500, ge=1)
     """Users of the choosing window, by hash, on whom candidate blends are compared."""
-    max_users: int = 100_000
+    max_users: int = Field(100_000, ge=1)
     """Users measured, chosen by hash; all where there are fewer."""
     seed: int = 17
+
+    @model_validator(mode="after")
+    def _ks_hold_the_one_that_decides(self) -> Self:
+        if list(self.ks) != sorted(set(self.ks)) or GATE_K not in self.ks:
+            raise ValueError(f"ks must be ascending and contain {GATE_K}, got {list(self.ks)}")
+        return self
 
     def cut_offs(self, run_date: date) -> CutOffs:
         window = timedelta(days=self.window_days)
@@ -159,27 +172,27 @@ class EvaluationConfig(Config):
 class GateConfig(Config):
     bootstrap: bool = False
     """Allow a first release, when there is no live one to compare with (--bootstrap)."""
-    min_users: int = 100
+    min_users: int = Field(100, ge=0)
     """Fewer measured users block."""
-    min_ndcg_at_10: float = 0.005
-    min_coverage_at_10: float = 0.01
-    tolerance: float = 0.0
+    min_ndcg_at_10: Share = 0.005
+    min_coverage_at_10: Share = 0.01
+    tolerance: Share = 0.0
     """How far below the best baseline or the live recipe NDCG@10 may be, as a share."""
 
 
 class ExportConfig(Config):
-    parity_users: int = 1000
-    max_relative_difference: float = 1e-4
+    parity_users: int = Field(1000, ge=1)
+    max_relative_difference: float = Field(1e-4, ge=0)
 
 
 class ScoringConfig(Config):
     n: int = Field(default=100, ge=1)
     """Length of the published lists."""
-    max_per_category: int = 0
+    max_per_category: int = Field(0, ge=0)
     """At most this many items of one category in a list; 0 is no limit."""
     blocked_items: tuple[str, ...] = ()
-    batch_users: int = 1024
-    partitions: int = 4
+    batch_users: int = Field(1024, ge=1)
+    partitions: int = Field(4, ge=1)
     similar_n: int = Field(default=20, ge=1)
     popular_n: int = Field(default=100, ge=1)
     segment_prior_buyers: float = Field(default=20.0, gt=0)
@@ -189,17 +202,17 @@ class ScoringConfig(Config):
 class PublishConfig(Config):
     keep: int = Field(default=5, ge=2)
     """Releases whose snapshots stay on disk."""
-    golden_users: int = 100
+    golden_users: int = Field(100, ge=0)
     """Users whose answers are compared between table and snapshot before the swap."""
 
 
 class ServingConfig(Config):
     host: str = "127.0.0.1"
-    port: int = 8000
-    workers: int = 1
-    poll_seconds: float = 0.5
+    port: int = Field(8000, ge=1, le=65535)
+    workers: int = Field(1, ge=1)
+    poll_seconds: float = Field(0.5, gt=0)
     """How often the pointer is looked at."""
-    default_n: int = 10
+    default_n: int = Field(10, ge=1)
 
 
 class GenerateShopConfig(Config):
@@ -215,24 +228,24 @@ class GenerateShopConfig(Config):
     """Sound rows: what ingest accepts. Dirty rows come on top."""
     first_day: date = date(2024, 1, 1)
     days: int = Field(120, ge=1)
-    closed_weekdays: tuple[int, ...] = (6,)
+    closed_weekdays: tuple[Annotated[int, Field(ge=0, le=6)], ...] = (6,)
     """0 is Monday."""
     item_groups: int = Field(20, ge=1)
-    preferred_share: float = Field(0.8, ge=0, le=1)
+    preferred_share: Share = 0.8
     """Views that go to one of the user's two preferred groups."""
-    cart_share: float = Field(0.3, ge=0, le=1)
+    cart_share: Share = 0.3
     """Views that lead to a cart."""
-    purchase_share: float = Field(0.5, ge=0, le=1)
+    purchase_share: Share = 0.5
     """Carts that lead to a purchase."""
-    repeat_share: float = Field(0.15, ge=0, le=1)
+    repeat_share: Share = 0.15
     """Visits that begin with buying one of the user's three favourites."""
-    return_share: float = Field(0.03, ge=0, le=1)
+    return_share: Share = 0.03
     """Purchases that come back, one to fourteen days later."""
-    out_of_stock_share: float = Field(0.02, ge=0, le=1)
+    out_of_stock_share: Share = 0.02
     """Items with no stock left."""
     dirty_shares: dict[
         Literal["bad_timestamp", "missing_item", "unknown_type", "negative_price", "duplicate_row"],
-        float,
+        Share,
     ] = {
         "bad_timestamp": 0.002,
         "missing_item": 0.002,
@@ -245,8 +258,12 @@ class GenerateShopConfig(Config):
 
     @model_validator(mode="after")
     def _some_day_is_open(self) -> Self:
-        if set(self.closed_weekdays) >= set(range(7)):
-            raise ValueError("closed_weekdays: a shop that never opens has no events")
+        first, days = self.first_day.weekday(), min(self.days, 7)
+        if {(first + n) % 7 for n in range(days)} <= set(self.closed_weekdays):
+            raise ValueError(
+                f"no open day in {self.days} days from {self.first_day} with closed_weekdays="
+                f"{list(self.closed_weekdays)}: a shop that never opens has no events"
+            )
         if self.item_groups > self.items:
             raise ValueError(f"item_groups={self.item_groups} is more than items={self.items}")
         return self

@@ -6,6 +6,7 @@ from datetime import date
 
 import pytest
 
+from recsys.config import load_config
 from recsys.config.sections import EvaluationConfig, TrainingConfig
 from recsys.config.shop import ShopConfig, Signal
 from recsys.errors import ConfigError
@@ -34,3 +35,38 @@ def test_signals_that_are_not_named_keep_their_defaults() -> None:
 def test_a_shop_without_a_target_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one event type must be a target"):
         ShopConfig(signals={"purchase": Signal(target=False)})
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("evaluation.ks=[5,20]", r"ks must be ascending and contain 10, got \[5, 20\]"),
+        ("evaluation.ks=[20,10]", "ks must be ascending"),
+        ("training.num_heads=0", "training.num_heads.*greater than or equal to 1"),  # divides by it
+        ("training.global_batch_size=0", "training.global_batch_size"),
+        ("training.patience=-1", "training.patience"),
+        ("training.dropout=1", "training.dropout"),
+        ("ingest.volume.floor=1.5", "ingest.volume.floor"),
+        ("ingest.volume.ceiling=0.5", "ingest.volume.ceiling"),  # every usual day would be doubled
+        ("gate.tolerance=-0.1", "gate.tolerance"),
+        ("gate.min_ndcg_at_10=40", "gate.min_ndcg_at_10"),  # a percentage
+        ("serving.port=70000", "serving.port"),
+        ("serving.default_n=0", "serving.default_n"),
+        ("scoring.partitions=0", "scoring.partitions"),
+        ("generate_shop.closed_weekdays=[7]", "generate_shop.closed_weekdays"),
+        (
+            "generate_shop.closed_weekdays=[0,1,2,3,4,5,6]",
+            "no open day in 120 days from 2024-01-01",
+        ),
+        ("generate_shop.dirty_shares={bad_timestamp: 2}", "generate_shop.dirty_shares"),
+    ],
+)
+def test_nonsense_is_refused_when_it_is_read(override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config("local", [override])
+
+
+def test_a_generated_shop_that_is_closed_on_its_only_days_is_refused() -> None:
+    sunday = ["generate_shop.first_day=2024-01-07", "generate_shop.days=1"]
+    with pytest.raises(ConfigError, match=r"no open day in 1 days from 2024-01-07"):
+        load_config("local", sunday)
