@@ -52,7 +52,8 @@ def load_config(env: str = "local", overrides: Sequence[str] = ()) -> RecsysConf
     ``overrides`` are ``key=value`` with dotted keys; values are YAML.
 
     Raises:
-        ConfigError: no configuration folder, unknown environment, unknown key (the nearest is named), bad value, unreadable file.
+        ConfigError: no configuration folder, unknown environment, unknown key (the nearest is named), bad
+            value, unreadable file.
     """
     if env not in environments():
         raise ConfigError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
@@ -31,14 +31,14 @@ class DuckLake:
         self.tables = tables
         """Tables and views that can be asked."""
 
-    def query(self, sql: str) -> tuple[list[str], Rows]:
-        """Column names, and the rows as they are fetched.
+    def query(self, sql: str, values: Mapping[str, object] | None = None) -> tuple[list[str], Rows]:
+        """Column names, and the rows as they are fetched. ``values`` fill ``$name`` in the text.
 
         Raises:
             ConfigError: no such table (those that exist are named), or DuckDB refuses the text.
         """
         try:
-            cursor = self._connection.execute(sql)
+            cursor = self._connection.execute(sql, dict(values) if values else None)
         except duckdb.Error as error:
             raise ConfigError(self._explain(error)) from None
         names = [column[0] for column in cursor.description or []]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class View:
-    """A view: its text in both dialects, and the tables it needs."""
+    """A view: its text in both dialects, and the tables and earlier views it needs."""
 
     name: str
     meaning: str
@@ -47,6 +47,16 @@ TOP_N = View(
     ),
 )
 
+_OF_THE_NEWEST_DAY = "SELECT * FROM top_n WHERE as_of = (SELECT max(as_of) FROM top_n_lists)"
+
+TOP_N_TODAY = View(
+    name="top_n_today",
+    meaning="The rows of top_n of its newest as_of: what customers are offered now",
+    needs=("top_n",),
+    duckdb=_OF_THE_NEWEST_DAY,
+    spark=_OF_THE_NEWEST_DAY,
+)
+
 QUARANTINE_REASONS = View(
     name="quarantine_reasons",
     meaning="One row per refused row and reason",
@@ -59,4 +69,4 @@ SELECT source, source_file, row_hash, copy, explode(reasons) AS reason, raw_row 
 """,
 )
 
-VIEWS = (TOP_N, QUARANTINE_REASONS)
+VIEWS = (TOP_N, TOP_N_TODAY, QUARANTINE_REASONS)

@@ -33,7 +33,8 @@ from recsys.records import Recipe, ScoringRecord
 RUN_DATE = date(2024, 6, 1)
 ITEM_NUMS = {"tea": 1, "cup": 2, "pot": 3}
 TITLES = {"tea": "GREEN TEA", "cup": "WHITE CUP", "pot": "TEAPOT, RED"}
-LISTS = {
+Lists = dict[str, tuple[list[str], list[float], list[str]]]
+LISTS: Lists = {
     "ana": (["pot", "tea", "cup"], [3.0, 2.5, 1.25], ["model", "repeat", "similar"]),
     "bob": (["cup", "tea"], [0.1, -0.5], ["similar", "popular"]),
     "eve 1/2": (["tea"], [7.0], ["popular"]),  # an id with a space and a slash
@@ -92,11 +93,20 @@ def write_shop(root: Path) -> None:
     write_table(root, POPULAR_ITEMS, popular)
 
 
-def write_lists(root: Path, lists: dict[str, tuple[list[str], list[float], list[str]]]) -> None:
-    """Write (or overwrite) the users' lists."""
+def write_lists(root: Path, lists: Lists, night_before: Lists | None = None) -> None:
+    """Write (or overwrite) the users' lists, those of RUN_DATE and of the day before it."""
+    nights = {RUN_DATE: lists, RUN_DATE - timedelta(days=1): night_before or {}}
     rows = [
-        dict(user_id=user, item_ids=items, scores=scores, sources=sources, model_version="m1")
-        for user, (items, scores, sources) in lists.items()
+        dict(
+            user_id=user,
+            as_of=as_of,
+            item_ids=items,
+            scores=scores,
+            sources=sources,
+            model_version="m1",
+        )
+        for as_of, of_night in nights.items()
+        for user, (items, scores, sources) in of_night.items()
     ]
     write_table(root, TOP_N_LISTS, rows)
 
