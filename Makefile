@@ -47,9 +47,11 @@ sql: export SQL_QUERY := $(value Q)
 sql: setup ## DuckDB over the tables; make sql Q="select ..." prints a result
 	@.venv/bin/recsys sql $${SQL_QUERY:+"$$SQL_QUERY"}
 
+NOTEBOOK ?= var/notebooks/first_look.ipynb
 notebook: setup ## run notebooks/first_look, result in var/notebooks/first_look.ipynb
-	@mkdir -p var/notebooks
-	$(with_java) .venv/bin/jupytext --to ipynb --execute --output var/notebooks/first_look.ipynb notebooks/first_look.py
+	@mkdir -p $(dir $(NOTEBOOK))
+	.venv/bin/jupytext --to ipynb --output $(NOTEBOOK) notebooks/first_look.py
+	.venv/bin/jupyter-execute --inplace $(NOTEBOOK)
 
 bench-%: setup ## run benchmarks/NAME.py
 	@test -f benchmarks/$*.py || { echo "no benchmarks/$*.py; there are: $$(cd benchmarks 2>/dev/null && ls *.py 2>/dev/null | sed 's/\.py$$//' | xargs)" >&2; exit 2; }

@@ -30,10 +30,10 @@ assert release is not None, "nothing is published yet: run `make demo` first"
 day = release.run_date
 
 
-def ask(sql: str) -> pd.DataFrame:
-    """The result of a query as a frame."""
+def ask(sql: str, **values: object) -> pd.DataFrame:
+    """The result of a query as a frame; ``values`` fill ``$name`` in the text."""
     with open_lake(config.paths) as lake:
-        names, rows = lake.query(sql)
+        names, rows = lake.query(sql, values)
         return pd.DataFrame([list(row) for row in rows], columns=names)
 
 
@@ -45,18 +45,24 @@ release.release_id
 # Raw rows = accepted + quarantined + duplicates, exactly, for every file.
 
 # %%
-counts = ask(f"""
+counts = ask(
+    """
     select source_file, subject, value::bigint as rows from data_quality
-    where job = 'ingest' and "check" = 'rows' and run_date = '{day}' order by source_file, subject
-""").pivot_table(index="source_file", columns="subject", values="rows", aggfunc="sum")
+    where job = 'ingest' and "check" = 'rows' and run_date = $day order by source_file, subject
+""",
+    day=day,
+).pivot_table(index="source_file", columns="subject", values="rows", aggfunc="sum")
 assert (counts["raw"] == counts["accepted"] + counts["quarantined"] + counts["duplicates"]).all()
 counts
 
 # %%
-reasons = ask(f"""
+reasons = ask(
+    """
     select subject as reason, sum(value)::bigint as rows from data_quality
-    where job = 'ingest' and "check" = 'reason' and run_date = '{day}' group by all order by rows desc
-""")
+    where job = 'ingest' and "check" = 'reason' and run_date = $day group by all order by rows desc
+""",
+    day=day,
+)
 alt.Chart(reasons, title="Why rows were refused").mark_bar().encode(
     x="rows:Q", y=alt.Y("reason:N", sort="-x", title=None)
 )
@@ -77,11 +83,14 @@ alt.Chart(by_week, title="Events by week").mark_area().encode(
 # them. The line is a 95 % interval from a bootstrap over users.
 
 # %%
-metrics = ask(f"""
+metrics = ask(
+    """
     select recommender, targets, value, low, high, num_users from metrics
-    where run_date = '{day}' and "window" = 'measuring' and metric = 'ndcg' and k = 10
+    where run_date = $day and "window" = 'measuring' and metric = 'ndcg' and k = 10
     order by targets, value desc
-""")
+""",
+    day=day,
+)
 metrics
 
 # %%
@@ -100,7 +109,7 @@ alt.layer(bars, lines, data=metrics).facet(row=alt.Row("targets:N", title=None))
 )
 
 # %%
-ask(f"select rule, value, wanted, verdict, reason from gate_verdicts where run_date = '{day}'")
+ask("select rule, value, wanted, verdict, reason from gate_verdicts where run_date = $day", day=day)
 
 # %% [markdown]
 # ## A few customers
@@ -108,35 +117,48 @@ ask(f"select rule, value, wanted, verdict, reason from gate_verdicts where run_d
 # What they bought last, and what they are offered, with the part of the recommender that put it there.
 
 # %%
-customers = ask(f"""
+customers = ask(
+    """
     select user_id from histories
-    where as_of = '{day}' and len(item_ids) between 20 and 80 and not is_capped
+    where as_of = $day and len(item_ids) between 20 and 80 and not is_capped
     order by ages_days[-1], user_id limit 3
-""")["user_id"].tolist()
-listed = ", ".join(f"'{user}'" for user in customers)
-ask(f"""
+""",
+    day=day,
+)["user_id"].tolist()
+ask(
+    """
     select user_id, rank, title, source, round(score, 3) as score from top_n
-    where as_of = '{day}' and user_id in ({listed}) and rank <= 5 order by user_id, rank
-""")
+    where as_of = $day and list_contains($customers, user_id) and rank <= 5 order by user_id, rank
+""",
+    day=day,
+    customers=customers,
+)
 
 # %%
-ask(f"""
+ask(
+    """
     select e.user_id, e.event_date, max(i.title) as title, sum(e.quantity) as units
     from events e join items i using (item_id)
-    where e.user_id in ({listed}) and e.event_type = 'purchase' and e.event_date < '{day}'
+    where list_contains($customers, e.user_id) and e.event_type = 'purchase' and e.event_date < $day
     group by e.user_id, e.event_date, e.item_id
     qualify row_number() over (partition by e.user_id order by e.event_date desc, e.item_id) <= 5
     order by e.user_id, e.event_date desc, title
-""")
+""",
+    day=day,
+    customers=customers,
+)
 
 # %% [markdown]
 # ## Where the offers come from
 
 # %%
-sources = ask(f"""
+sources = ask(
+    """
     select source, count(*) as places, count(distinct user_id) as customers from top_n
-    where as_of = '{day}' and rank <= 10 group by source order by places desc
-""")
+    where as_of = $day and rank <= 10 group by source order by places desc
+""",
+    day=day,
+)
 assert len(sources) > 0
 alt.Chart(sources, title="Places 1 to 10, by source").mark_bar().encode(
     x="places:Q", y=alt.Y("source:N", sort="-x", title=None)
