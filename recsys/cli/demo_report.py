@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from datetime import date
 from typing import Any
+from urllib.parse import quote
 
 import typer
 
@@ -17,6 +19,9 @@ CUSTOMERS = 3
 SHOWN = 5
 WIDTH = 44
 """Characters of a title."""
+
+Ask = Callable[..., list[Sequence[Any]]]
+"""A query and the values of its ``$names``; gives the rows."""
 
 
 def demo_report_command(env: EnvOption = "local", set_: SetOption = []) -> None:  # noqa: B006
@@ -39,8 +44,8 @@ def demo_report(config: RecsysConfig) -> str:
         raise MissingInput("nothing is published yet: run `make demo` first")
     with open_lake(config.paths) as lake:
 
-        def ask(sql: str) -> list[Sequence[Any]]:
-            return list(lake.query(sql)[1])
+        def ask(sql: str, **values: object) -> list[Sequence[Any]]:
+            return list(lake.query(sql, values)[1])
 
         day = release.run_date
         sections = [
@@ -49,24 +54,26 @@ def demo_report(config: RecsysConfig) -> str:
             ("What customers are offered", _customers(ask, day)),
             ("Similar items", _similar(ask, day)),
             ("What it took", _steps(config, day)),
-            ("Next", _next_commands(ask, day)),
+            ("Next", _next_commands(ask, config, day)),
         ]
     head = f"{release.shop}, release {release.release_id}: model of {release.model.as_of} ({release.model.reason})"
     body = "\n\n".join(f"{title}\n{'-' * len(title)}\n{text}" for title, text in sections if text)
     return f"\n{head}\n\n{body}\n"
 
 
-def _reconciliation(ask: Any, day: date) -> str:
+def _reconciliation(ask: Ask, day: date) -> str:
     """Raw rows against what became of them; the sum is spelt out so that it can be checked by eye."""
     counts = dict(
         ask(
             "select subject, sum(value)::bigint from data_quality "
-            f"where job = 'ingest' and \"check\" = 'rows' and run_date = '{day}' group by all"
+            "where job = 'ingest' and \"check\" = 'rows' and run_date = $day group by all",
+            day=day,
         )
     )
     reasons = ask(
         "select subject, sum(value)::bigint as rows from data_quality "
-        f"where job = 'ingest' and \"check\" = 'reason' and run_date = '{day}' group by all order by rows desc, subject"
+        "where job = 'ingest' and \"check\" = 'reason' and run_date = $day group by all order by rows desc, subject",
+        day=day,
     )
     if not counts:
         return ""
@@ -83,7 +90,7 @@ def _metrics(lake: Any, config: RecsysConfig, day: date) -> str:
     from recsys.evaluation.report import metrics_table
     from recsys.records import EvaluationRecord
 
-    names, rows = lake.query(f"select * from metrics where run_date = '{day}'")
+    names, rows = lake.query("select * from metrics where run_date = $day", {"day": day})
     evaluated = EvaluationRecord.read_if_there(config.paths, day)
     found = [dict(zip(names, row, strict=True)) for row in rows]
     if not found:
@@ -91,26 +98,31 @@ def _metrics(lake: Any, config: RecsysConfig, day: date) -> str:
     return metrics_table(found, evaluated.recipe if evaluated else None).rstrip()
 
 
-def _customers(ask: Any, day: date) -> str:
+def _customers(ask: Ask, day: date) -> str:
     """Customers with some history, the newest buyers first: enough to judge the list by."""
     users = ask(
-        f"select user_id from histories where as_of = '{day}' and len(item_ids) between 20 and 80 "
-        f"and not is_capped order by ages_days[-1], user_id limit {CUSTOMERS}"
+        "select user_id from histories where as_of = $day and len(item_ids) between 20 and 80 "
+        f"and not is_capped order by ages_days[-1], user_id limit {CUSTOMERS}",
+        day=day,
     )
     return "\n\n".join(_customer(ask, day, user) for (user,) in users)
 
 
-def _customer(ask: Any, day: date, user: str) -> str:
+def _customer(ask: Ask, day: date, user: str) -> str:
     bought = ask(
         "with last as (select item_id, max(event_ts) as bought from events "
-        f"where user_id = '{user}' and event_type = 'purchase' and event_date < '{day}' group by item_id "
+        "where user_id = $user and event_type = 'purchase' and event_date < $day group by item_id "
         f"order by bought desc, item_id limit {SHOWN}) "
         "select strftime(bought, '%Y-%m-%d'), item_id, (select max_by(title, valid_from) from items i "
-        "where i.item_id = last.item_id) from last order by bought desc, item_id"
+        "where i.item_id = last.item_id) from last order by bought desc, item_id",
+        user=user,
+        day=day,
     )
     offered = ask(
-        f"select rank, item_id, title, source from top_n where user_id = '{user}' and as_of = '{day}' "
-        f"and rank <= {SHOWN} order by rank"
+        "select rank, item_id, title, source from top_n where user_id = $user and as_of = $day "
+        f"and rank <= {SHOWN} order by rank",
+        user=user,
+        day=day,
     )
     lines = [f"customer {user}", f"  {'last bought':<{WIDTH + 13}}is offered"]
     for n in range(SHOWN):
@@ -122,14 +134,15 @@ def _customer(ask: Any, day: date, user: str) -> str:
     return "\n".join(lines)
 
 
-def _similar(ask: Any, day: date) -> str:
+def _similar(ask: Ask, day: date) -> str:
     """The neighbours of the item that most people bought."""
     rows = ask(
         "with best as (select item_id from popular_items "
-        f"where as_of = '{day}' and segment = '' order by rank limit 1) "
+        "where as_of = $day and segment = '' order by rank limit 1) "
         "select (select max_by(title, valid_from) from items where item_id = s.item_id), s.item_id, "
         "(select max_by(title, valid_from) from items where item_id = s.similar_item_id), s.similar_item_id, s.score "
-        f"from similar_items s join best using (item_id) where as_of = '{day}' and rank <= {SHOWN} order by rank"
+        f"from similar_items s join best using (item_id) where as_of = $day and rank <= {SHOWN} order by rank",
+        day=day,
     )
     if not rows:
         return ""
@@ -150,14 +163,19 @@ def _steps(config: RecsysConfig, day: date) -> str:
     return "\n".join([*lines, f"{'all steps':<20}{total:>8.1f} s"])
 
 
-def _next_commands(ask: Any, day: date) -> str:
-    [[user]] = ask(f"select min(user_id) from top_n_lists where as_of = '{day}'")
+def _next_commands(ask: Ask, config: RecsysConfig, day: date) -> str:
+    """What to type next, for the shop that this report is of; an id may hold what a shell or SQL would read."""
+    [[user]] = ask("select min(user_id) from top_n_lists where as_of = $day", day=day)
+    address = f"http://{config.serving.host}:{config.serving.port}"
+    literal = user.replace("'", "''")
+    query = f"select * from top_n_today where user_id = '{literal}' and rank <= 5"
+    in_quotes = re.sub(r'(["$`\\])', r"\\\1", query)
     return "\n".join(
         [
-            "make serve     # then: "
-            f'curl -s "http://127.0.0.1:8000/v1/users/{user}/recommendations?n=3"',
-            f"make sql Q=\"select * from top_n where user_id = '{user}' and rank <= 5\"",
-            ".venv/bin/recsys release list",
+            f".venv/bin/recsys serve --env {config.env}    # then: "
+            f'curl -s "{address}/v1/users/{quote(user, safe="")}/recommendations?n=3"',
+            f'.venv/bin/recsys sql --env {config.env} "{in_quotes}"',
+            f".venv/bin/recsys release list --env {config.env}",
         ]
     )
 
