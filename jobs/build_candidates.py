@@ -13,13 +13,11 @@ from contextlib import ExitStack
 from datetime import date
 
 import structlog
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 
 from recsys import candidates
 from recsys import contracts as t
 from recsys.config import RecsysConfig
-from recsys.lake import Lake, Written, replace_days
+from recsys.lake import Lake, Tables, Written, replace_days
 from recsys.release.schedule import training_due
 from recsys.runner import Job, job_app
 
@@ -32,34 +30,15 @@ log = structlog.get_logger()
 
 
 def run(lake: Lake, config: RecsysConfig, run_date: date) -> list[Written]:
-    conf, shop, events = config.candidates, config.shop, lake.read(t.EVENTS)
+    events = lake.read(t.EVENTS)
     cut_offs = training_due(config, run_date).cut_offs
-    log.info("candidates_started", cut_offs=[day.isoformat() for day in cut_offs])
+    log.info("candidates_started", as_of=[str(day) for day in cut_offs])
 
-    def of_day(as_of: date) -> dict[t.TableContract, DataFrame]:
-        vocabulary = lake.read(t.VOCABULARIES).where(F.col("version") == as_of)
-        histories = lake.read(t.HISTORIES, as_of=as_of)
-        units = candidates.sequences(
-            events,
-            histories,
-            vocabulary,
-            as_of=as_of,
-            shop=shop,
-            max_user_items=conf.max_user_items,
-        ).persist()
+    def of_day(as_of: date) -> Tables:
+        known = events, lake.read(t.HISTORIES, as_of=as_of), lake.vocabulary(as_of)
+        units = candidates.sequences_of_day(*known, config=config, as_of=as_of).persist()
         cached.callback(units.unpersist)
-        return {
-            t.ITEM_SIMILARITY: candidates.item_similarity(
-                units, vocabulary, as_of=as_of, shrinkage=conf.shrinkage, neighbours=conf.neighbours
-            ),
-            t.TRANSITIONS: candidates.transitions(
-                units, vocabulary, as_of=as_of, gaps=conf.transition_gaps,
-                shrinkage=conf.transition_shrinkage, neighbours=conf.neighbours,
-            ),
-            t.POPULARITY: candidates.popularity(
-                events, histories, vocabulary, as_of=as_of, shop=shop, days=conf.popularity_days
-            ),
-        }  # fmt: skip
+        return candidates.tables_of_day(units, *known, config=config, as_of=as_of)
 
     with ExitStack() as cached:
         return replace_days(lake, cut_offs, of_day)

@@ -13,70 +13,49 @@ from __future__ import annotations
 from datetime import date
 
 import structlog
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 
 from recsys import contracts as t
 from recsys import features
 from recsys.config import RecsysConfig
-from recsys.lake import Lake, Written, replace_days
+from recsys.lake import Lake, Tables, Written, replace_days
 from recsys.release.schedule import training_due
 from recsys.runner import Job, job_app
 
 JOB = Job(
     "build_features",
     reads=("events", "items", "users", "vocabularies"),
-    writes=(
-        "vocabularies",
-        "user_features",
-        "item_features",
-        "histories",
-        "seen_items",
-        "data_quality",
-    ),
-)
+    writes=("vocabularies", "user_features", "item_features", "histories", "seen_items",
+            "data_quality"),
+)  # fmt: skip
 log = structlog.get_logger()
 
 
 def run(lake: Lake, config: RecsysConfig, run_date: date) -> list[Written]:
-    shop, cap = config.shop, config.candidates.max_user_events_90d
     due = training_due(config, run_date)
+    days = [str(day) for day in due.cut_offs]
+    log.info("features_started", as_of=days, training_due=due.due, reason=due.reason)
     events, items, users = (
         lake.read(t.EVENTS),
         lake.read_or_empty(t.ITEMS),
         lake.read_or_empty(t.USERS),
     )
-    log.info(
-        "features_started",
-        cut_offs=[day.isoformat() for day in due.cut_offs],
-        training_due=due.due,
-        reason=due.reason,
-    )
     written = []
     for as_of in due.cut_offs:  # one after the other: a number, once given, stays
         earlier = lake.read_or_empty(t.VOCABULARIES)
-        numbers = features.vocabularies(events, items, users, earlier, as_of=as_of)
-        written.append(lake.replace(numbers, t.VOCABULARIES, {"version": as_of}))
+        numbered = features.vocabularies(events, items, users, earlier, as_of=as_of)
+        written.append(lake.replace(numbered, t.VOCABULARIES, {"version": as_of}))
 
-    def of_day(as_of: date) -> dict[t.TableContract, DataFrame]:
-        vocabulary = lake.read(t.VOCABULARIES).where(F.col("version") == as_of)
-        return {
-            t.USER_FEATURES: features.user_features(events, users, as_of=as_of),
-            t.ITEM_FEATURES: features.item_features(events, items, vocabulary, as_of=as_of),
-            t.HISTORIES: features.histories(
-                events, users, vocabulary, as_of=as_of, shop=shop,
-                max_history=config.features.max_history, max_user_events_90d=cap,
-            ),
-            t.SEEN_ITEMS: features.seen_items(events, vocabulary, as_of=as_of, shop=shop),
-        }  # fmt: skip
+    def of_day(as_of: date) -> Tables:
+        return features.tables_of_day(
+            events, items, users, lake.vocabulary(as_of), config=config, as_of=as_of
+        )
 
     written += replace_days(lake, due.cut_offs, of_day)
     capped = features.capped_users(
-        lake.read(t.HISTORIES),
-        due.cut_offs,
+        lake.read(t.HISTORIES, as_of=due.cut_offs),
         run_date=run_date,
         job=JOB.name,
-        max_user_events_90d=cap,
+        max_user_events_90d=config.candidates.max_user_events_90d,
     )
     return [*written, lake.replace(capped, t.DATA_QUALITY, {"run_date": run_date, "job": JOB.name})]
 

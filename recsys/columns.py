@@ -176,6 +176,7 @@ NEXT_ITEM_ID = _required("next_item_id", "string", "An item taken up after item_
 NEXT_ITEM_NUM = _required("next_item_num", "int", "Its number")
 SCORE = _required("score", "double", "Higher is better; not a probability")
 NUM_USERS = Column("num_users", "bigint", "Distinct users (or anonymous sessions) counted")
+NUM_STEPS = Column("num_steps", "bigint", "Steps from the one item to the other that were observed")
 VECTOR = _required("vector", "array<float>", "Row of the item table, embedding_dim wide")
 MODEL_VERSION = _required(
     "model_version", "string", "Content hash of the weights, or the name of a baseline"

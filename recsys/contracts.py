@@ -153,7 +153,8 @@ HISTORIES = _by_day(
     ("user_id",),
     c.USER_ID.but("External user id", required=True), c.AS_OF, c.SEGMENT, c.ITEM_IDS,
     c.HISTORY_ITEM_NUMS, c.EVENT_TYPES, c.AGES_DAYS, c.IS_CAPPED,
-    lengths_agree="size(item_ids) = size(item_nums) AND size(item_ids) = size(ages_days)",
+    lengths_agree="size(item_ids) = size(item_nums) AND size(item_ids) = size(event_types) "
+    "AND size(item_ids) = size(ages_days)",
 )  # fmt: skip
 
 SEEN_ITEMS = _by_day(
@@ -177,7 +178,7 @@ TRANSITIONS = _by_day(
     "What is taken up after an item: gaps weighted 1/gap, normalised by degrees, with shrinkage",
     ("item_id", "next_item_id"),
     c.ITEM_ID.but(required=True), c.AS_OF, c.NEXT_ITEM_ID, c.ITEM_NUM, c.NEXT_ITEM_NUM, c.SCORE,
-    c.NUM_USERS.but("Times it was observed"),
+    c.NUM_STEPS,
 )  # fmt: skip
 
 POPULARITY = _by_day(

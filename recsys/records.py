@@ -23,11 +23,15 @@ def write_atomically(path: Path, content: bytes) -> None:
     """Whole or not at all: a temporary file beside ``path``, fsynced, renamed over it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(temporary, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)  # on a full disk half a file would only take up room
+        raise
     directory = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(directory)
@@ -94,6 +98,11 @@ class _Record(Config):
     @classmethod
     def read_if_there(cls, paths: PathsConfig, run_date: date) -> Self | None:
         return cls.read(paths, run_date) if cls.path(paths, run_date).exists() else None
+
+    @classmethod
+    def discard(cls, paths: PathsConfig, run_date: date) -> None:
+        """Before what it describes is changed: a job that is killed then leaves no record of another state."""
+        cls.path(paths, run_date).unlink(missing_ok=True)
 
     def write(self, paths: PathsConfig) -> Path:
         path = self.path(paths, self.run_date)
@@ -181,7 +190,7 @@ class ModelManifest(Config):
             raise MissingInput(f"no model at {folder}: run train first") from None
         except ValidationError as error:
             raise CorruptArtifact(
-                f"{path} is damaged ({error.error_count()} problems): delete {folder} and run train again"
+                f"{path} is damaged ({error.error_count()} problems): run train and export_onnx again"
             ) from None
 
     def write(self, folder: Path) -> None:
@@ -199,14 +208,12 @@ def verify_model(folder: Path) -> ModelManifest:
     for name, wanted in sorted(manifest.files.items()):
         path = folder / name
         if not path.is_file():
-            raise CorruptArtifact(
-                f"model file {path} is missing: delete {folder} and run train again"
-            )
+            raise CorruptArtifact(f"model file {path} is missing: run train and export_onnx again")
         with open(path, "rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
         if found != wanted:
             raise CorruptArtifact(
                 f"model file {path} is damaged: sha256 {found[:16]}, its manifest says {wanted[:16]}: "
-                f"delete {folder} and run train and export_onnx again"
+                "run train and export_onnx again"
             )
     return manifest

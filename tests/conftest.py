@@ -33,8 +33,9 @@ TEST_SPARK = SparkConfig(
     settings={
         "spark.sql.shuffle.partitions": "2",
         "spark.driver.extraJavaOptions": "-Duser.timezone=UTC -XX:+UseSerialGC",
-        # Tests run each query once: for Spark to compile it costs more than it saves. 7.5 s of processor time without these, 3.5 s with them, for the six
-        # feature tables of tests/features/test_point_in_time.py. Jobs submitted by tests do compile.
+        # Tests run each query once: to compile it costs more than it saves. For the six feature tables of
+        # tests/features/test_point_in_time.py 7.5 s of processor time without these two, 3.5 s with them.
+        # Jobs submitted by tests do compile.
         "spark.sql.codegen.wholeStage": "false",
         "spark.sql.codegen.factoryMode": "NO_CODEGEN",
     },

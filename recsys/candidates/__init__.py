@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from recsys.candidates.day import sequences_of_day, tables_of_day
 from recsys.candidates.popularity import popularity
 from recsys.candidates.sequences import sequences
 from recsys.candidates.similarity import item_similarity
 from recsys.candidates.transitions import transitions
 
-__all__ = ["item_similarity", "popularity", "sequences", "transitions"]
+__all__ = [
+    "item_similarity",
+    "popularity",
+    "sequences",
+    "sequences_of_day",
+    "tables_of_day",
+    "transitions",
+]

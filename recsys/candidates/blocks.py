@@ -20,7 +20,7 @@ from scipy import sparse
 CELLS_PER_BLOCK = 16_000_000
 """Of 8 bytes each, over all layers: what one Python worker holds."""
 
-PAIRS_SCHEMA = "item_num int, other_num int, score double, num_units bigint"
+PAIRS_SCHEMA = "item_num int, other_num int, score double, count bigint"
 ROWS_PER_BATCH = 50_000
 
 Batches = Iterable[pa.RecordBatch]
@@ -30,7 +30,7 @@ Floats = npt.NDArray[np.float64]
 # matrix, sparse, one matrix per layer.
 CountBlock = Callable[[Ints, Ints, int, int], list[sparse.csr_matrix]]
 # A row's item number, its columns, their counts [layers, columns] -> their scores. The last layer is what is
-# reported as num_units.
+# reported as the count.
 ScoreRow = Callable[[int, Ints, Ints], Floats]
 
 
@@ -44,7 +44,7 @@ def best_pairs(
     score: ScoreRow,
     cells: int = CELLS_PER_BLOCK,
 ) -> DataFrame:
-    """The ``neighbours`` best columns of each row, as (item_num, other_num, score, num_units).
+    """The ``neighbours`` best columns of each row, as (item_num, other_num, score, count).
 
     ``units`` has ``item_nums`` array<int>, numbers from 1 to ``width`` - 1. ``count`` gives a batch's share of
     the rows of a block; shares are added. An item is never paired with itself; ties go to the smaller number.
@@ -135,8 +135,8 @@ def best_places(scores: Floats, nums: Ints, n: int) -> Ints:
 
 
 def _pairs(parts: list[tuple[Ints, Ints, Floats, Ints]]) -> pa.RecordBatch:
-    item, other, score, num_units = (np.concatenate(column) for column in zip(*parts, strict=True))
+    item, other, score, count = (np.concatenate(column) for column in zip(*parts, strict=True))
     arrays: list[Any] = [
-        pa.array(item, pa.int32()), pa.array(other, pa.int32()), pa.array(score), pa.array(num_units, pa.int64()),
+        pa.array(item, pa.int32()), pa.array(other, pa.int32()), pa.array(score), pa.array(count, pa.int64()),
     ]  # fmt: skip
-    return pa.RecordBatch.from_arrays(arrays, names=["item_num", "other_num", "score", "num_units"])
+    return pa.RecordBatch.from_arrays(arrays, names=["item_num", "other_num", "score", "count"])

@@ -10,6 +10,7 @@ from pyspark.sql import functions as F
 from recsys.config.shop import ShopConfig
 from recsys.contracts import POPULARITY
 from recsys.lake import apply_contract
+from recsys.lake.as_of import buyer, days_before, numbers
 
 WHOLE_SHOP = ""
 
@@ -30,19 +31,13 @@ def popularity(
     users alone. Ranks start at 1, ties go to the smaller item number.
     """
     segments = histories.select("user_id", "segment", "is_capped")
-    buyer = F.coalesce(
-        F.concat(F.lit("user "), F.col("user_id")),
-        F.concat(F.lit("session "), F.col("source"), F.lit(" "), F.col("session_id")),
-    )
-    days_before = F.datediff(F.lit(as_of), F.col("event_date"))
     bought = (
-        events.where(
-            days_before.between(1, days) & F.col("event_type").isin(*shop.event_types("target"))
-        )
+        events.where(days_before(as_of).between(1, days))
+        .where(F.col("event_type").isin(*shop.event_types("target")))
         .where("item_id IS NOT NULL")
         .join(segments, "user_id", "left")
         .where(~F.coalesce("is_capped", F.lit(False)))
-        .select("item_id", "segment", buyer.alias("buyer"))
+        .select("item_id", "segment", buyer().alias("buyer"))
         .where("buyer IS NOT NULL")
         .distinct()
     )
@@ -52,14 +47,11 @@ def popularity(
         "segment", F.explode(F.array_compact(F.array(F.lit(WHOLE_SHOP), own)))
     )
     all_buyers = by_segment.groupBy("segment").agg(F.count_distinct("buyer").alias("all_buyers"))
-    items = vocabulary.where("kind = 'item'").select(
-        F.col("id").alias("item_id"), F.col("num").alias("item_num")
-    )
     best_first = Window.partitionBy("segment").orderBy(F.desc("num_users"), F.asc("item_num"))
     ranked = (
         by_segment.groupBy("segment", "item_id")
         .agg(F.count(F.lit(1)).alias("num_users"))
-        .join(F.broadcast(items), "item_id")
+        .join(F.broadcast(numbers(vocabulary, "item")), "item_id")
         .join(F.broadcast(all_buyers), "segment")
         .withColumn("score", F.col("num_users") / F.col("all_buyers"))
         .withColumn("rank", F.row_number().over(best_first))

@@ -8,6 +8,7 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from recsys.config.shop import ShopConfig
+from recsys.lake.as_of import events_before, numbers
 
 
 def sequences(
@@ -29,20 +30,17 @@ def sequences(
             "item_nums", -F.least(F.size("item_nums"), F.lit(max_user_items)), max_user_items
         ).alias("item_nums")
     )
-    item_nums = vocabulary.where("kind = 'item'").select(
-        F.col("id").alias("item_id"), F.col("num").alias("item_num")
-    )
     newest_first = Window.partitionBy("source", "session_id").orderBy(
         F.desc("event_ts"), F.desc("event_id")
     )
     sessions = (
-        events.where(F.col("event_date") < F.lit(as_of))
+        events_before(events, as_of)
         .where(F.col("event_type").isin(*shop.event_types("history")))
         .where("user_id IS NULL AND session_id IS NOT NULL AND item_id IS NOT NULL")
         .select("source", "session_id", "item_id", "event_ts", "event_id")
         .withColumn("place", -F.row_number().over(newest_first))
         .where(F.col("place") >= -max_user_items)
-        .join(F.broadcast(item_nums), "item_id")
+        .join(F.broadcast(numbers(vocabulary, "item")), "item_id")
         .groupBy("source", "session_id")
         .agg(F.array_sort(F.collect_list(F.struct("place", "item_num"))).alias("places"))
         .select(F.col("places.item_num").alias("item_nums"))

@@ -32,7 +32,9 @@ def item_similarity(
         count=count_together(width),
         score=_cosine(units_of, shrinkage),
     )
-    return named_pairs(pairs, vocabulary, ITEM_SIMILARITY, as_of=as_of, other="similar_item")
+    return named_pairs(
+        pairs, vocabulary, ITEM_SIMILARITY, as_of=as_of, other="similar_item", counted="num_users"
+    )
 
 
 def _units_of_items(baskets: DataFrame, width: int) -> Ints:

@@ -43,7 +43,9 @@ def transitions(
         count=count_steps(width, gaps),
         score=_normalised(outs, ins, whole_step(gaps), shrinkage),
     )
-    return named_pairs(pairs, vocabulary, TRANSITIONS, as_of=as_of, other="next_item")
+    return named_pairs(
+        pairs, vocabulary, TRANSITIONS, as_of=as_of, other="next_item", counted="num_steps"
+    )
 
 
 def whole_step(gaps: int) -> int:

@@ -107,13 +107,18 @@ class TrainingConfig(Config):
     """A process that the others wait for longer than this ends the run."""
     seed: int = 17
 
-    def batch_size_per_process(self) -> int:
-        """Split the global batch evenly; refuse to round silently."""
-        size, remainder = divmod(self.global_batch_size, self.num_processes)
+    def batch_size_of_each(self, num_processes: int) -> int:
+        """Split the global batch evenly.
+
+        Raises:
+            ConfigError: it does not divide; the message names the nearest that does.
+        """
+        size, remainder = divmod(self.global_batch_size, num_processes)
         if remainder:
+            nearest = max(1, round(self.global_batch_size / num_processes)) * num_processes
             raise ConfigError(
                 f"training.global_batch_size={self.global_batch_size} does not divide over "
-                f"{self.num_processes} processes; nearest that does: {size * self.num_processes}"
+                f"{num_processes} processes; nearest that does: {nearest}"
             )
         return size
 

@@ -47,9 +47,6 @@ class ShopConfig(Config):
     time_zone: str = "UTC"
     """``event_date``, ``as_of`` and run dates are days in this zone; ``event_ts`` is UTC."""
 
-    currency: str = "GBP"
-    """For reports only."""
-
     signals: dict[str, Signal] = DEFAULT_SIGNALS
     """Per event type; what is not named keeps its default."""
 

@@ -114,9 +114,9 @@ def evaluate_models(
     _write(lake, contracts.METRICS, rows, run_date)
     _write(lake, contracts.GATE_VERDICTS, verdict_rows(verdicts, run_date), run_date)
     chart, _ = write_chart(rows, config.paths.reports / str(run_date))
+    record.write(config.paths)
     if training.mlflow_run_id:
         log_evaluation(config, training.mlflow_run_id, figures(rows), chart.parent)
-    record.write(config.paths)
     log.info("gate_decided", passed=passed, reason=record.reason, chart=str(chart))
     return _continue_or_refuse(Evaluation(record, chosen, tuple(rows), tuple(verdicts)), live)
 

@@ -10,6 +10,7 @@ from pyspark.sql import functions as F
 from recsys import contracts
 from recsys.config import RecsysConfig
 from recsys.lake import Lake
+from recsys.lake.as_of import events_before, numbers
 from recsys.scoring.spark import INPUT, users_to_score
 
 TARGET_COLUMNS = ("target_nums", "num_targets", "first_nums", "num_first")
@@ -30,10 +31,10 @@ def targets_of_window(
         & F.col("item_id").isNotNull()
     )
     end = cut_off + timedelta(days=days)
-    in_window = (F.col("event_date") >= F.lit(cut_off)) & (F.col("event_date") < F.lit(end))
+    in_window = F.col("event_date") >= F.lit(cut_off)
     # One pass: per user and item, whether it was taken in the window, and whether before.
     taken = (
-        acts.where(F.col("event_date") < F.lit(end))
+        events_before(acts, end)
         .groupBy("user_id", "item_id")
         .agg(F.max(in_window).alias("in_window"), F.max(~in_window).alias("before"))
         .where("in_window")
@@ -60,11 +61,7 @@ def measured_users(lake: Lake, config: RecsysConfig, cut_off: date) -> DataFrame
     Users without a history get the popular list from every recommender alike, so they are left out:
     they would only dilute the differences. Capped users are in: they get lists too.
     """
-    items = (
-        lake.read(contracts.VOCABULARIES, kind="item")
-        .where(F.col("version") == F.lit(cut_off))
-        .select(F.col("id").alias("item_id"), F.col("num").alias("item_num"))
-    )
+    items = numbers(lake.vocabulary(cut_off), "item")
     targets = targets_of_window(
         lake.read(contracts.EVENTS),
         items,

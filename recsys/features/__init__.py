@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from recsys.features.day import tables_of_day
 from recsys.features.histories import histories
 from recsys.features.items import item_features
 from recsys.features.quality import capped_users
@@ -17,6 +18,7 @@ __all__ = [
     "item_features",
     "row_group_bytes",
     "seen_items",
+    "tables_of_day",
     "training_examples",
     "user_features",
     "vocabularies",

@@ -8,7 +8,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from recsys.contracts import WINDOWS_DAYS
-from recsys.features.before import days_before, events_before
+from recsys.lake.as_of import buyer, days_before, events_before
 
 LONGEST_WINDOW_DAYS = max(WINDOWS_DAYS)
 
@@ -26,16 +26,12 @@ def activity_before(events: DataFrame, as_of: date) -> DataFrame:
         .when(F.col("event_type") == "purchase", 1)
         .otherwise(0)
     )
-    buyer = F.coalesce(
-        F.concat(F.lit("user "), F.col("user_id")),
-        F.concat(F.lit("session "), F.col("source"), F.lit(" "), F.col("session_id")),
-    )
     return events_before(events, as_of).select(
         "user_id", "item_id", "event_type", "event_ts", "event_id", "unit_price",
         days_before(as_of).alias("days"),
         units.alias("units"),
         (sign.cast("decimal(2,0)") * units * price).cast("decimal(34,7)").alias("amount"),
-        buyer.alias("buyer"),
+        buyer().alias("buyer"),
         F.concat(F.col("source"), F.lit(" "), F.col("session_id")).alias("session"),
     )  # fmt: skip
 

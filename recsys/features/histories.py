@@ -9,9 +9,8 @@ from pyspark.sql import functions as F
 
 from recsys.config.shop import ShopConfig
 from recsys.contracts import HISTORIES
-from recsys.features.before import days_before, events_before, instant, known_before
-from recsys.features.vocabularies import numbers
 from recsys.lake import apply_contract
+from recsys.lake.as_of import days_before, events_before, instant, known_before, numbers
 
 CAP_DAYS = 90  # part of the name candidates.max_user_events_90d
 MICROSECONDS_PER_DAY = 86_400_000_000

@@ -9,9 +9,8 @@ from pyspark.sql import functions as F
 
 from recsys.contracts import ITEM_FEATURES
 from recsys.features.activity import activity_before, counts, within
-from recsys.features.before import known_before
-from recsys.features.vocabularies import numbers
 from recsys.lake import apply_contract
+from recsys.lake.as_of import known_before, numbers
 
 POPULARITY_DAYS = 28  # part of the columns' names
 

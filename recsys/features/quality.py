@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import date
 
 from pyspark.sql import DataFrame
@@ -14,18 +13,13 @@ from recsys.lake import apply_contract
 
 def capped_users(
     histories: DataFrame,
-    cut_offs: Sequence[date],
     *,
     run_date: date,
     job: str,
     max_user_events_90d: int,
 ) -> DataFrame:
-    """How many users are left out of pairs and training, a row per cut-off with histories."""
-    counted = (
-        histories.where(F.col("as_of").isin(*cut_offs))
-        .groupBy("as_of")
-        .agg(F.count_if("is_capped").cast("double").alias("value"))
-    )
+    """How many users are left out of pairs and training, a row per day of ``histories``."""
+    counted = histories.groupBy("as_of").agg(F.count_if("is_capped").cast("double").alias("value"))
     return apply_contract(
         counted.select(
             F.lit(run_date).alias("run_date"),

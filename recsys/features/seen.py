@@ -10,9 +10,8 @@ from pyspark.sql import functions as F
 
 from recsys.config.shop import ShopConfig
 from recsys.contracts import SEEN_ITEMS
-from recsys.features.before import days_before, events_before
-from recsys.features.vocabularies import numbers
 from recsys.lake import apply_contract
+from recsys.lake.as_of import days_before, events_before, numbers
 
 
 def seen_items(

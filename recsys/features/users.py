@@ -9,8 +9,8 @@ from pyspark.sql import functions as F
 
 from recsys.contracts import USER_FEATURES
 from recsys.features.activity import LONGEST_WINDOW_DAYS, activity_before, counts, within
-from recsys.features.before import known_before
 from recsys.lake import apply_contract
+from recsys.lake.as_of import known_before
 
 
 def user_features(events: DataFrame, users: DataFrame, *, as_of: date) -> DataFrame:

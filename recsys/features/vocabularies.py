@@ -9,9 +9,9 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recsys.contracts import VOCABULARIES
-from recsys.features.before import events_before
 from recsys.features.numbering import with_start
 from recsys.lake import apply_contract
+from recsys.lake.as_of import events_before
 
 ID_OF_KIND = {"item": "item_id", "user": "user_id"}
 NEVER_SEEN = date(9999, 12, 31)  # bucket of what is in the catalogue and in no event: numbered last
@@ -57,12 +57,6 @@ def vocabularies(
         kept.select("kind", "id", "num").unionByName(numbered).withColumn("version", F.lit(as_of))
     )
     return apply_contract(version, VOCABULARIES)
-
-
-def numbers(vocabulary: DataFrame, kind: str) -> DataFrame:
-    """One vocabulary as (item_id, item_num) or (user_id, user_num)."""
-    rows = vocabulary.where(F.col("kind") == kind)
-    return rows.select(F.col("id").alias(f"{kind}_id"), F.col("num").alias(f"{kind}_num"))
 
 
 def _newest(versions: DataFrame) -> DataFrame:

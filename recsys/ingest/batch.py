@@ -15,6 +15,7 @@ from pyspark.storagelevel import StorageLevel
 
 from recsys.config import RecsysConfig
 from recsys.contracts import DATA_QUALITY, EVENTS, ITEMS, QUARANTINE, USERS, TableContract
+from recsys.errors import MissingInput
 from recsys.ingest import volume
 from recsys.ingest.derived import items_from_events, users_from_events
 from recsys.ingest.descriptions import read_descriptions
@@ -29,8 +30,7 @@ from recsys.ingest.quality import (
 )
 from recsys.ingest.raw_rows import RawRows, read_raw_rows
 from recsys.ingest.text_rows import POSITION, RAW_ROW
-from recsys.lake import Lake, Written, local_rows, struct_type
-from recsys.lake.failpoints import failpoint
+from recsys.lake import Lake, Written, local_rows, sql_literal, struct_type
 
 log = structlog.get_logger()
 
@@ -85,6 +85,9 @@ def ingest_sources(
                 "file_judged", source=f.source, file=f.file, raw=f.raw, accepted=f.accepted,
                 quarantined=f.quarantined, duplicates=f.duplicates,
             )  # fmt: skip
+        if not files:
+            names = ", ".join(one.name for one in descriptions)
+            raise MissingInput(f"no rows in the tables of the sources {names}: nothing to ingest")
         replaced = _predicate(files)
         findings = _check_volume(lake, config, run_date, sources, replaced, live=live)
         written = _write(lake, sources, replaced, sum(f.accepted for f in files))
@@ -106,16 +109,11 @@ def _predicate(files: list[FileCounts]) -> str:
     """SQL that holds for the rows of exactly these files."""
     by_source: dict[str, list[str]] = {}
     for f in files:
-        by_source.setdefault(f.source, []).append(_literal(f.file))
+        by_source.setdefault(f.source, []).append(sql_literal(f.file))
     return " OR ".join(
-        f"(source = {_literal(source)} AND source_file IN ({', '.join(names)}))"
+        f"(source = {sql_literal(source)} AND source_file IN ({', '.join(names)}))"
         for source, names in by_source.items()
     )
-
-
-def _literal(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
 
 
 def _check_volume(
@@ -171,11 +169,9 @@ def _write(lake: Lake, sources: list[_Judged], replaced: str, accepted: int) -> 
     parallel = lake.spark.sparkContext.defaultParallelism
     tasks = 1 if accepted < _SMALL else max(parallel, -(-accepted // ROWS_PER_FILE))
     written = [replace(events, EVENTS, tasks)]
-    failpoint("ingest:events_written")
     written.append(replace(items, ITEMS))
     written.append(replace(users, USERS))
     written.append(replace([_quarantine(s.rows) for s in sources], QUARANTINE))
-    failpoint("ingest:quarantine_written")
     return written
 
 

@@ -18,6 +18,9 @@ from recsys.ingest.text_rows import FILE, POSITION, PROBLEM, RAW_ROW, ROW_KEY, T
 
 log = structlog.get_logger()
 
+NO_PARTITION = "__HIVE_DEFAULT_PARTITION__"
+"""How Spark and Hive name the partition of rows without a value."""
+
 _NUMBERS = (
     T.ByteType,
     T.ShortType,
@@ -143,7 +146,8 @@ def _table_rows(spark: SparkSession, description: SourceDescription) -> RawRows:
     check_types(description, loaded, place)
     if description.partition:
         unit = F.concat(
-            F.lit(f"{description.partition}="), F.col(f"`{description.partition}`").cast("string")
+            F.lit(f"{description.partition}="),
+            F.coalesce(F.col(f"`{description.partition}`").cast("string"), F.lit(NO_PARTITION)),
         )
     else:
         unit = F.lit(place.rstrip("/").rpartition("/")[2])

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from recsys.lake.days import replace_days
+from recsys.lake.days import Tables, replace_days
 from recsys.lake.schema import apply_contract, local_rows, struct_type
 from recsys.lake.session import spark_session
-from recsys.lake.tables import Lake, Written
+from recsys.lake.tables import Lake, Written, sql_literal
 
 __all__ = [
     "Lake",
+    "Tables",
     "Written",
     "apply_contract",
     "local_rows",
     "replace_days",
     "spark_session",
+    "sql_literal",
     "struct_type",
 ]

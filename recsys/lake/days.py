@@ -11,11 +11,12 @@ from pyspark.sql import DataFrame
 from recsys.contracts import TableContract
 from recsys.lake.tables import Lake, Written
 
+Tables = Mapping[TableContract, DataFrame]
+"""Rows by the table they are for."""
+
 
 def replace_days(
-    lake: Lake,
-    days: Sequence[date],
-    tables_of_day: Callable[[date], Mapping[TableContract, DataFrame]],
+    lake: Lake, days: Sequence[date], tables_of_day: Callable[[date], Tables]
 ) -> list[Written]:
     """Replace the rows of all ``days`` in each table by what ``tables_of_day`` makes of a day.
 

@@ -40,10 +40,10 @@ def local_rows(
     Raises:
         ContractError: a column that may not be null has one.
     """
-    if isinstance(schema, str):
-        schema = T.StructType.fromDDL(schema)
-    maps = {n for n, field in enumerate(schema) if isinstance(field.dataType, T.MapType)}
-    arrow = to_arrow_schema(schema)
+    fields = T.StructType.fromDDL(schema) if isinstance(schema, str) else schema
+    assert isinstance(fields, T.StructType)
+    maps = {n for n, field in enumerate(fields) if isinstance(field.dataType, T.MapType)}
+    arrow = to_arrow_schema(fields)
     columns: list[list[Any]] = [[] for _ in arrow]
     for row in rows:
         for n, value in enumerate(row):
@@ -56,7 +56,7 @@ def local_rows(
         if array.null_count and not f.nullable
     ]:
         raise ContractError(f"nulls in {', '.join(nulls)}, which may have none")
-    return spark.createDataFrame(pa.Table.from_arrays(arrays, schema=arrow), schema)
+    return spark.createDataFrame(pa.Table.from_arrays(arrays, schema=arrow), fields)
 
 
 def apply_contract(df: DataFrame, contract: TableContract) -> DataFrame:

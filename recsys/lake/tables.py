@@ -16,7 +16,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.storagelevel import StorageLevel
 
-from recsys.contracts import TABLES, TableContract
+from recsys.contracts import VOCABULARIES, TableContract
 from recsys.errors import ContractError, MissingInput
 from recsys.lake.schema import (
     apply_contract,
@@ -96,6 +96,10 @@ class Lake:
             return rows.where(_predicate(where)) if where else rows
         return local_rows(self.spark, [], struct_type(contract))
 
+    def vocabulary(self, as_of: date) -> DataFrame:
+        """The rows of ``vocabularies`` of one version."""
+        return self.read(VOCABULARIES).where(F.col("version") == F.lit(as_of))
+
     def version(self, contract: TableContract) -> int:
         """The newest version of the table."""
         history = DeltaTable.forPath(self.spark, self.path(contract)).history(1)
@@ -118,6 +122,11 @@ class Lake:
         Raises:
             ContractError: a check failed; the table is as before.
         """
+        if tuple(where) != contract.replaced_by:
+            raise ContractError(
+                f"one write to {contract.name} replaces the rows of a {', '.join(contract.replaced_by)}, "
+                f"not of a {', '.join(where)}"
+            )
         return self.replace_where(
             df, contract, predicate=_sql_predicate(where), where=_predicate(where),
             row_group_bytes=row_group_bytes,
@@ -214,15 +223,6 @@ class Lake:
             builder = builder.property(key, value)
         builder.execute()
 
-    def register(self) -> list[str]:
-        """Make every table that exists a view of this session, for Spark SQL; returns their names."""
-        names = []
-        for contract in TABLES.values():
-            if self.exists(contract):
-                self.read(contract).createOrReplaceTempView(contract.name)
-                names.append(contract.name)
-        return names
-
     def _add_new_columns(self, contract: TableContract) -> None:
         """A contract may grow by nullable columns; anything else is refused when the rows are written."""
         have = set(self.spark.read.format("delta").load(self.path(contract)).columns)
@@ -276,7 +276,7 @@ def _predicate(where: Mapping[str, Values]) -> Any:
 
 def _sql_predicate(where: Mapping[str, Values]) -> str:
     return " AND ".join(
-        f"`{name}` IN ({', '.join(map(_sql_literal, _each(value)))})"
+        f"`{name}` IN ({', '.join(map(sql_literal, _each(value)))})"
         for name, value in where.items()
     )
 
@@ -285,7 +285,11 @@ def _each(value: Values) -> Sequence[Value]:
     return [value] if isinstance(value, str | date | int) else value
 
 
-def _sql_literal(value: Value) -> str:
+def sql_literal(value: Value) -> str:
+    """The value as Spark SQL reads it."""
     if isinstance(value, date):
         return f"DATE'{value.isoformat()}'"
-    return repr(value) if isinstance(value, int) else "'" + value.replace("'", "\\'") + "'"
+    if isinstance(value, int):
+        return str(value)
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"

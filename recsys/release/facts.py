@@ -27,13 +27,12 @@ from recsys.contracts import (
     USERS,
     TableContract,
 )
-from recsys.errors import CorruptArtifact, MissingInput
+from recsys.errors import MissingInput
 from recsys.lake import Lake
 from recsys.lake.schema import content_hash, content_hash_columns
-from recsys.records import ModelManifest, ScoringRecord
+from recsys.records import ScoringRecord, verify_model
 from recsys.release.lists import Lists
 from recsys.release.manifest import AcceptedVolume, CodeVersion, ReleaseModel, TableVersion
-from recsys.release.snapshot import sha256_of
 from recsys.release.stored_list import Place, answer_hash
 
 TABLES: tuple[TableContract, ...] = (
@@ -114,19 +113,13 @@ def model_facts(paths: PathsConfig, scoring: ScoringRecord) -> ReleaseModel:
         MissingInput: the recipe needs a model and its folder is not there.
         CorruptArtifact: a file of the model is missing or its checksum is off.
     """
-    folder = paths.models / scoring.model_version
-    if (folder / "manifest.json").exists():
-        manifest = ModelManifest.model_validate_json((folder / "manifest.json").read_bytes())
-        for name, wanted in manifest.files.items():
-            _check_file(folder / name, wanted)
-        hashed = hashlib.sha256(json.dumps(manifest.files, sort_keys=True).encode()).hexdigest()
-    elif scoring.recipe.model:
-        raise MissingInput(
-            f"no {folder / 'manifest.json'}: the lists of {scoring.run_date} were scored by that model; "
-            "run train and export_onnx again"
-        )
-    else:
-        hashed = ""
+    hashed = ""
+    try:
+        files = verify_model(paths.models / scoring.model_version).files
+        hashed = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+    except MissingInput:
+        if scoring.recipe.model:
+            raise
     return ReleaseModel(
         version=scoring.model_version,
         as_of=scoring.model_as_of,
@@ -134,16 +127,6 @@ def model_facts(paths: PathsConfig, scoring: ScoringRecord) -> ReleaseModel:
         age_days=scoring.model_age_days,
         reason=scoring.reason,
     )
-
-
-def _check_file(path: Path, wanted: str) -> None:
-    if not path.exists():
-        raise CorruptArtifact(f"{path} is missing, its manifest names it: run export_onnx again")
-    if (found := sha256_of(path)) != wanted:
-        raise CorruptArtifact(
-            f"checksum of {path} is off: found {found[:16]}…, its manifest says {wanted[:16]}…; "
-            "run export_onnx again"
-        )
 
 
 def accepted_volumes(lake: Lake, run_date: date) -> tuple[AcceptedVolume, ...]:

@@ -111,7 +111,7 @@ def content_id(
     """Return (release_id, content_hash).
 
     Delta versions, wall clocks, paths and the code's version are left out: the same rows scored by the
-    same model are the same release, however often they were written.
+    same model, for the same reason, are the same release, however often they were written.
     """
     content = {
         "run_date": run_date.isoformat(),

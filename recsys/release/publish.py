@@ -15,8 +15,8 @@ from recsys.config import RecsysConfig
 from recsys.config.places import PathsConfig
 from recsys.contracts import RELEASES, TOP_N_LISTS
 from recsys.errors import CorruptArtifact, MissingInput, Refused
+from recsys.failpoints import failpoint
 from recsys.lake import Lake, local_rows, struct_type
-from recsys.lake.failpoints import failpoint
 from recsys.locks import exclusive
 from recsys.records import ScoringRecord, write_atomically
 from recsys.release import facts, shelf

@@ -15,6 +15,7 @@ from typing import Any
 import structlog
 import typer
 import yaml
+from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 
 from recsys.config import RecsysConfig, load_config
@@ -107,7 +108,7 @@ def running(
         log.info("job_done", seconds=round(time.monotonic() - started, 1))
     except RecsysError as error:
         _fail(str(error), error.exit_code)
-    except PySparkException as error:
+    except (PySparkException, Py4JJavaError) as error:
         _fail(_spark_message(error), EXIT_FAILED)
     except OSError as error:
         _fail(_os_message(error), EXIT_FAILED)
@@ -134,13 +135,14 @@ def _os_message(error: OSError) -> str:
     return str(error)
 
 
-def _spark_message(error: PySparkException) -> str:
+def _spark_message(error: PySparkException | Py4JJavaError) -> str:
     """The cause in one paragraph; Spark's own message repeats the stack trace."""
     text = str(error)
     for pattern, hint in _CAUSES:
         if found := re.search(pattern, text):
             return f"{found.group(0)[:500]}: {hint}"
-    return text.split("JVM stacktrace:", maxsplit=1)[0].strip()[:2000]
+    said = text.split("JVM stacktrace:", maxsplit=1)[0].splitlines()
+    return "\n".join(line for line in said if not line.startswith("\t")).strip()[:2000]
 
 
 _CAUSES = (

@@ -7,7 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -97,8 +97,10 @@ def run_steps(
             with exclusive(lock, wait=False, what=f"{step} of {run_date}"), peak_memory() as peak:
                 importlib.import_module(f"jobs.{step}").run(lake, config, run_date)
         except RecsysError as error:
-            hint = f"\nstopped at {step}; go on from there with: run_pipeline --run-date {run_date} --from {step}"
-            raise type(error)(f"{error}{hint}") from error
+            again = f"./spark-submit.sh run_pipeline --env {config.env} --run-date {run_date} --from {step}"
+            raise type(error)(
+                f"{error}\nstopped at {step}; go on from there with: {again}"
+            ) from error
         finally:
             structlog.contextvars.bind_contextvars(job="run_pipeline")
         taken.append(StepTaken(step, round(time.monotonic() - started, 1), round(peak[0] / 1e6)))
@@ -142,11 +144,10 @@ def peak_memory() -> Iterator[list[float]]:
         root = _root_process()
         while True:
             total = 0
-            for process in [root, *root.children(recursive=True)]:
-                try:
-                    total += process.memory_info().rss
-                except psutil.NoSuchProcess:
-                    continue
+            with suppress(psutil.Error):
+                for process in [root, *root.children(recursive=True)]:
+                    with suppress(psutil.Error):  # it has just ended
+                        total += process.memory_info().rss
             peak[0] = max(peak[0], total)
             if done.wait(MEMORY_SAMPLE_SECONDS):
                 return

@@ -36,6 +36,7 @@ def score_day(lake: Lake, config: RecsysConfig, run_date: date, choice: Choice) 
         items_newer_than_model=max(kit.width - 1 - bundle.manifest.num_items, 0),
     )  # fmt: skip
 
+    ScoringRecord.discard(config.paths, run_date)
     where = {"as_of": run_date}
     entry = Entry(choice.recipe, choice.model_version)
     with scoring_task(lake.spark, config, kit, (choice.model_version,)) as task:

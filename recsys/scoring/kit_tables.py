@@ -16,8 +16,8 @@ from scipy.sparse import csr_array
 from recsys import contracts
 from recsys.config import RecsysConfig
 from recsys.errors import MissingInput
-from recsys.features.before import known_before
 from recsys.lake import Lake
+from recsys.lake.as_of import known_before, numbers
 from recsys.scoring.kit import Kit
 
 log = structlog.get_logger()
@@ -29,19 +29,15 @@ def build_kit(lake: Lake, config: RecsysConfig, as_of: date) -> Kit:
     Raises:
         MissingInput: the vocabulary of that day, or a table, is not there; the message names the job.
     """
-    vocabulary = (
-        lake.read(contracts.VOCABULARIES, kind="item")
-        .where(F.col("version") == F.lit(as_of))
-        .select("id", "num").orderBy("num").toArrow()
-    )  # fmt: skip
+    vocabulary = numbers(lake.vocabulary(as_of), "item").orderBy("item_num").toArrow()
     if not vocabulary.num_rows:
         raise MissingInput(
             f"no item vocabulary as of {as_of}: run build_features for that day first"
         )
-    nums = _ints(vocabulary, "num")
+    nums = _ints(vocabulary, "item_num")
     width = int(nums.max()) + 1
     ids = np.full(width, "", dtype=object)
-    ids[nums] = vocabulary.column("id").to_numpy()
+    ids[nums] = vocabulary.column("item_id").to_numpy()
 
     known = known_before(lake.read_or_empty(contracts.ITEMS), "item_id", as_of)
     facts = known.select(

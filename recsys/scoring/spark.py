@@ -24,8 +24,8 @@ from pyspark.sql import functions as F
 from recsys import contracts
 from recsys.config import RecsysConfig
 from recsys.config.shop import ShopConfig
-from recsys.features.before import known_before
 from recsys.lake import Lake
+from recsys.lake.as_of import known_before
 from recsys.scoring.kit import Kit, open_kit, save_kit
 from recsys.scoring.lists import SOURCES, Lists
 from recsys.scoring.scorer import Entry, Rules, Scorer

@@ -24,7 +24,6 @@ from torch.optim import Optimizer
 
 from recsys.config.base import Config
 from recsys.errors import CorruptArtifact
-from recsys.failpoints import failpoint
 from recsys.records import write_atomically
 
 log = structlog.get_logger()
@@ -84,10 +83,8 @@ def save(folder: Path, arrays: Mapping[str, Arrays], manifest: CheckpointManifes
     while (target := folder / f"epoch-{manifest.epoch:03}-{attempt}").exists():
         attempt += 1
     target.mkdir(parents=True)
-    for number, (name, content) in enumerate(arrays.items()):
+    for name, content in arrays.items():
         write_arrays(target / f"{name}.npz", content)
-        if number == 0:
-            failpoint("train:checkpoint_half_written")
     files = {
         f"{name}.npz": (size, digest)
         for name in arrays
@@ -154,7 +151,7 @@ def verify(checkpoint: Path, manifest: CheckpointManifest) -> None:
 
 
 def prune(folder: Path, *, keep_newest: int, keep_epoch: int) -> None:
-    """Delete old checkpoints, never the newest ``keep_newest`` that verify nor that of ``keep_epoch``."""
+    """Delete old checkpoints, never the newest ``keep_newest`` whole ones nor that of ``keep_epoch``."""
     kept = 0
     for candidate in sorted(_epochs(folder), reverse=True):
         if not (candidate / MANIFEST).exists():

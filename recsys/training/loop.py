@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from recsys.data import (
     Batch,
@@ -23,15 +23,9 @@ from recsys.data import (
 from recsys.embeddings import Comm
 from recsys.errors import ContractError, RecsysError, Refused
 from recsys.failpoints import failpoint
-from recsys.models import (
-    SequentialEncoder,
-    SequentialModel,
-    gaps_between,
-    prediction_places,
-    sampled_softmax_loss,
-)
 from recsys.training import checkpoint
 from recsys.training.checkpoint import CheckpointManifest
+from recsys.training.objective import batch_loss, build_model, that_predict
 from recsys.training.spec import Fit, FitResult
 from recsys.training.validation import ValidationUsers, ndcg_sums, read_users
 
@@ -40,59 +34,6 @@ Report = Callable[..., None]
 
 # What a random generator is for: part of its seed, so that no two share a stream.
 SHUFFLE, NEGATIVES, DROPOUT = 1, 2, 3
-
-
-def build_model(fit: Fit) -> SequentialModel:
-    """The model of a fit, its weights drawn from the seed alone."""
-    config = fit.training
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        encoder = SequentialEncoder(
-            embedding_dim=config.embedding_dim,
-            history_length=fit.history_length,
-            num_blocks=config.num_blocks,
-            num_heads=config.num_heads,
-            dropout=config.dropout,
-        )
-        return SequentialModel(
-            num_items=fit.num_items, embedding_dim=config.embedding_dim, encoder=encoder
-        )
-
-
-def batch_loss(
-    model: SequentialModel, batch: Batch, negatives_S: Tensor, *, quiet_days: float
-) -> Tensor:
-    """Sampled softmax over what the batch has to predict; every place that predicts counts the same.
-
-    An example has H + 1 places: the model reads the first H.
-    """
-    mask_BW = (batch.item_nums_BW != 0).float()
-    gaps_BW = gaps_between(batch.ages_days_BW, mask_BW)
-    predictions = prediction_places(
-        batch.item_nums_BW, batch.ages_days_BW, batch.targets_BW, quiet_days=quiet_days
-    )
-    users_QD = model.at_places(
-        batch.item_nums_BW[:, :-1], gaps_BW[:, :-1], predictions.example_Q, predictions.place_Q
-    )
-    # A large invoice is one visit: its lines share the weight of one prediction.
-    num_predicted_Q = torch.bincount(predictions.query_of_P, minlength=len(users_QD))
-    return sampled_softmax_loss(
-        users_QD,
-        model.items.weight,
-        predictions.query_of_P,
-        predictions.item_nums_P,
-        negatives_S,
-        weights_P=1.0 / num_predicted_Q[predictions.query_of_P],
-    )
-
-
-def that_predict(examples: Examples, *, quiet_days: float) -> Examples:
-    """The examples with something to predict: users of one visit teach nothing and cost as much."""
-    predictions = prediction_places(
-        examples.item_nums_EW, examples.ages_days_EW, examples.targets_EW, quiet_days=quiet_days
-    )
-    kept = torch.unique(predictions.example_Q)
-    return Examples(*(column[kept] for column in examples))
 
 
 @dataclass
@@ -133,7 +74,7 @@ class Trainer:
                 f"no training example of {fit.name} predicts anything: no user has a target event at least "
                 f"training.quiet_days={self.config.quiet_days} after another event"
             )
-        self.steps = num_steps(max(shares), max(1, self.config.global_batch_size // comm.size))
+        self.steps = num_steps(max(shares), self.config.batch_size_of_each(comm.size))
         self.model = build_model(fit)
         self.optimizer = self._resume_or_start()
 

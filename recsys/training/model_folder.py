@@ -11,18 +11,20 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import structlog
 
 from recsys.config.places import PathsConfig
 from recsys.config.sections import TrainingConfig
 from recsys.errors import CorruptArtifact, MissingInput
 from recsys.models import SequentialEncoder, SequentialModel
-from recsys.records import ModelManifest
+from recsys.records import ModelManifest, verify_model
 from recsys.training import checkpoint
 from recsys.training.spec import Fit, FitResult
 
+log = structlog.get_logger()
+
 WEIGHTS = "weights.npz"
 ITEM_VECTORS = "item_vectors.npy"
-MANIFEST = "manifest.json"
 ITEM_TABLE = "items.weight"
 
 
@@ -36,15 +38,18 @@ def weights_hash(arrays: Mapping[str, npt.NDArray[Any]]) -> str:
 
 
 def write_model(paths: PathsConfig, fit: Fit, result: FitResult) -> ModelManifest:
-    """Make ``paths.models/<model_version>/`` from a fit's checkpoint; a folder that is there already stays.
+    """Make ``paths.models/<model_version>/`` from a fit's checkpoint; a whole one that is there stays.
 
-    Written beside and renamed: a model's folder is whole or not there.
+    Written beside and renamed: a model's folder is whole or not there. A damaged one is made again.
     """
     arrays = checkpoint.read_arrays(result.checkpoint / "model.npz")
     version = weights_hash(arrays)
     target = paths.models / version
-    if (target / MANIFEST).exists():
-        return ModelManifest.read(target)
+    if target.exists():
+        try:
+            return verify_model(target)
+        except (CorruptArtifact, MissingInput) as problem:
+            log.warning("model_made_again", model_version=version, problem=str(problem))
     temporary = paths.models / f".{version}.{os.getpid()}"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
@@ -67,6 +72,7 @@ def write_model(paths: PathsConfig, fit: Fit, result: FitResult) -> ModelManifes
         },
     )
     manifest.write(temporary)
+    shutil.rmtree(target, ignore_errors=True)
     os.replace(temporary, target)
     return manifest
 

@@ -12,7 +12,6 @@ import numpy as np
 import structlog
 import torch
 from pydantic import ValidationError
-from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recsys.config import RecsysConfig
@@ -21,6 +20,7 @@ from recsys.contracts import EVENTS, HISTORIES, TRAINING_EXAMPLES, VOCABULARIES
 from recsys.data import example_files
 from recsys.errors import MissingInput
 from recsys.lake import Lake
+from recsys.lake.as_of import numbers
 from recsys.records import ModelManifest
 from recsys.training.checkpoint import size_and_sha256
 from recsys.training.launch import world_size
@@ -47,9 +47,11 @@ def prepare(
     compares recipes fitted on the same events.
 
     Raises:
-        MissingInput: no examples or no vocabulary for a cut-off; the message names the job.
+        ConfigError: the global batch does not divide over the processes.
+        MissingInput: no examples, histories or vocabulary for a cut-off; the message names the jobs.
     """
     cut_offs = config.evaluation.cut_offs(run_date)
+    config.training.batch_size_of_each(world_size(config.training))
     work = config.paths.work / f"train-{run_date}"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
@@ -58,8 +60,7 @@ def prepare(
         for contract in (TRAINING_EXAMPLES, VOCABULARIES, HISTORIES, EVENTS)
         if lake.exists(contract)
     }
-    if TRAINING_EXAMPLES.name not in versions:
-        raise MissingInput("no table training_examples: run build_training_set first")
+    _check_every_cut_off(lake, cut_offs.all())
     validation = work / "validation.npz"
     write_validation_users(lake, config, run_date, validation)
     choosing = _fit(lake, config, "choosing", cut_offs.choosing, versions).model_copy(
@@ -73,7 +74,7 @@ def prepare(
         measuring.model_copy(update=like_chosen),
         release.model_copy(update=like_chosen),
     ]
-    if live is not None and (theirs := other_settings(config.training, live)):
+    if live is not None and (theirs := other_settings(config, live)):
         fits.append(
             measuring.model_copy(update={"name": "live", "training": theirs, "epochs": live.epochs})
         )
@@ -87,21 +88,40 @@ def prepare(
     return Preparation(spec, versions)
 
 
-def other_settings(training: TrainingConfig, live: ModelManifest) -> TrainingConfig | None:
-    """The live model's settings, where they would give other weights than today's; else None."""
+def _check_every_cut_off(lake: Lake, cut_offs: tuple[date, ...]) -> None:
+    """Raises MissingInput where a night without training built what this one is about to read."""
+    for contract in (HISTORIES, TRAINING_EXAMPLES):
+        rows = lake.read_or_empty(contract, as_of=cut_offs).select("as_of").distinct().collect()
+        if missing := sorted(set(cut_offs) - {row["as_of"] for row in rows}):
+            raise MissingInput(
+                f"{contract.name} has no rows as of {', '.join(map(str, missing))}: run build_features, "
+                "build_candidates and build_training_set first, with --set training.when=always where training "
+                "would not be due by itself"
+            )
+
+
+def other_settings(config: RecsysConfig, live: ModelManifest) -> TrainingConfig | None:
+    """The live model's settings, where they would give other weights than today's; else None.
+
+    None, too, where its recipe cannot be fitted again: settings of another version of the code, or
+    histories of another length than today's examples have. The log says so; the gate then gives the live
+    recipe today's model.
+    """
     try:
         theirs = TrainingConfig.model_validate(live.training)
     except ValidationError:
-        log.warning("live_settings_unknown", model_version=live.model_version)
-        return None  # made by another version of the code; its recipe cannot be fitted again
-    return None if recipe_settings(theirs) == recipe_settings(training) else theirs
+        theirs = None
+    if theirs is None or live.history_length != config.training_set.max_length:
+        log.warning("live_recipe_not_fitted_again", model_version=live.model_version)
+        return None
+    return None if recipe_settings(theirs) == recipe_settings(config.training) else theirs
 
 
 def _fit(
     lake: Lake, config: RecsysConfig, name: str, as_of: date, versions: Mapping[str, int]
 ) -> Fit:
     version = versions[TRAINING_EXAMPLES.name]
-    num_items = item_numbers(lake, as_of).agg(F.max("item_num")).first()
+    num_items = numbers(lake.vocabulary(as_of), "item").agg(F.max("item_num")).first()
     if num_items is None or num_items[0] is None:
         raise MissingInput(f"no item vocabulary of {as_of}: run build_features first")
     return Fit(
@@ -113,14 +133,6 @@ def _fit(
         num_items=int(num_items[0]),
         history_length=config.training_set.max_length,
     )
-
-
-def item_numbers(lake: Lake, as_of: date) -> DataFrame:
-    """(item_id, item_num) of the vocabulary of ``as_of``."""
-    numbers = lake.read(VOCABULARIES).where(
-        (F.col("kind") == "item") & (F.col("version") == F.lit(as_of))
-    )
-    return numbers.select(F.col("id").alias("item_id"), F.col("num").alias("item_num"))
 
 
 def write_validation_users(lake: Lake, config: RecsysConfig, run_date: date, path: Path) -> int:
@@ -149,14 +161,14 @@ def write_validation_users(lake: Lake, config: RecsysConfig, run_date: date, pat
         .orderBy(F.xxhash64("user_id", F.lit(config.training.seed)), "user_id")
         .limit(config.training.validation_users)
     )
-    numbers = item_numbers(lake, cut_offs.choosing).select(
+    target_nums = numbers(lake.vocabulary(cut_offs.choosing), "item").select(
         F.col("item_id").alias("target_id"), F.col("item_num").alias("target_num")
     )
     rows = (
         chosen.select(
             "user_id", "item_nums", "ages_days", F.explode("target_ids").alias("target_id")
         )
-        .join(numbers, "target_id", "left")
+        .join(target_nums, "target_id", "left")
         .groupBy("user_id", "item_nums", "ages_days")
         .agg(F.array_sort(F.collect_list(F.coalesce("target_num", F.lit(0)))).alias("targets"))
         .orderBy("user_id")

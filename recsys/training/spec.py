@@ -69,8 +69,6 @@ class TrainingSpec(Config):
     """Scratch folder of this launch, seen by all processes: progress and errors."""
     world_size: int
     threads_per_process: int
-    environment: dict[str, str] = {}
-    """Variables of every process."""
 
     def checkpoint_folder(self, fit: Fit) -> Path:
         return self.checkpoints / f"{fit.as_of}-{fit.name}-{fit.key}-{self.world_size}"

@@ -11,17 +11,41 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import structlog
+
 from recsys.config import RecsysConfig
+from recsys.errors import RecsysError
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
+log = structlog.get_logger()
+
 LONGEST_VALUE = 500  # of a parameter, in characters; older tracking servers take no more
 PER_BATCH = 500  # metrics in a request
+PARAMS_PER_BATCH = 100
+
+
+class TrackingFailed(RecsysError):
+    """MLflow takes no run."""
+
+
+@contextmanager
+def _noted(what: str) -> Iterator[None]:
+    """A tracking server that goes away costs what it would have shown, never the night."""
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415
+
+    try:
+        yield
+    except MlflowException as error:
+        log.warning("not_tracked", what=what, problem=str(error)[:300])
 
 
 class Run:
-    """An open MLflow run. Metrics are kept and sent by ``flush``: a request per step would cost seconds."""
+    """An open MLflow run. Metrics are kept and sent by ``flush``: a request per step would cost seconds.
+
+    What a started run cannot be told is a warning in the log.
+    """
 
     def __init__(self, client: MlflowClient, run_id: str) -> None:
         self._client, self.run_id = client, run_id
@@ -41,15 +65,24 @@ class Run:
                 Metric(name, value, now, step)
                 for name, value, step in kept[start : start + PER_BATCH]
             ]
-            self._client.log_batch(self.run_id, metrics=batch)
+            with _noted("metrics"):
+                self._client.log_batch(self.run_id, metrics=batch)
 
     def tag(self, **tags: str) -> None:
-        for name, value in tags.items():
-            self._client.set_tag(self.run_id, name, value)
+        with _noted("tags"):
+            for name, value in tags.items():
+                self._client.set_tag(self.run_id, name, value)
 
     def folder(self, path: Path, artifact_path: str) -> None:
         """Copy a folder's files into the run."""
-        self._client.log_artifacts(self.run_id, str(path), artifact_path)
+        with _noted("files"):
+            self._client.log_artifacts(self.run_id, str(path), artifact_path)
+
+    def end(self, status: str) -> None:
+        """FINISHED or FAILED."""
+        self.flush()
+        with _noted("status"):
+            self._client.set_terminated(self.run_id, status=status)
 
 
 @contextmanager
@@ -60,44 +93,56 @@ def tracked_run(
 
     Parameters are the resolved config, flattened, and ``table_version.<table>``; the config is an
     artifact too.
+
+    Raises:
+        TrackingFailed: MLflow takes no run; the body was not entered.
     """
+    tracked = _started_run(config, run_date, table_versions)
+    try:
+        yield tracked
+    except BaseException:
+        tracked.end("FAILED")
+        raise
+    tracked.end("FINISHED")
+
+
+def _started_run(config: RecsysConfig, run_date: date, table_versions: Mapping[str, int]) -> Run:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
     # Heavy, and a job that trains nothing does without.
     from mlflow.entities import Param, RunTag  # noqa: PLC0415
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415
     from mlflow.tracking import MlflowClient  # noqa: PLC0415
 
-    config.paths.mlflow_artifacts.mkdir(parents=True, exist_ok=True)
-    client = MlflowClient(tracking_uri=config.paths.mlflow_uri)
-    name = f"recsys {config.shop.name}"
-    experiment = client.get_experiment_by_name(name)
-    experiment_id = (
-        experiment.experiment_id
-        if experiment
-        else client.create_experiment(
-            name, artifact_location=config.paths.mlflow_artifacts.as_uri()
-        )
-    )
-    run = client.create_run(experiment_id, run_name=f"train {run_date}")
-    run_id = run.info.run_id
     resolved = config.model_dump(mode="json")
     versions = {f"table_version.{table}": version for table, version in table_versions.items()}
     params = [
         Param(key, str(value)[:LONGEST_VALUE]) for key, value in flattened({**resolved, **versions})
     ]
-    for start in range(0, len(params), 100):
-        client.log_batch(run_id, params=params[start : start + 100])
-    client.log_batch(run_id, tags=[RunTag("run_date", str(run_date)), RunTag("env", config.env)])
-    client.log_text(run_id, json.dumps(resolved, indent=1, sort_keys=True), "config.json")
-    tracked = Run(client, run_id)
     try:
-        yield tracked
-    except BaseException:
-        tracked.flush()
-        client.set_terminated(run_id, status="FAILED")
-        raise
-    tracked.flush()
-    client.set_terminated(run_id, status="FINISHED")
+        config.paths.mlflow_artifacts.mkdir(parents=True, exist_ok=True)
+        client = MlflowClient(tracking_uri=config.paths.mlflow_uri)
+        run = client.create_run(_experiment_id(client, config), run_name=f"train {run_date}")
+        run_id = run.info.run_id
+        for start in range(0, len(params), PARAMS_PER_BATCH):
+            client.log_batch(run_id, params=params[start : start + PARAMS_PER_BATCH])
+        tags = [RunTag("run_date", str(run_date)), RunTag("env", config.env)]
+        client.log_batch(run_id, tags=tags)
+        client.log_text(run_id, json.dumps(resolved, indent=1, sort_keys=True), "config.json")
+    except MlflowException as error:
+        raise TrackingFailed(
+            f"MLflow at {config.paths.mlflow_uri} takes no run: {str(error)[:500]}. Nothing was trained; check "
+            "paths.mlflow_uri and that its server is up, then run train again"
+        ) from error
+    return Run(client, run_id)
+
+
+def _experiment_id(client: MlflowClient, config: RecsysConfig) -> str:
+    name = f"recsys {config.shop.name}"
+    if experiment := client.get_experiment_by_name(name):
+        return str(experiment.experiment_id)
+    place = config.paths.mlflow_artifacts.as_uri()
+    return str(client.create_experiment(name, artifact_location=place))
 
 
 def flattened(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -12,13 +12,13 @@ from pyspark.sql import functions as F
 
 from recsys.config import RecsysConfig
 from recsys.contracts import ITEM_VECTORS
-from recsys.failpoints import failpoint
 from recsys.lake import Lake, Written
+from recsys.lake.as_of import numbers
 from recsys.records import ModelManifest, TrainingRecord
 from recsys.training import model_folder
 from recsys.training.following import following
 from recsys.training.launch import launch
-from recsys.training.preparation import item_numbers, prepare
+from recsys.training.preparation import prepare
 from recsys.training.spec import FitResult
 from recsys.training.tracking import Run, tracked_run
 from recsys.training.worker import PROGRESS
@@ -52,7 +52,6 @@ def train_models(
             models[fit.name] = manifest
             if fit.name != "live":  # the same as_of as measuring; evaluate reads its folder
                 write_item_vectors(lake, config, manifest)
-            failpoint("train:model_written")
         _log_models(run, config, models)
     record = TrainingRecord(
         run_date=run_date,
@@ -79,8 +78,8 @@ def not_trained(config: RecsysConfig, run_date: date, reason: str) -> TrainingRe
 def write_item_vectors(lake: Lake, config: RecsysConfig, manifest: ModelManifest) -> Written:
     """Replace ``item_vectors`` of the model's as_of; ids come from the vocabulary of that day."""
     path = config.paths.models / manifest.model_version / model_folder.ITEM_VECTORS
-    numbered = item_numbers(lake, manifest.as_of)
-    vectors = numbered.mapInArrow(
+    item_nums = numbers(lake.vocabulary(manifest.as_of), "item")
+    vectors = item_nums.mapInArrow(
         _gather(str(path)), "item_id string, item_num int, vector array<float>"
     )
     rows = vectors.select(

@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -99,15 +99,17 @@ def _only_writer(folder: Path, comm: Comm, fit: Fit) -> Iterator[None]:
         yield
         return
     give_up = time.monotonic() + fit.training.stall_timeout_seconds / 2
-    while True:
-        try:
-            with exclusive(folder / "lock", wait=False, what=f"training of {folder.name}"):
-                yield
-                return
-        except Conflict:
-            if time.monotonic() > give_up:
-                raise
-            time.sleep(0.5)
+    with ExitStack() as held:
+        while True:
+            try:
+                what = f"training of {folder.name}"
+                held.enter_context(exclusive(folder / "lock", wait=False, what=what))
+                break
+            except Conflict:
+                if time.monotonic() > give_up:
+                    raise
+                time.sleep(0.5)
+        yield
 
 
 @contextmanager

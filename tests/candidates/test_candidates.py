@@ -44,9 +44,9 @@ def units_df(spark: SparkSession, *units: list[str]) -> DataFrame:
     )
 
 
-def by_pair(rows: list[Row], other: str) -> dict[tuple[str, str], tuple[float, int]]:
+def by_pair(rows: list[Row], other: str, counted: str) -> dict[tuple[str, str], tuple[float, int]]:
     """Scores to twelve places: what a square root leaves in the last bits is not the point."""
-    return {(row.item_id, row[other]): (round(row.score, 12), row.num_users) for row in rows}
+    return {(row.item_id, row[other]): (round(row.score, 12), row[counted]) for row in rows}
 
 
 def near(score: float) -> float:
@@ -95,7 +95,7 @@ def test_similarity_is_cosine_with_shrinkage(spark: SparkSession) -> None:
         units, vocabulary_df(spark), as_of=DAY, shrinkage=5, neighbours=2
     ).collect()
 
-    assert by_pair(rows, "similar_item_id") == {
+    assert by_pair(rows, "similar_item_id", "num_users") == {
         ("tea", "pot"): (near(2 / (sqrt(4 * 2) + 5)), 2),
         ("tea", "cup"): (
             near(1 / (sqrt(4 * 1) + 5)),
@@ -121,7 +121,7 @@ def test_transitions_weigh_gaps_and_are_normalised_by_degrees(spark: SparkSessio
 
     # tea -> pot: 1 and (1 + 1/2); tea -> cup: 1/2; pot -> cup: 1; tea -> tea does not count
     out_tea, out_pot, in_pot, in_cup = 3.0, 1.0, 2.5, 1.5
-    assert by_pair(rows, "next_item_id") == {
+    assert by_pair(rows, "next_item_id", "num_steps") == {
         ("tea", "pot"): (near(2.5 / (sqrt(out_tea * in_pot) + 1.5)), 3),
         ("tea", "cup"): (near(0.5 / (sqrt(out_tea * in_cup) + 1.5)), 1),
         ("pot", "cup"): (near(1 / (sqrt(out_pot * in_cup) + 1.5)), 1),

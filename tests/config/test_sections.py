@@ -16,7 +16,7 @@ def test_a_global_batch_that_does_not_divide_names_the_nearest_that_does() -> No
     with pytest.raises(
         ConfigError, match="does not divide over 3 processes; nearest that does: 99"
     ):
-        TrainingConfig(global_batch_size=100, num_processes=3).batch_size_per_process()
+        TrainingConfig(global_batch_size=100).batch_size_of_each(3)
 
 
 def test_the_cut_offs_of_the_demo_are_those_of_the_issue() -> None:

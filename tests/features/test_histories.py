@@ -78,7 +78,7 @@ def test_users_above_the_cap_are_marked_and_counted(spark: SparkSession) -> None
         max_history=1,
         max_user_events_90d=2,
     ).persist()
-    [counted] = capped_users(built, [day], run_date=day, job="j", max_user_events_90d=2).collect()
+    [counted] = capped_users(built, run_date=day, job="j", max_user_events_90d=2).collect()
 
     assert {row.user_id: row.is_capped for row in built.collect()} == {"shop": True, "ana": False}
     assert (counted.check, counted.subject, counted.value) == ("capped_users", "2024-06-01", 1.0)

@@ -10,13 +10,15 @@ from typing import Any
 
 import pytest
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from recsys.config import RecsysConfig
 from recsys.errors import ConfigError, MissingInput, Refused
-from recsys.ingest import read_descriptions
+from recsys.ingest import ingest_sources, read_descriptions
 from recsys.ingest.judged_rows import judge_rows
 from recsys.ingest.quality import FileCounts, count_rows
 from recsys.ingest.raw_rows import RawRows, read_raw_rows
+from recsys.lake import Lake
 from tests.ingest.tills import FIRST_DAY, RUN_DATE, Till, line, till
 
 pytestmark = pytest.mark.spark
@@ -268,6 +270,22 @@ def test_a_number_that_became_a_float_is_no_id(spark: SparkSession, shop: Till) 
     shop.describe("rows/*.parquet", format={"type": "parquet"})
     with pytest.raises(Refused, match="column 'customer' is double, the description says string"):
         judge(spark, shop)
+
+
+def test_rows_without_a_partition_are_a_unit_too(spark: SparkSession, shop: Till) -> None:
+    rows = typed_rows(spark).withColumn("town", F.when(F.col("slip") != "S3", F.col("town")))
+    rows.createOrReplaceTempView("till_rows")
+    shop.describe(format={"type": "table"}, table="till_rows", partition="town")
+    raw, judged = judge(spark, shop)
+    found = {file.file: file.raw for file in count_rows(judged, raw)}
+    assert found == {"town=York": 3, "town=__HIVE_DEFAULT_PARTITION__": 1}
+
+
+def test_an_empty_table_is_no_delivery(spark: SparkSession, shop: Till, lake: Lake) -> None:
+    typed_rows(spark).where("false").createOrReplaceTempView("till_rows")
+    shop.describe(format={"type": "table"}, table="till_rows")
+    with pytest.raises(MissingInput, match="no rows in the tables of the sources till"):
+        ingest_sources(lake, shop.config, RUN_DATE)
 
 
 def test_a_table_that_is_not_there_is_named(spark: SparkSession, shop: Till) -> None:

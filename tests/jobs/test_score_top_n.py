@@ -176,6 +176,28 @@ def test_a_corrupt_encoder_is_refused_before_anything_is_written(
     assert ScoringRecord.read_if_there(config.paths, DAY_1) is None
 
 
+def test_a_run_that_breaks_off_leaves_no_record_of_other_lists(
+    lake: Lake, config: RecsysConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hand_made_model(config)
+    write_tables(lake, {DAY_1: ({"ana": ["tea"]}, [("tea", "cup", 0.5)])})
+    EvaluationRecord(
+        run_date=DAY_1, passed=True, reason="ok", recipe=RECIPE, model_version="hand-made"
+    ).write(config.paths)
+    earlier = ScoringRecord(
+        run_date=DAY_1, model_version="another", model_as_of=DAY_1, model_age_days=0, reason="new", recipe=RECIPE
+    )  # fmt: skip
+    earlier.write(config.paths)
+
+    def full(*_: object) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(Lake, "replace", full)
+    with pytest.raises(OSError, match="no space"):
+        score_top_n.run(lake, config, DAY_1)
+    assert ScoringRecord.read_if_there(config.paths, DAY_1) is None, "publish must not believe it"
+
+
 def test_without_a_model_and_without_a_release_the_job_says_what_to_do(
     lake: Lake, config: RecsysConfig
 ) -> None:

@@ -177,7 +177,9 @@ def test_what_training_is_told(lake: Lake, shop_config: RecsysConfig) -> None:
     same = live.model_copy(
         update={"training": tiny_training(launcher="local").model_dump(mode="json")}
     )
-    assert other_settings(tiny_training(), same) is None
+    assert other_settings(shop_config, same) is None
+    shorter = live.model_copy(update={"history_length": MAX_LENGTH - 1})
+    assert other_settings(shop_config, shorter) is None, "today's examples have another length"
 
     lake.replace(
         lake.read(contracts.VOCABULARIES).where(F.lit(False)),
@@ -186,6 +188,13 @@ def test_what_training_is_told(lake: Lake, shop_config: RecsysConfig) -> None:
     )
     with pytest.raises(
         MissingInput, match=rf"no item vocabulary of {measuring}: run build_features first"
+    ):
+        prepare(lake, shop_config, RUN_DATE)
+
+    nothing = lake.read(contracts.HISTORIES).where(F.lit(False))
+    lake.replace(nothing, contracts.HISTORIES, {"as_of": measuring})
+    with pytest.raises(
+        MissingInput, match=rf"histories has no rows as of {measuring}: run build_fe"
     ):
         prepare(lake, shop_config, RUN_DATE)
 

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,8 @@ from recsys.columns import Column
 from recsys.contracts import DATA_QUALITY, HISTORIES, RELEASES, TABLES, VOCABULARIES, TableContract
 from recsys.errors import ContractError, MissingInput
 from recsys.lake import Lake, local_rows, struct_type
+from recsys.locks import exclusive
+from tests.kills import newest_version
 
 pytestmark = pytest.mark.spark
 DAY = date(2024, 6, 1)
@@ -172,3 +176,42 @@ def test_wall_clocks_are_left_out_of_content_hashes(spark: SparkSession, lake: L
 def test_what_was_never_written_reads_as_empty_where_that_is_asked_for(lake: Lake) -> None:
     assert lake.read_or_empty(HISTORIES).count() == 0
     assert lake.read_or_empty(DATA_QUALITY, run_date=DAY).columns == list(DATA_QUALITY.column_names)
+
+
+def test_a_commit_is_made_while_the_tables_lock_is_held(
+    spark: SparkSession, lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """tests/lake/test_locks.py shows what the lock prevents."""
+    held: list[tuple[str, int, int]] = []
+
+    @contextmanager
+    def watched(path: Path, *, wait: bool, what: str) -> Iterator[None]:
+        assert wait, "a writer waits for its turn"
+        with exclusive(path, wait=wait, what=what):
+            before = newest_version(Path(lake.path(VOCABULARIES)))
+            yield
+            held.append((path.name, before, newest_version(Path(lake.path(VOCABULARIES)))))
+
+    monkeypatch.setattr("recsys.lake.tables.exclusive", watched)
+    written = lake.replace(vocabulary_df(spark, ("a", 1)), VOCABULARIES, {"version": DAY})
+    assert held == [("table-vocabularies.lock", -1, written.version)]
+
+
+def test_a_write_replaces_what_the_contract_says(spark: SparkSession, lake: Lake) -> None:
+    with pytest.raises(ContractError, match="replaces the rows of a version, not of a kind"):
+        lake.replace(vocabulary_df(spark, ("a", 1)), VOCABULARIES, {"kind": "item"})
+
+
+def test_several_days_are_replaced_in_one_commit(spark: SparkSession, lake: Lake) -> None:
+    may, june = date(2024, 5, 1), date(2024, 6, 1)
+    kept = lake.replace(vocabulary_df(spark, ("old", 1), version=date(2024, 4, 1)), VOCABULARIES,
+                        {"version": date(2024, 4, 1)})  # fmt: skip
+    lake.replace(vocabulary_df(spark, ("gone", 9), version=may), VOCABULARIES, {"version": may})
+    rows = vocabulary_df(spark, ("a", 1), version=may).union(
+        vocabulary_df(spark, ("b", 1), version=june)
+    )
+    written = lake.replace(rows, VOCABULARIES, {"version": (may, june)})
+    assert written.version == kept.version + 2
+    assert sorted((row.version, row.id) for row in lake.read(VOCABULARIES).collect()) == [
+        (date(2024, 4, 1), "old"), (may, "a"), (june, "b")
+    ]  # fmt: skip

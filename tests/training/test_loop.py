@@ -14,8 +14,9 @@ from recsys.data import Batch
 from recsys.embeddings import LocalComm
 from recsys.errors import Refused
 from recsys.training.checkpoint import read_arrays
-from recsys.training.loop import Progress, batch_loss, build_model
+from recsys.training.loop import Progress
 from recsys.training.model_folder import weights_hash
+from recsys.training.objective import batch_loss, build_model
 from recsys.training.spec import FitResult, TrainingSpec
 from recsys.training.worker import PROGRESS, run_rank
 from tests.training.worlds import cyclic_histories, tiny_training, world_spec

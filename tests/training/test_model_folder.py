@@ -13,8 +13,8 @@ from recsys.errors import CorruptArtifact, MissingInput
 from recsys.models import gaps_between
 from recsys.records import ModelManifest, verify_model
 from recsys.training.checkpoint import CheckpointManifest, model_arrays, save
-from recsys.training.loop import build_model
 from recsys.training.model_folder import load_model, weights_hash, write_model
+from recsys.training.objective import build_model
 from recsys.training.spec import Fit, FitResult
 from tests.training.worlds import AS_OF, LENGTH, NUM_ITEMS, tiny_training
 
@@ -102,3 +102,16 @@ def test_damage_is_named(tmp_path: Path) -> None:
     (folder / "weights.npz").write_bytes((foreign / "model.npz").read_bytes())
     with pytest.raises(CorruptArtifact, match=r"weights\.npz holds the weights of model"):
         load_model(folder)
+
+
+@pytest.mark.parametrize("name", ["item_vectors.npy", "manifest.json"])
+def test_a_damaged_folder_is_made_again(tmp_path: Path, name: str) -> None:
+    paths, fit, result = untrained(tmp_path)
+    manifest = write_model(paths, fit, result)
+    folder = paths.models / manifest.model_version
+    (folder / name).write_bytes(b"damaged")
+    with pytest.raises(CorruptArtifact, match=f"{name} is damaged"):
+        verify_model(folder)
+    assert write_model(paths, fit, result) == manifest == verify_model(folder)
+    (folder / "manifest.json").unlink()
+    assert write_model(paths, fit, result) == manifest == verify_model(folder)
