@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import date
+from types import SimpleNamespace
+from typing import Any, NoReturn
 
 import pytest
 
-from recsys.errors import ConfigError
-from recsys.runner.pipeline import STEPS, days_of, steps_from
+from recsys.config import RecsysConfig
+from recsys.errors import ConfigError, Refused
+from recsys.runner.pipeline import STEPS, days_of, run_steps, steps_from
 
 
 def test_a_backfill_takes_both_ends_oldest_first_over_a_leap_day() -> None:
@@ -39,3 +43,20 @@ def test_from_takes_the_step_and_all_after_it() -> None:
     assert steps_from("ingest") == STEPS
     with pytest.raises(ConfigError, match="--from takes a step, got 'scoring'"):
         steps_from("scoring")
+
+
+def test_a_step_that_fails_says_how_to_go_on_in_this_environment(
+    config: RecsysConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(*_: object) -> NoReturn:
+        raise Refused("the day is short")
+
+    monkeypatch.setitem(sys.modules, "jobs.ingest", SimpleNamespace(run=run))
+    of_a_shop = config.model_copy(update={"env": "complete_journey"})
+    lake: Any = None
+    with pytest.raises(Refused) as error:
+        run_steps(lake, of_a_shop, date(2018, 1, 1), ("ingest",))
+    wanted = (
+        "./spark-submit.sh run_pipeline --env complete_journey --run-date 2018-01-01 --from ingest"
+    )
+    assert str(error.value).endswith(wanted)
