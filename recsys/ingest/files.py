@@ -8,23 +8,25 @@ import fnmatch
 import glob
 import gzip
 import io
-import json
 import re
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from recsys.config.places import CHECKOUT
-from recsys.errors import CorruptArtifact, MissingInput, Refused
+from recsys.errors import ConfigError, CorruptArtifact, MissingInput, Refused
 from recsys.ingest.description import Format, SourceDescription
 
 _WILD = re.compile(r"[*?\[]")
 _SHOWN = 8  # names in a message
+S3_SCHEMES = {"s3a": "s3", "s3n": "s3"}
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def find_files(description: SourceDescription) -> list[SourceFile]:
 def open_bytes(path: str) -> Iterator[IO[bytes]]:
     """The file's bytes, through gzip when its name ends in .gz."""
     if "://" in path:
-        filesystem, inner = pafs.FileSystem.from_uri(path)
+        filesystem, inner = _filesystem(path)
         raw: IO[bytes] = filesystem.open_input_stream(inner, compression=None)
     else:
         raw = open(path, "rb")
@@ -133,14 +135,25 @@ def parquet_rows(file: SourceFile) -> int:
 
 @contextmanager
 def reading(file: SourceFile) -> Iterator[None]:
-    """Turn what a broken file raises into an error that names the file."""
+    """Turn what a broken file raises into an error that names the file; a network that fails is left alone.
+
+    Raises:
+        CorruptArtifact: the file is truncated or not of its format.
+    """
     try:
         yield
     except BROKEN as error:
         raise CorruptArtifact(broken_message(file.name, error)) from None
+    except OSError as error:
+        # pyarrow says it so when a Parquet footer is damaged.
+        if "deserialize thrift" not in str(error):
+            raise
+        raise CorruptArtifact(broken_message(file.name, error)) from None
 
 
-BROKEN = (EOFError, gzip.BadGzipFile, OSError, ValueError, json.JSONDecodeError)
+BROKEN = (EOFError, gzip.BadGzipFile, zlib.error, ValueError)
+"""What the content of a file raises. An OSError (permission, network, disk) says nothing about the content: the
+next try may read the file."""
 
 
 def broken_message(name: str, error: BaseException) -> str:
@@ -164,17 +177,44 @@ def _fixed_folder(pattern: str) -> str:
 
 def _remote_paths(pattern: str) -> tuple[str, list[str]]:
     folder = _fixed_folder(pattern)
-    filesystem, inner = pafs.FileSystem.from_uri(folder)
+    filesystem, inner = _filesystem(folder)
     infos = filesystem.get_file_info(pafs.FileSelector(inner, recursive=True, allow_not_found=True))
     tails = [info.path[len(inner) :] for info in infos if info.type == pafs.FileType.File]
+    wanted = pattern[len(folder) :].lstrip("/").split("/")
     return folder, sorted(
-        folder + tail for tail in tails if fnmatch.fnmatch(folder + tail, pattern)
+        folder + tail for tail in tails if _matches(tail.lstrip("/").split("/"), wanted)
     )
+
+
+def _matches(parts: list[str], wanted: list[str]) -> bool:
+    """Part by part, as ``glob`` does on a local disk: ``*`` stays within a part, ``**`` takes any number of them."""
+    if not wanted:
+        return not parts
+    if wanted[0] == "**":
+        # No part, or one that is not hidden and the rest.
+        skips = bool(parts) and not parts[0].startswith(".") and _matches(parts[1:], wanted)
+        return skips or _matches(parts, wanted[1:])
+    if not parts or (parts[0].startswith(".") and not wanted[0].startswith(".")):
+        return False
+    return fnmatch.fnmatchcase(parts[0], wanted[0]) and _matches(parts[1:], wanted[1:])
+
+
+def _filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
+    """pyarrow's filesystem and the path in it. What Hadoop calls s3a and s3n is s3 there.
+
+    Raises:
+        ConfigError: a scheme that pyarrow does not know.
+    """
+    scheme, _, rest = uri.partition("://")
+    try:
+        return pafs.FileSystem.from_uri(f"{S3_SCHEMES.get(scheme, scheme)}://{rest}")
+    except pa.ArrowInvalid as error:
+        raise ConfigError(f"cannot read {uri}: {error}; use file, s3, s3a, gs or hdfs") from None
 
 
 def _parquet_place(path: str) -> tuple[str, pafs.FileSystem]:
     if "://" in path:
-        filesystem, inner = pafs.FileSystem.from_uri(path)
+        filesystem, inner = _filesystem(path)
         return inner, filesystem
     return path, pafs.LocalFileSystem()
 

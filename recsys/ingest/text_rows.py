@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
@@ -76,7 +75,7 @@ class TextReader:
                     if len(rows) == BATCH_ROWS:
                         yield self._batch(rows)
                         rows = []
-        except (*BROKEN, zlib.error) as error:
+        except BROKEN as error:
             problem = broken_message(file.name, error)
         rows.append((file.name, END, str(count), None, problem, *nothing))
         yield self._batch(rows)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import pyarrow.fs as pafs
 import pytest
 
-from recsys.errors import CorruptArtifact, MissingInput, Refused
+from recsys.errors import ConfigError, CorruptArtifact, MissingInput, Refused
+from recsys.ingest import files
 from recsys.ingest.description import SourceDescription
 from recsys.ingest.files import check_columns, find_files
 
@@ -83,8 +86,73 @@ def test_a_gzip_that_is_none_is_named(tmp_path: Path) -> None:
         check_columns(description, find_files(description)[0])
 
 
-def test_a_parquet_file_that_breaks_off_is_named(tmp_path: Path) -> None:
-    (tmp_path / "till.parquet").write_bytes(b"PAR1 and no more")
+@pytest.mark.parametrize(
+    "content", [b"PAR1 and no more", b"", b"PAR1" + b"x" * 100 + b"\x10\0\0\0PAR1"]
+)
+def test_a_parquet_file_that_breaks_off_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "till.parquet").write_bytes(content)
     description = described(tmp_path / "till.parquet", format={"type": "parquet"})
     with pytest.raises(CorruptArtifact, match=r"file till.parquet cannot be read"):
         check_columns(description, find_files(description)[0])
+
+
+@pytest.mark.parametrize("suffix", ["csv", "csv.gz", "parquet"])
+def test_a_disk_or_network_that_fails_is_no_broken_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    (tmp_path / f"till.{suffix}").write_bytes(b"")
+    type_ = "parquet" if suffix == "parquet" else "csv"
+    description = described(tmp_path / f"till.{suffix}", format={"type": type_})
+    [file] = find_files(description)
+
+    def fail(*_: object) -> None:
+        raise ConnectionResetError(104, "Connection reset by peer")
+
+    monkeypatch.setattr("builtins.open", fail)
+    monkeypatch.setattr("pyarrow.parquet.read_schema", fail)
+    with pytest.raises(ConnectionResetError):  # exit code 1: the scheduler tries again
+        check_columns(description, file)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "*.csv",
+        "2024/*.csv",
+        "*/*.csv",
+        "2024/??.csv",
+        "**/*.csv",
+        "2024/**/*.csv",
+        "**/[ab]*.csv",
+        "*/b/*",
+    ],
+)
+def test_a_remote_pattern_matches_what_a_local_one_does(tmp_path: Path, pattern: str) -> None:
+    for name in ("a.csv", "2024/a.csv", "2024/01.csv", "2024/b/a.csv", "2024/b/c/d.csv", ".hidden/a.csv",
+                 "2024/.a.csv", "2024/A.CSV"):  # fmt: skip
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    local = [f.name for f in find_files(described(tmp_path / pattern))]
+    remote = [f.name for f in find_files(described(f"file://{tmp_path / pattern}"))]
+    assert remote == local and remote
+
+
+def test_s3a_is_s3_to_pyarrow_and_an_unknown_scheme_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str] = []
+
+    def from_uri(uri: str) -> tuple[pafs.FileSystem, str]:
+        asked.append(uri)
+        return pafs.LocalFileSystem(), "/nowhere/at/all"
+
+    with pytest.raises(ConfigError, match=r"cannot read ftp://till.*use file, s3"):
+        find_files(described("ftp://till/*.csv"))
+    monkeypatch.setattr(
+        files,
+        "pafs",
+        SimpleNamespace(**vars(pafs) | {"FileSystem": SimpleNamespace(from_uri=from_uri)}),
+    )
+    with pytest.raises(MissingInput, match="no file matches 's3a://till"):
+        find_files(described("s3a://till/2024/*.csv"))
+    assert asked == ["s3://till/2024"]
