@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 import orjson
+import structlog
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
 from starlette.convertors import Convertor, register_url_convertor
@@ -20,10 +21,13 @@ from recsys.serving.current import Current
 from recsys.serving.metrics import Metrics
 from recsys.serving.openapi import document
 from recsys.serving.request import RequestIds
-from recsys.serving.routes import ItemRoute, PopularRoute, UserRoute, error_body
+from recsys.serving.routes import REQUEST_ID, ItemRoute, PopularRoute, UserRoute, error_body
 from recsys.serving.store import Releases
 
+log = structlog.get_logger()
+
 JSON = "application/json"
+INTERNAL_ERROR = 500
 
 
 class IdConvertor(Convertor[str]):
@@ -84,11 +88,19 @@ def create_app(settings: ServingConfig, releases: Releases) -> Starlette:
 
     async def on_error(request: Request, error: Exception) -> Response:
         """No route, a wrong method, or a fault of ours; never a stack trace to a client."""
-        status, message, headers = 500, "internal error; the log has it under this request id", {}
+        status, message, headers = (
+            INTERNAL_ERROR,
+            "internal error; the log has it under this request id",
+            {},
+        )
         if isinstance(error, HTTPException):
             status, message = error.status_code, error.detail
             headers = dict(error.headers or {})
-        request_id = ids.of(request.scope["headers"])
+        # A list route that failed has noted its id; where none was reached there is none yet.
+        request_id = request.scope.get(REQUEST_ID) or ids.of(request.scope["headers"])
+        if status == INTERNAL_ERROR:
+            path, known_as = request.scope["path"], request_id.decode()
+            log.error("request_failed", request_id=known_as, path=path, exc_info=error)
         metrics.requests.labels("other", status).inc()
         body = error_body(current.open, request_id, message)
         headers["x-request-id"] = request_id.decode()

@@ -14,6 +14,8 @@ from recsys.serving.metrics import Metrics
 from recsys.serving.request import BadRequest, RequestIds, parameters, wanted_n
 
 WHOLE_SHOP = ""
+REQUEST_ID = "recsys.request_id"
+"""Key of the ASGI scope under which a route that failed leaves the id it had given the request."""
 _SHOWN = 80
 """Characters of an unknown id that are repeated to the client."""
 
@@ -38,13 +40,15 @@ class ListRoute:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
         request_id = self._ids.of(scope["headers"])
-        opened = (
-            self._current.open
-        )  # taken once; all that is read below is read before the first await
+        # Taken once; all that is read below is read before the first await.
+        opened = self._current.open
         try:
             status, body = self.answer(scope, opened, request_id)
         except BadRequest as error:
             status, body = 422, error_body(opened, request_id, str(error))
+        except Exception:
+            scope[REQUEST_ID] = request_id
+            raise
         headers = [
             (b"content-type", b"application/json"),
             (b"content-length", b"%d" % len(body)),

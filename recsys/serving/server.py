@@ -13,6 +13,7 @@ from starlette.applications import Starlette
 
 from recsys.config import RecsysConfig
 from recsys.errors import Conflict
+from recsys.logs import configure_logs
 from recsys.serving.app import create_app
 from recsys.serving.current import Current
 from recsys.serving.metrics import Metrics
@@ -54,7 +55,8 @@ def serve(config: RecsysConfig, announce: Callable[[str], None]) -> None:
 
 
 def worker_app(config: RecsysConfig) -> Starlette:
-    """The application, made in each worker."""
+    """The application, made in each worker: a process of its own, whose logs are not set up yet."""
+    configure_logs(job="serve")
     return create_app(config.serving, PublishedReleases(config.paths))
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import structlog
 from starlette.applications import Starlette
 
 from recsys.config.sections import ServingConfig
@@ -137,14 +138,28 @@ def test_health_readiness_and_metrics(client: Client) -> None:
     assert "recsys_degraded 0.0" in lines
 
 
-def test_a_fault_of_ours_shows_no_stack_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("sent", [{}, {"x_request_id": "r-7"}], ids=["ours", "theirs"])
+def test_a_fault_of_ours_is_in_the_log_and_not_in_the_answer(
+    monkeypatch: pytest.MonkeyPatch, sent: dict[str, str]
+) -> None:
     store = MemoryStore()
     with running(create_app(ServingConfig(), MemoryReleases(store))) as client:
         monkeypatch.setattr(store, "get", lambda *_: 1 / 0)
-        response = client.get("/v1/users/ana/recommendations")
+        given = int(client.get("/healthz/nowhere").json()["request_id"].rpartition("-")[2], 16)
+        with structlog.testing.capture_logs() as logs:
+            response = client.get("/v1/users/ana/recommendations", **sent)
     assert response.status_code == 500
     assert response.json()["error"] == "internal error; the log has it under this request id"
     assert "Zero" not in response.text
+    request_id = response.json()["request_id"]
+    [line] = logs
+    assert (line["event"], line["request_id"]) == ("request_failed", request_id)
+    assert line["path"] == "/v1/users/ana/recommendations"
+    assert isinstance(line["exc_info"], ZeroDivisionError)
+    if sent:
+        assert request_id == "r-7"
+    else:
+        assert int(request_id.rpartition("-")[2], 16) == given + 1, "one request, one id"
 
 
 def test_the_service_does_not_start_without_a_release() -> None:
