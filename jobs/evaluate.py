@@ -28,8 +28,9 @@ from recsys.runner import DryRunOption, EnvOption, Job, RunDateOption, SetOption
 JOB = Job(
     name="evaluate",
     reads=("events", "histories", "seen_items", "items", "users", "vocabularies", "item_similarity",
-           "transitions", "popularity"),
-    writes=("metrics", "gate_verdicts"),
+           "transitions", "popularity", "models/trained-<run_date>.json", "models/<model_version>/",
+           "releases/current"),
+    writes=("metrics", "gate_verdicts", "models/evaluated-<run_date>.json", "reports/<run_date>/"),
 )  # fmt: skip
 
 

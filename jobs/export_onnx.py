@@ -18,7 +18,11 @@ from recsys.lake import Lake
 from recsys.records import ModelManifest, TrainingRecord
 from recsys.runner import Job, job_app
 
-JOB = Job("export_onnx", reads=("histories",), writes=())
+JOB = Job(
+    "export_onnx",
+    reads=("histories", "models/trained-<run_date>.json", "models/<model_version>/"),
+    writes=("models/<model_version>/",),
+)
 log = structlog.get_logger()
 
 

@@ -14,10 +14,10 @@ import typer
 
 from recsys.config import RecsysConfig
 from recsys.lake import Lake
-from recsys.runner import DryRunOption, EnvOption, Job, SetOption, running
+from recsys.runner import DryRunOption, EnvOption, Job, SetOption, help_text, running
 from recsys.shop_generator import Planted, generate_shop
 
-JOB = Job("generate_shop", reads=(), writes=(), dated=False)
+JOB = Job("generate_shop", reads=("nothing",), writes=("generate_shop.directory/",), dated=False)
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
@@ -25,7 +25,7 @@ def run(lake: Lake, config: RecsysConfig, run_date: date) -> Planted:
     return generate_shop(config.generate_shop)
 
 
-@app.command(name=JOB.name, help=__doc__)
+@app.command(name=JOB.name, help=help_text(__doc__))
 def main(
     env: EnvOption = "generated_shop",
     set_: SetOption = [],  # noqa: B006  (typer copies it)

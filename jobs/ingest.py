@@ -15,13 +15,19 @@ from typing import Annotated
 
 import typer
 
-from recsys.config import RecsysConfig
+from recsys.config import RecsysConfig, load_config
 from recsys.ingest import Ingested, ingest_sources
+from recsys.ingest.descriptions import read_descriptions
 from recsys.lake import Lake
 from recsys.release.pointer import live_release
-from recsys.runner import DryRunOption, EnvOption, Job, RunDateOption, SetOption, running
+from recsys.runner import DryRunOption, EnvOption, Job, RunDateOption, SetOption, help_text, running
+from recsys.runner.options import parse_day
 
-JOB = Job("ingest", reads=(), writes=("events", "items", "users", "quarantine", "data_quality"))
+JOB = Job(
+    "ingest",
+    reads=("the raw files and tables of ingest.sources", "events", "releases/current"),
+    writes=("events", "items", "users", "quarantine", "data_quality"),
+)
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
@@ -33,7 +39,7 @@ def run(lake: Lake, config: RecsysConfig, run_date: date) -> Ingested:
     return ingest_sources(lake, config, run_date, live)
 
 
-@app.command(name=JOB.name, help=__doc__)
+@app.command(name=JOB.name, help=help_text(__doc__))
 def main(
     run_date: RunDateOption,
     env: EnvOption = "local",
@@ -47,9 +53,13 @@ def main(
     dry_run: DryRunOption = False,
 ) -> None:
     accepted = [f"ingest.accept_volume={json.dumps(accept_volume)}"] if accept_volume else []
-    with running(JOB, env, run_date, [*set_, *accepted], dry_run=dry_run) as context:
+    overrides = [*set_, *accepted]
+    with running(JOB, env, run_date, overrides, dry_run=dry_run) as context:
         if context:
             print(run(context.lake, context.config, context.run_date))  # noqa: T201  (the reconciliation)
+        else:
+            for source in read_descriptions(load_config(env, overrides), parse_day(run_date)):
+                typer.echo(f"raw     {source.name}: {source.pattern or source.table}")
 
 
 if __name__ == "__main__":

@@ -23,8 +23,8 @@ log = structlog.get_logger()
 JOB = Job(
     "publish",
     reads=("top_n_lists", "similar_items", "popular_items", "events", "items", "users", "histories",
-           "item_vectors", "data_quality"),
-    writes=("releases",),
+           "item_vectors", "data_quality", "models/scored-<run_date>.json", "models/<model_version>/"),
+    writes=("releases/<release_id>/", "releases/current", "releases"),
 )  # fmt: skip
 
 

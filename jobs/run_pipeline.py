@@ -11,7 +11,9 @@ Writes   every table, a model, a release
 
 from __future__ import annotations
 
+import importlib
 import json
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -21,9 +23,17 @@ from recsys.runner import DryRunOption, EnvOption, Job, SetOption, help_text, ru
 from recsys.runner.options import exit_with
 from recsys.runner.pipeline import STEPS, days_of, run_steps, steps_from
 
-JOB = Job("run_pipeline", reads=("raw files",), writes=("every table", "models", "releases"))
+NAME = "run_pipeline"
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+def job_of(steps: Sequence[str]) -> Job:
+    """A night of these steps as one job: all that they read, and all that they write."""
+    jobs = [importlib.import_module(f"jobs.{step}").JOB for step in steps]
+    reads = dict.fromkeys(name for job in jobs for name in job.reads)
+    writes = dict.fromkeys(name for job in jobs for name in job.writes)
+    return Job(NAME, tuple(reads), tuple(writes))
 
 
 @app.command(help=help_text(__doc__))
@@ -56,8 +66,9 @@ def main(
         days, steps = days_of(run_date, run_dates), steps_from(from_)
     except RecsysError as error:
         exit_with(error)
+    job = job_of(steps)
     for day in days:
-        with running(JOB, env, str(day), overrides, dry_run=dry_run) as context:
+        with running(job, env, str(day), overrides, dry_run=dry_run) as context:
             if context:
                 run_steps(context.lake, context.config, context.run_date, steps)
 

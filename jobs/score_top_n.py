@@ -25,8 +25,9 @@ from recsys.scoring.daily import score_day
 JOB = Job(
     name="score_top_n",
     reads=("histories", "seen_items", "users", "items", "vocabularies", "item_similarity",
-           "transitions", "popularity"),
-    writes=("top_n_lists", "similar_items", "popular_items"),
+           "transitions", "popularity", "models/evaluated-<run_date>.json", "models/<model_version>/",
+           "releases/current"),
+    writes=("top_n_lists", "similar_items", "popular_items", "models/scored-<run_date>.json"),
 )  # fmt: skip
 
 

@@ -24,10 +24,11 @@ from recsys.runner import DryRunOption, EnvOption, Job, RunDateOption, SetOption
 from recsys.training.train import not_trained, train_models
 
 JOB = Job(
-    "train",
-    reads=("training_examples", "vocabularies", "histories", "events"),
-    writes=("item_vectors",),
-)
+    name="train",
+    reads=("training_examples", "vocabularies", "histories", "events", "releases/current"),
+    writes=("item_vectors", "models/<model_version>/", "models/trained-<run_date>.json", "checkpoints/",
+            "mlflow.db"),
+)  # fmt: skip
 
 
 def run(lake: Lake, config: RecsysConfig, run_date: date) -> TrainingRecord:

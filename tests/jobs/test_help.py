@@ -21,6 +21,9 @@ def test_help_is_the_golden_one(job: str, monkeypatch: pytest.MonkeyPatch) -> No
     app = importlib.import_module(f"jobs.{job}").app
     answer = CliRunner().invoke(app, ["--help"], prog_name=job, terminal_width=100)
     assert answer.exit_code == 0
+    assert "\n  Reads  " in answer.stdout and "\n  Writes  " in answer.stdout, (
+        "on lines of their own"
+    )
     golden = GOLDEN / f"{job}.txt"
     if os.environ.get("REGOLD"):
         golden.parent.mkdir(exist_ok=True)

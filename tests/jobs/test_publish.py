@@ -20,4 +20,5 @@ def test_a_dry_run_names_what_would_be_read_and_written_and_touches_nothing(
     assert "# publish of 2024-06-01" in result.stdout
     assert f"in      {root}/lake" in result.stdout
     assert not root.exists()
-    assert {*JOB.reads, *JOB.writes} <= set(TABLES)
+    named = {name for name in (*JOB.reads, *JOB.writes) if "/" not in name}
+    assert named <= set(TABLES)
