@@ -6,7 +6,6 @@ from setuptools import find_packages, setup
 
 CONFIG = [
     "pydantic>=2.7,<3",
-    "pydantic-settings>=2.3,<3",
     "pyyaml>=6,<7",
     "structlog>=24",
     "typer>=0.12",
