@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import hashlib
 import itertools
 import os
 import shlex
@@ -70,17 +71,36 @@ def submit_command(job: str, arguments: list[str], config: RecsysConfig) -> list
     log4j = CHECKOUT / "deploy" / "spark" / "log4j2.properties"
     command += ["--driver-java-options", f"-Dlog4j.configurationFile={log4j}"]
     if spark.packaged_code:
-        command += ["--py-files", str(config.paths.work / "recsys.zip")]
+        command += ["--py-files", str(archive_path(config.paths.work))]
     return [*command, str(JOBS / f"{job}.py"), *arguments]
 
 
+def archive_path(folder: Path) -> Path:
+    """Where the zip of today's code lies: another content has another name, so none is ever rewritten."""
+    digest = hashlib.sha256()
+    for path in _code_files():
+        digest.update(f"{path.relative_to(CHECKOUT)}\0{path.stat().st_size}\0".encode())
+        digest.update(path.read_bytes())
+    return folder / f"recsys-{digest.hexdigest()[:12]}.zip"
+
+
 def package_code(target: Path) -> None:
-    """Zip the package and the jobs for workers that do not share the checkout."""
+    """Zip the package and the jobs for workers that do not share the checkout.
+
+    Whole or not at all: a submit at the same time, or an executor that starts late, may be reading ``target``.
+    """
+    if target.exists():
+        return
     target.parent.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
-        for folder in ("recsys", "jobs"):
-            for path in sorted((CHECKOUT / folder).rglob("*.py")):
-                archive.write(path, path.relative_to(CHECKOUT))
+    partial = target.with_name(f".{target.name}.{os.getpid()}")
+    with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in _code_files():
+            archive.write(path, path.relative_to(CHECKOUT))
+    os.replace(partial, target)
+
+
+def _code_files() -> list[Path]:
+    return sorted(path for name in ("recsys", "jobs") for path in (CHECKOUT / name).rglob("*.py"))
 
 
 def main(arguments: list[str]) -> int:
@@ -111,7 +131,7 @@ def main(arguments: list[str]) -> int:
             return EXIT_FAILED  # it has said what was found and what to do
         os.environ["JAVA_HOME"] = java.stdout.strip()
         if config.spark.packaged_code:
-            package_code(config.paths.work / "recsys.zip")
+            package_code(archive_path(config.paths.work))
     os.execv(command[0], command)
 
 

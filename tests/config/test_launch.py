@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import os
 import subprocess
+import zipfile
 from pathlib import Path
 
 import pytest
+
+from recsys.config import RecsysConfig, launch
+from recsys.config.launch import archive_path, package_code, submit_command
+from recsys.config.places import SparkConfig
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -69,3 +74,49 @@ def test_java_missing_or_of_the_wrong_version_is_said_before_spark_starts(tmp_pa
         pytest.fail("a job ran on Java 11")
     assert "Java 17 is needed; found only:" in answer.stderr
     assert "Java 11" in answer.stderr
+
+
+@pytest.fixture
+def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkout of two files."""
+    for name in ("recsys/errors.py", "jobs/ingest.py"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text(f"NAME = {name!r}\n")
+    monkeypatch.setattr(launch, "CHECKOUT", tmp_path)
+    return tmp_path
+
+
+def test_the_code_s_archive_is_named_by_its_content_and_never_rewritten(code: Path) -> None:
+    work = code / "var" / "work"
+    first = archive_path(work)
+    package_code(first)
+    assert zipfile.ZipFile(first).namelist() == ["jobs/ingest.py", "recsys/errors.py"]
+    written = first.stat()
+    package_code(archive_path(work))
+    same = first.stat()
+    assert (same.st_ino, same.st_mtime_ns) == (written.st_ino, written.st_mtime_ns)
+
+    (code / "jobs" / "ingest.py").write_text("NAME = 'changed'\n")
+    second = archive_path(work)
+    package_code(second)
+    assert second != first
+    assert sorted(work.iterdir()) == sorted([first, second]), "nothing half written is left"
+
+
+def test_a_packaging_that_is_cut_off_leaves_no_archive(
+    code: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    target = archive_path(code / "var" / "work")
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
+        patch.setattr(zipfile.ZipFile, "write", full)
+        package_code(target)
+    assert not target.exists()
+
+
+def test_packaged_code_is_submitted_under_the_name_it_is_written_to(config: RecsysConfig) -> None:
+    packaged = config.model_copy(update={"spark": SparkConfig(packaged_code=True)})
+    command = submit_command("ingest", [], packaged)
+    assert command[command.index("--py-files") + 1] == str(archive_path(packaged.paths.work))
