@@ -104,9 +104,8 @@ def windows_of(batch: pa.RecordBatch, width: int, target_types: Sequence[str]) -
     event_NW = end_N[:, None] + np.arange(-width, 0)[None, :]
     real_NW = event_NW >= start_N[:, None]
     event_NW[~real_NW] = 0
-    first_NW = (
-        event_NW == start_N[:, None]
-    )  # nothing before it in its window, so nothing to predict it from
+    # Nothing comes before it in its window, so there is nothing to predict it from.
+    first_NW = event_NW == start_N[:, None]
 
     items_E = item_nums.flatten().to_numpy().astype("<i4")
     ages_E = batch.column("ages_days").flatten().to_numpy().astype("<f4")

@@ -18,12 +18,10 @@ from recsys.ingest.raw_rows import RawRows
 from recsys.ingest.text_rows import FILE, POSITION, PROBLEM, RAW_ROW, ROW_KEY
 
 STATUS = "_status"
-ACCEPTED, QUARANTINED, DUPLICATE, END_OF_FILE = (
-    "accepted",
-    "quarantined",
-    "duplicate",
-    "end_of_file",
-)
+ACCEPTED = "accepted"
+QUARANTINED = "quarantined"
+DUPLICATE = "duplicate"
+END_OF_FILE = "end_of_file"
 REASONS = "_reasons"
 FACTS = "_facts"
 """What an event's row tells about its item."""

@@ -131,39 +131,22 @@ def quality_rows(
 ) -> list[QualityRow]:
     """The rows of data_quality of one run, in the contract's column order."""
     rows: list[QualityRow] = []
+    head = (run_date, JOB)
     for f in files:
         place = (f.source, f.file)
         for what in ("raw", ACCEPTED, QUARANTINED, "duplicates"):
-            rows.append(
-                (run_date, JOB, "rows", *place, what, float(getattr(f, what)), None, "ok", None)
-            )
+            rows.append((*head, "rows", *place, what, float(getattr(f, what)), None, "ok", None))
         for reason, count in sorted(f.reasons.items()):
-            rows.append(
-                (run_date, JOB, "reason", *place, reason, float(count), None, "noted", None)
-            )
+            rows.append((*head, "reason", *place, reason, float(count), None, "noted", None))
         wanted = f"at most {max_quarantined_share:g}"
         share = round(f.quarantined_share, 6)
-        rows.append((run_date, JOB, "quarantined_share", *place, "", share, wanted, "ok", None))
+        rows.append((*head, "quarantined_share", *place, "", share, wanted, "ok", None))
         for name in f.unexpected:
             text = "a column that the description does not name"
-            rows.append(
-                (run_date, JOB, "unexpected_column", *place, name, None, None, "noted", text)
-            )
+            rows.append((*head, "unexpected_column", *place, name, None, None, "noted", text))
     for v in findings:
-        rows.append(
-            (
-                run_date,
-                JOB,
-                "volume",
-                "",
-                "",
-                v.segment,
-                float(v.found),
-                v.wanted,
-                v.verdict,
-                v.reason,
-            )
-        )
+        judged = (v.segment, float(v.found), v.wanted, v.verdict, v.reason)
+        rows.append((*head, "volume", "", "", *judged))
     return rows
 
 

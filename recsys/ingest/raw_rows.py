@@ -21,16 +21,8 @@ log = structlog.get_logger()
 NO_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 """How Spark and Hive name the partition of rows without a value."""
 
-_NUMBERS = (
-    T.ByteType,
-    T.ShortType,
-    T.IntegerType,
-    T.LongType,
-    T.FloatType,
-    T.DoubleType,
-    T.DecimalType,
-)
 _WHOLE = (T.ByteType, T.ShortType, T.IntegerType, T.LongType)
+_NUMBERS = (*_WHOLE, T.FloatType, T.DoubleType, T.DecimalType)
 _TIMES = (T.TimestampType, T.TimestampNTZType)
 
 
@@ -104,17 +96,13 @@ def _parquet_rows(
     for group in frames.values():
         loaded = spark.read.parquet(*(file.path for file in group))
         check_types(description, loaded, group[0].name)
-        name_of = F.create_map(
-            *[F.lit(x) for f in group for x in (f.path.rpartition("/")[2], f.name)]
-        )
-        full = {f.path.rpartition("/")[2] for f in group}
-        if len(full) != len(
-            group
-        ):  # one name in several folders: tell them apart by the whole path
-            name_of = F.create_map(*[F.lit(x) for f in group for x in (_uri(f.path), f.name)])
-            file_name = name_of[F.col("_metadata.file_path")]
-        else:
-            file_name = name_of[F.col("_metadata.file_name")]
+        last_parts = [f.path.rpartition("/")[2] for f in group]
+        if len(set(last_parts)) == len(group):
+            keys, key = last_parts, "_metadata.file_name"
+        else:  # one name in several folders: told apart by the whole path
+            keys, key = [_uri(f.path) for f in group], "_metadata.file_path"
+        names = zip(keys, (f.name for f in group), strict=True)
+        file_name = F.create_map(*[F.lit(x) for pair in names for x in pair])[F.col(key)]
         parts.append(_typed_frame(description, loaded, file_name, F.col("_metadata.row_index")))
     rows = parts[0]
     for part in parts[1:]:

@@ -76,14 +76,7 @@ def answer_hash(places: Iterable[Place]) -> str:
     """Hash of what a user is offered; the same from the table's rows and from the snapshot's JSON."""
     digest = hashlib.sha256()
     for place in places:
-        digest.update(
-            b"\0".join(
-                (
-                    place.item_id.encode(),
-                    struct.pack("<f", place.score + 0.0),
-                    place.source.encode(),
-                )
-            )
-        )
+        score = struct.pack("<f", place.score + 0.0)  # -0.0 is 0.0
+        digest.update(b"\0".join((place.item_id.encode(), score, place.source.encode())))
         digest.update(b"\n")
     return digest.hexdigest()[:16]
