@@ -18,6 +18,20 @@ from recsys.config.base import Config
 from recsys.config.places import PathsConfig
 from recsys.errors import ContractError, CorruptArtifact, MissingInput
 
+# The files of a model's folder; ModelManifest says what they hold.
+MANIFEST_FILE = "manifest.json"
+WEIGHTS_FILE = "weights.npz"
+ITEM_VECTORS_FILE = "item_vectors.npy"
+ENCODER_FILE = "model.onnx"
+ENCODER_INPUTS = ("history_vectors", "history_gaps", "history_mask")
+ENCODER_OUTPUT = "user_vectors"
+
+
+def sha256_of(path: Path) -> str:
+    """64 hex digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Whole or not at all: a temporary file beside ``path``, fsynced, renamed over it."""
@@ -183,7 +197,7 @@ class ModelManifest(Config):
     @classmethod
     def read(cls, folder: Path) -> Self:
         """Raises MissingInput where there is no such model, CorruptArtifact where its manifest is damaged."""
-        path = folder / "manifest.json"
+        path = folder / MANIFEST_FILE
         try:
             return cls.model_validate_json(path.read_bytes())
         except FileNotFoundError:
@@ -194,7 +208,7 @@ class ModelManifest(Config):
             ) from None
 
     def write(self, folder: Path) -> None:
-        write_atomically(folder / "manifest.json", self.model_dump_json(indent=1).encode())
+        write_atomically(folder / MANIFEST_FILE, self.model_dump_json(indent=1).encode())
 
 
 def verify_model(folder: Path) -> ModelManifest:
@@ -209,9 +223,7 @@ def verify_model(folder: Path) -> ModelManifest:
         path = folder / name
         if not path.is_file():
             raise CorruptArtifact(f"model file {path} is missing: run train and export_onnx again")
-        with open(path, "rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != wanted:
+        if (found := sha256_of(path)) != wanted:
             raise CorruptArtifact(
                 f"model file {path} is damaged: sha256 {found[:16]}, its manifest says {wanted[:16]}: "
                 "run train and export_onnx again"

@@ -24,16 +24,20 @@ from torch import nn
 from recsys.errors import ContractError, CorruptArtifact
 from recsys.failpoints import failpoint
 from recsys.models import SequentialEncoder
-from recsys.records import ModelManifest, verify_model, write_atomically
-from recsys.training.checkpoint import size_and_sha256
+from recsys.records import (
+    ENCODER_FILE,
+    ENCODER_INPUTS,
+    ENCODER_OUTPUT,
+    ModelManifest,
+    sha256_of,
+    verify_model,
+    write_atomically,
+)
 from recsys.training.model_folder import load_model
 
 log = structlog.get_logger()
 
-MODEL_FILE = "model.onnx"
 OPSET = 20
-INPUTS = ("history_vectors", "history_gaps", "history_mask")
-OUTPUT = "user_vectors"
 INPUT_CONTRACT = {
     "history_vectors": "float32 (B, H, D): rows of item_vectors by item_num; zeros at padding",
     "history_gaps": "float32 (B, H): days from each event to the next, the newest's to as_of; 0 at padding",
@@ -62,9 +66,9 @@ def export_model(folder: Path) -> Path:
         CorruptArtifact: the folder's weights are not those of its manifest.
         ContractError: the graph is not what scoring expects.
     """
-    path = folder / MODEL_FILE
+    path = folder / ENCODER_FILE
     manifest = ModelManifest.read(folder)
-    if MODEL_FILE in manifest.files:
+    if ENCODER_FILE in manifest.files:
         # A damaged file is made again: all that it holds is in the weights.
         with contextlib.suppress(CorruptArtifact):
             verify_model(folder)
@@ -82,7 +86,7 @@ def export_model(folder: Path) -> Path:
 
 def record_file(folder: Path, manifest: ModelManifest, name: str) -> ModelManifest:
     """Put a file's checksum into the folder's manifest, which is replaced whole."""
-    digest = size_and_sha256(folder / name)[1]
+    digest = sha256_of(folder / name)
     changed = manifest.model_copy(update={"files": {**manifest.files, name: digest}})
     changed.write(folder)
     return changed
@@ -130,8 +134,8 @@ def _graph(architecture: Architecture) -> onnx.ModelProto:
         program = torch.onnx.export(
             encoder,
             example,
-            input_names=list(INPUTS),
-            output_names=[OUTPUT],
+            input_names=list(ENCODER_INPUTS),
+            output_names=[ENCODER_OUTPUT],
             dynamo=True,
             dynamic_shapes=({0: batch}, {0: batch}, {0: batch}),
             opset_version=OPSET,
@@ -169,7 +173,7 @@ def _check_graph(model: onnx.ModelProto, architecture: Architecture, encoder: nn
         "history_vectors": ["batch", length, width],
         "history_gaps": ["batch", length],
         "history_mask": ["batch", length],
-        OUTPUT: ["batch", width],
+        ENCODER_OUTPUT: ["batch", width],
     }
     found = {
         value.name: [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from recsys.config.base import Config
 from recsys.errors import Refused
 from recsys.export.histories import UserHistories
-from recsys.export.onnx_file import MODEL_FILE, record_file
+from recsys.export.onnx_file import record_file
 from recsys.models import gaps_between
-from recsys.records import verify_model, write_atomically
+from recsys.records import ENCODER_FILE, verify_model, write_atomically
 from recsys.scoring.encoder import UserEncoder
 from recsys.training.model_folder import load_model
 
@@ -47,7 +47,7 @@ def parity(folder: Path, histories: UserHistories) -> ParityReport:
     """
     manifest = verify_model(folder)
     model, _ = load_model(folder)
-    encoder = UserEncoder(folder / MODEL_FILE, manifest.history_length, manifest.embedding_dim)
+    encoder = UserEncoder(folder / ENCODER_FILE, manifest.history_length, manifest.embedding_dim)
     items_ID = model.items.weight.detach().numpy()
     worst, worst_user, different = -1.0, "", []
     for start in range(0, len(histories), USERS_PER_BATCH):
@@ -70,7 +70,7 @@ def parity(folder: Path, histories: UserHistories) -> ParityReport:
         worst_user=worst_user,
         different_top_10=len(different),
         first_different_user=different[0] if different else "",
-        onnx_sha256=manifest.files[MODEL_FILE],
+        onnx_sha256=manifest.files[ENCODER_FILE],
     )
 
 

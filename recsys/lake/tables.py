@@ -233,10 +233,9 @@ class Lake:
                 "it was made by another version; move it away and run the jobs again"
             )
         for column in new:
-            comment = column.meaning.replace("'", "\\'")
             self.spark.sql(
                 f"ALTER TABLE delta.`{self.path(contract)}` ADD COLUMNS "
-                f"(`{column.name}` {column.type} COMMENT '{comment}')"
+                f"(`{column.name}` {column.type} COMMENT {sql_literal(column.meaning)})"
             )
 
     def _check(self, rows: DataFrame, contract: TableContract, where: Any) -> tuple[int, str]:

@@ -18,7 +18,7 @@ from recsys.errors import CorruptArtifact, MissingInput, Refused
 from recsys.failpoints import failpoint
 from recsys.lake import Lake, local_rows, struct_type
 from recsys.locks import exclusive
-from recsys.records import ScoringRecord, write_atomically
+from recsys.records import ScoringRecord, sha256_of, write_atomically
 from recsys.release import facts, shelf
 from recsys.release.actions import Action, append_action, read_actions
 from recsys.release.lists import PUBLISHED, Lists, published_lists, stored_chunks
@@ -36,7 +36,6 @@ from recsys.release.snapshot import (
     KINDS,
     Snapshot,
     open_release,
-    sha256_of,
 )
 from recsys.release.snapshot_builder import SnapshotBuilder, sync_folder
 from recsys.release.stored_list import decode

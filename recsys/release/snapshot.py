@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
@@ -11,6 +10,7 @@ import lmdb
 import orjson
 
 from recsys.errors import CorruptArtifact
+from recsys.records import sha256_of
 from recsys.release.manifest import MANIFEST_FILE, ReleaseManifest
 from recsys.release.stored_list import answer_hash, decode, key_of
 
@@ -170,8 +170,3 @@ def verify_content(snapshot: Snapshot, manifest: ReleaseManifest) -> None:
                 f"snapshot of {manifest.release_id} answers golden user {user_id!r} with {answer}, "
                 f"the table with {expected}"
             )
-
-
-def sha256_of(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

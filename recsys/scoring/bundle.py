@@ -9,12 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.errors import CorruptArtifact, MissingInput
-from recsys.records import ModelManifest, verify_model
+from recsys.records import ENCODER_FILE, ITEM_VECTORS_FILE, ModelManifest, verify_model
 from recsys.scoring.encoder import UserEncoder
-
-MANIFEST_FILE = "manifest.json"
-ENCODER_FILE = "model.onnx"
-VECTORS_FILE = "item_vectors.npy"
 
 
 @dataclass(frozen=True)
@@ -35,7 +31,7 @@ def checked_manifest(folder: Path) -> ModelManifest:
         CorruptArtifact: a file is not what the manifest says; the message names it and what to do.
     """
     manifest = verify_model(folder)
-    for name in (ENCODER_FILE, VECTORS_FILE):
+    for name in (ENCODER_FILE, ITEM_VECTORS_FILE):
         if name not in manifest.files:
             raise MissingInput(f"model {folder.name} has no {name}: run export_onnx first")
     return manifest
@@ -53,15 +49,15 @@ def open_bundle(folder: Path, *, check: bool = True) -> ModelBundle:
     else:
         manifest = ModelManifest.read(folder)
     try:
-        vectors = np.load(folder / VECTORS_FILE, mmap_mode="r", allow_pickle=False)
+        vectors = np.load(folder / ITEM_VECTORS_FILE, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
         raise CorruptArtifact(
-            f"{folder / VECTORS_FILE} does not open ({str(error)[:200]}): {_what_to_do(folder)}"
+            f"{folder / ITEM_VECTORS_FILE} does not open ({str(error)[:200]}): {_what_to_do(folder)}"
         ) from None
     wanted = (manifest.num_items + 1, manifest.embedding_dim)
     if vectors.shape != wanted or vectors.dtype != np.float32:
         raise CorruptArtifact(
-            f"{folder / VECTORS_FILE} is {vectors.dtype} {vectors.shape}, the manifest says float32 {wanted}: "
+            f"{folder / ITEM_VECTORS_FILE} is {vectors.dtype} {vectors.shape}, the manifest says float32 {wanted}: "
             + _what_to_do(folder)
         )
     encoder = UserEncoder(folder / ENCODER_FILE, manifest.history_length, manifest.embedding_dim)

@@ -12,13 +12,11 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from recsys.errors import CorruptArtifact
+from recsys.records import ENCODER_INPUTS, ENCODER_OUTPUT
 
 ROWS_PER_CALL = 256
 """Every call has this many rows, the last one padded: kernels choose their summation by shape, so a
 user's vector would otherwise depend in its last bits on who else is in the batch."""
-
-INPUTS = ("history_vectors", "history_gaps", "history_mask")
-OUTPUT = "user_vectors"
 
 
 class UserEncoder:
@@ -31,9 +29,8 @@ class UserEncoder:
             CorruptArtifact: the file is no ONNX model, or has other inputs and outputs.
         """
         options = ort.SessionOptions()
-        options.intra_op_num_threads = (
-            1  # Spark runs one worker per core; ORT would take the whole box
-        )
+        # Spark runs one worker per core; ORT would take the whole box.
+        options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 4
@@ -48,9 +45,9 @@ class UserEncoder:
             ) from None
         found = tuple(node.name for node in self._session.get_inputs())
         outputs = tuple(node.name for node in self._session.get_outputs())
-        if set(found) != set(INPUTS) or OUTPUT not in outputs:
+        if set(found) != set(ENCODER_INPUTS) or ENCODER_OUTPUT not in outputs:
             raise CorruptArtifact(
-                f"{path} takes {found} and gives {outputs}; scoring wants {INPUTS} -> {OUTPUT!r}: "
+                f"{path} takes {found} and gives {outputs}; scoring wants {ENCODER_INPUTS} -> {ENCODER_OUTPUT!r}: "
                 "run export_onnx again with this version of the code"
             )
         self.path = path
@@ -83,7 +80,7 @@ class UserEncoder:
                 "history_gaps": gaps,
                 "history_mask": (nums != 0).astype(np.float32),
             }
-            out[start : start + rows] = self._session.run([OUTPUT], feeds)[0][:rows]
+            out[start : start + rows] = self._session.run([ENCODER_OUTPUT], feeds)[0][:rows]
         known = (item_nums_BH != 0).any(axis=1)
         out[~known] = 0
         if not np.isfinite(out).all():

@@ -22,13 +22,8 @@ from numpy.typing import NDArray
 from pyspark import SparkFiles
 from scipy.sparse import csr_array
 
-from recsys.scoring.bundle import (
-    ENCODER_FILE,
-    MANIFEST_FILE,
-    VECTORS_FILE,
-    ModelBundle,
-    open_bundle,
-)
+from recsys.records import ENCODER_FILE, ITEM_VECTORS_FILE, MANIFEST_FILE
+from recsys.scoring.bundle import ModelBundle, open_bundle
 
 MATRICES = ("buyers", "similarity", "transitions")
 
@@ -114,7 +109,7 @@ def save_kit(kit: Kit, models: Mapping[str, Path], root: Path) -> Path:
         out.write_table(table)
     for version, folder in models.items():
         (draft / "models" / version).mkdir(parents=True)
-        for name in (MANIFEST_FILE, ENCODER_FILE, VECTORS_FILE):
+        for name in (MANIFEST_FILE, ENCODER_FILE, ITEM_VECTORS_FILE):
             shutil.copy2(folder / name, draft / "models" / version / name)
     os.rename(draft, target)
     return target

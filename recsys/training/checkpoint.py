@@ -7,7 +7,6 @@ rank), so an epoch's end needs no generator state.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from collections.abc import Mapping
@@ -24,7 +23,7 @@ from torch.optim import Optimizer
 
 from recsys.config.base import Config
 from recsys.errors import CorruptArtifact
-from recsys.records import write_atomically
+from recsys.records import sha256_of, write_atomically
 
 log = structlog.get_logger()
 
@@ -176,8 +175,7 @@ def write_arrays(path: Path, arrays: Arrays) -> None:
 
 
 def size_and_sha256(path: Path) -> tuple[int, str]:
-    with open(path, "rb") as file:
-        return path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()
+    return path.stat().st_size, sha256_of(path)
 
 
 def _epochs(folder: Path) -> list[Path]:

@@ -17,14 +17,18 @@ from recsys.config.places import PathsConfig
 from recsys.config.sections import TrainingConfig
 from recsys.errors import CorruptArtifact, MissingInput
 from recsys.models import SequentialEncoder, SequentialModel
-from recsys.records import ModelManifest, verify_model
+from recsys.records import (
+    ITEM_VECTORS_FILE,
+    WEIGHTS_FILE,
+    ModelManifest,
+    sha256_of,
+    verify_model,
+)
 from recsys.training import checkpoint
 from recsys.training.spec import Fit, FitResult
 
 log = structlog.get_logger()
 
-WEIGHTS = "weights.npz"
-ITEM_VECTORS = "item_vectors.npy"
 ITEM_TABLE = "items.weight"
 
 
@@ -53,8 +57,8 @@ def write_model(paths: PathsConfig, fit: Fit, result: FitResult) -> ModelManifes
     temporary = paths.models / f".{version}.{os.getpid()}"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    checkpoint.write_arrays(temporary / WEIGHTS, arrays)
-    with open(temporary / ITEM_VECTORS, "wb") as file:
+    checkpoint.write_arrays(temporary / WEIGHTS_FILE, arrays)
+    with open(temporary / ITEM_VECTORS_FILE, "wb") as file:
         np.save(file, arrays[ITEM_TABLE].astype(np.float32), allow_pickle=False)
         file.flush()
         os.fsync(file.fileno())
@@ -66,10 +70,7 @@ def write_model(paths: PathsConfig, fit: Fit, result: FitResult) -> ModelManifes
         num_items=fit.num_items,
         epochs=result.best_epoch,
         training=fit.training.model_dump(mode="json"),
-        files={
-            name: checkpoint.size_and_sha256(temporary / name)[1]
-            for name in (WEIGHTS, ITEM_VECTORS)
-        },
+        files={name: sha256_of(temporary / name) for name in (WEIGHTS_FILE, ITEM_VECTORS_FILE)},
     )
     manifest.write(temporary)
     shutil.rmtree(target, ignore_errors=True)
@@ -85,7 +86,7 @@ def load_model(folder: Path) -> tuple[SequentialModel, ModelManifest]:
         CorruptArtifact: the weights are not those that the manifest names.
     """
     manifest = ModelManifest.read(folder)
-    path = folder / WEIGHTS
+    path = folder / WEIGHTS_FILE
     if not path.exists():
         raise MissingInput(f"no {path}: run train again")
     arrays = checkpoint.read_arrays(path)

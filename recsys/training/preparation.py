@@ -21,8 +21,7 @@ from recsys.data import example_files
 from recsys.errors import MissingInput
 from recsys.lake import Lake
 from recsys.lake.as_of import numbers
-from recsys.records import ModelManifest
-from recsys.training.checkpoint import size_and_sha256
+from recsys.records import ModelManifest, sha256_of
 from recsys.training.launch import world_size
 from recsys.training.spec import Fit, TrainingSpec, recipe_settings
 from recsys.training.validation import ValidationUsers, left_padded, write_users
@@ -64,7 +63,7 @@ def prepare(
     validation = work / "validation.npz"
     write_validation_users(lake, config, run_date, validation)
     choosing = _fit(lake, config, "choosing", cut_offs.choosing, versions).model_copy(
-        update={"validation": str(validation), "validation_hash": size_and_sha256(validation)[1]}
+        update={"validation": str(validation), "validation_hash": sha256_of(validation)}
     )
     measuring = _fit(lake, config, "measuring", cut_offs.measuring, versions)
     release = _fit(lake, config, "release", cut_offs.release, versions)

@@ -14,7 +14,7 @@ from recsys.config import RecsysConfig
 from recsys.contracts import ITEM_VECTORS
 from recsys.lake import Lake, Written
 from recsys.lake.as_of import numbers
-from recsys.records import ModelManifest, TrainingRecord
+from recsys.records import ITEM_VECTORS_FILE, ModelManifest, TrainingRecord
 from recsys.training import model_folder
 from recsys.training.following import following
 from recsys.training.launch import launch
@@ -77,7 +77,7 @@ def not_trained(config: RecsysConfig, run_date: date, reason: str) -> TrainingRe
 
 def write_item_vectors(lake: Lake, config: RecsysConfig, manifest: ModelManifest) -> Written:
     """Replace ``item_vectors`` of the model's as_of; ids come from the vocabulary of that day."""
-    path = config.paths.models / manifest.model_version / model_folder.ITEM_VECTORS
+    path = config.paths.models / manifest.model_version / ITEM_VECTORS_FILE
     item_nums = numbers(lake.vocabulary(manifest.as_of), "item")
     vectors = item_nums.mapInArrow(
         _gather(str(path)), "item_id string, item_num int, vector array<float>"

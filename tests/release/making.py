@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 from recsys.config.places import PathsConfig
-from recsys.records import Recipe, write_atomically
+from recsys.records import Recipe, sha256_of, write_atomically
 from recsys.release.manifest import (
     MANIFEST_FILE,
     CodeVersion,
@@ -17,7 +17,7 @@ from recsys.release.manifest import (
     content_id,
 )
 from recsys.release.pointer import Pointer, read_pointer, release_folder, write_pointer
-from recsys.release.snapshot import CHECKED_FILES, CHECKSUMS_FILE, sha256_of
+from recsys.release.snapshot import CHECKED_FILES, CHECKSUMS_FILE
 from recsys.release.snapshot_builder import SnapshotBuilder
 from recsys.release.stored_list import Place, answer_hash, encode, key_of
 
