@@ -207,9 +207,10 @@ def _filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
     """
     scheme, _, rest = uri.partition("://")
     try:
-        return pafs.FileSystem.from_uri(f"{S3_SCHEMES.get(scheme, scheme)}://{rest}")
+        filesystem, path = pafs.FileSystem.from_uri(f"{S3_SCHEMES.get(scheme, scheme)}://{rest}")
     except pa.ArrowInvalid as error:
         raise ConfigError(f"cannot read {uri}: {error}; use file, s3, s3a, gs or hdfs") from None
+    return filesystem, path
 
 
 def _parquet_place(path: str) -> tuple[str, pafs.FileSystem]:

@@ -28,7 +28,9 @@ def test_every_section_says_what_the_night_made(
     section = dict(zip(parts[::2], parts[1::2], strict=True))
     assert "generated, release " in head
 
-    assert section["What came in"].startswith(f"{shop.planted['raw_rows']:,} raw rows = ")
+    size = first_night.generate_shop
+    raw = shop.planted["raw_rows"] + size.users + size.items
+    assert section["What came in"].startswith(f"{raw:,} raw rows = ")
     assert all(name in section["How good it is"] for name in ("blend", "popularity", "transitions"))
 
     offered = section["What customers are offered"]

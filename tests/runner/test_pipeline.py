@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import date
-from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import pytest
@@ -51,7 +49,7 @@ def test_a_step_that_fails_says_how_to_go_on_in_this_environment(
     def run(*_: object) -> NoReturn:
         raise Refused("the day is short")
 
-    monkeypatch.setitem(sys.modules, "jobs.ingest", SimpleNamespace(run=run))
+    monkeypatch.setattr("jobs.ingest.run", run)
     of_a_shop = config.model_copy(update={"env": "complete_journey"})
     lake: Any = None
     with pytest.raises(Refused) as error:
