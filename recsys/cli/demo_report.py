@@ -63,13 +63,12 @@ def demo_report(config: RecsysConfig) -> str:
 
 def _reconciliation(ask: Ask, day: date) -> str:
     """Raw rows against what became of them; the sum is spelt out so that it can be checked by eye."""
-    counts = dict(
-        ask(
-            "select subject, sum(value)::bigint from data_quality "
-            "where job = 'ingest' and \"check\" = 'rows' and run_date = $day group by all",
-            day=day,
-        )
+    rows = ask(
+        "select subject, sum(value)::bigint from data_quality "
+        "where job = 'ingest' and \"check\" = 'rows' and run_date = $day group by all",
+        day=day,
     )
+    counts: dict[str, int] = {subject: rows_of_it for subject, rows_of_it in rows}
     reasons = ask(
         "select subject, sum(value)::bigint as rows from data_quality "
         "where job = 'ingest' and \"check\" = 'reason' and run_date = $day group by all order by rows desc, subject",

@@ -105,9 +105,8 @@ def _by_spark(spec: TrainingSpec, config: TrainingConfig, spark: SparkSession | 
         )
     variables = process_environment(config)
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    os.environ["HOROVOD_LISTEN_ADDRESS"] = variables[
-        "HOROVOD_LISTEN_ADDRESS"
-    ]  # the driver listens too
+    listen = "HOROVOD_LISTEN_ADDRESS"
+    os.environ[listen] = variables[listen]  # the driver listens too
     with open(spec.work / OUTPUT, "a", encoding="utf-8") as output:
         horovod.spark.run(
             horovod_main,

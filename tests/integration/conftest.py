@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Callable
+import subprocess
 from datetime import date, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from recsys.config import RecsysConfig, load_config
-from tests.integration.nights import NIGHT, Shop, generate
+from tests.integration.nights import NIGHT, Shop, generate, submitted, without_network
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -33,24 +33,20 @@ def shop(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Shop:
 
 @pytest.fixture(scope="session")
 def first_night(shop: Shop) -> RecsysConfig:
-    """The first release of the shop."""
-    return shop.night(NIGHT, "gate.bootstrap=true")
+    """The first release of the shop: a submitted night, without a network where the machine lets us take it away."""
+    command = submitted(shop, NIGHT, "--bootstrap")
+    if subprocess.run(without_network(["true"]), capture_output=True, check=False).returncode == 0:
+        command = without_network(command)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+    return shop.config("gate.bootstrap=true")
 
 
 @pytest.fixture(scope="session")
-def second_night(shop: Shop, first_night: RecsysConfig) -> RecsysConfig:
-    """The night after: a new model is trained and refused, and what was bought is masked from now on."""
+def second_night(
+    shop: Shop, first_night: RecsysConfig, tmp_path_factory: pytest.TempPathFactory
+) -> RecsysConfig:
+    """The night after, on a copy: a new model is trained and refused, and what was bought is masked from now on."""
+    later = shop.copied_to(tmp_path_factory.mktemp("second_night") / "var")
     overrides = ("training.when=always", "gate.min_ndcg_at_10=0.99", "shop.exclude_seen=true")
-    return shop.night(NIGHT + timedelta(days=1), *overrides)
-
-
-@pytest.fixture
-def ask(shop: Shop) -> Callable[[str], list[Any]]:
-    """SQL over the shop's tables, in DuckDB."""
-    from recsys.sql.duck import open_lake
-
-    def query(sql: str) -> list[Any]:
-        with open_lake(shop.config().paths) as lake:
-            return [tuple(row) for row in lake.query(sql)[1]]
-
-    return query
+    return later.night(NIGHT + timedelta(days=1), *overrides)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 
 from recsys.cli.demo_report import CUSTOMERS, SHOWN, demo_report
 from recsys.config import RecsysConfig
 from recsys.runner.pipeline import STEPS
-from tests.integration.nights import Shop
+from tests.integration.nights import Shop, ask
 
 pytestmark = [
     pytest.mark.spark,
@@ -20,9 +18,7 @@ pytestmark = [
 ]
 
 
-def test_every_section_says_what_the_night_made(
-    shop: Shop, first_night: RecsysConfig, ask: Callable[[str], list[Any]]
-) -> None:
+def test_every_section_says_what_the_night_made(shop: Shop, first_night: RecsysConfig) -> None:
     titles = r"\n(What came in|How good it is|What customers are offered|Similar items|What it took|Next)\n-+\n"
     head, *parts = re.split(titles, demo_report(first_night))
     section = dict(zip(parts[::2], parts[1::2], strict=True))
@@ -37,7 +33,9 @@ def test_every_section_says_what_the_night_made(
     customers = re.findall(r"^customer (\S+)$", offered, re.MULTILINE)
     assert len(customers) == CUSTOMERS
     for user in customers:
-        [[title]] = ask(f"select title from top_n where user_id = '{user}' and rank = 1")
+        [[title]] = ask(
+            first_night.paths, f"select title from top_n where user_id = '{user}' and rank = 1"
+        )
         assert title in offered
     assert len(section["Similar items"].strip().splitlines()) == 1 + SHOWN
     assert [line.split()[0] for line in section["What it took"].strip().splitlines()] == [

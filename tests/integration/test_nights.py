@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
 
 import pytest
 
 from recsys.config import RecsysConfig
 from recsys.records import EvaluationRecord, ScoringRecord, TrainingRecord
 from recsys.release.pointer import live_release
-from tests.integration.nights import NIGHT, Shop
+from tests.integration.nights import NIGHT, Shop, ask
 
 pytestmark = [
     pytest.mark.spark,
@@ -19,28 +17,32 @@ pytestmark = [
     pytest.mark.timeout(1800),
 ]  # the first makes the nights
 
-Ask = Callable[[str], list[Any]]
 TOMORROW = NIGHT + timedelta(days=1)
 
 
 def test_the_first_night_publishes_a_list_for_every_user(
-    shop: Shop, first_night: RecsysConfig, ask: Ask
+    shop: Shop, first_night: RecsysConfig
 ) -> None:
     release = live_release(first_night.paths)
     assert release is not None and release.run_date == NIGHT
-    [[users]] = ask(f"select count(distinct user_id) from events where event_date < '{NIGHT}'")
+    [[users]] = ask(
+        first_night.paths,
+        f"select count(distinct user_id) from events where event_date < '{NIGHT}'",
+    )
     assert users > 250, "the shop is not empty"
     assert release.counts["users"] >= users
-    assert ask("select count(*) from top_n_lists where len(item_ids) = 20")[0][0] >= users
+    assert (
+        ask(first_night.paths, "select count(*) from top_n_lists where len(item_ids) = 20")[0][0]
+        >= users
+    )
 
 
-def test_the_model_learned_what_was_planted(
-    shop: Shop, first_night: RecsysConfig, ask: Ask
-) -> None:
+def test_the_model_learned_what_was_planted(shop: Shop, first_night: RecsysConfig) -> None:
     ndcg = dict(
         ask(
+            first_night.paths,
             "select recommender, value from metrics where \"window\" = 'measuring' "
-            "and targets = 'all' and metric = 'ndcg' and k = 10"
+            "and targets = 'all' and metric = 'ndcg' and k = 10",
         )
     )
     assert ndcg["model"] > ndcg["popularity"], "users buy from their groups: popularity cannot know"
@@ -81,9 +83,8 @@ def test_the_same_night_again_gives_the_same_content(shop: Shop, first_night: Re
     assert again.release_id == release.release_id, "same content, same release"
 
 
-@pytest.mark.slow
 def test_a_refused_model_leaves_a_good_second_night(
-    first_night: RecsysConfig, second_night: RecsysConfig, ask: Ask
+    first_night: RecsysConfig, second_night: RecsysConfig
 ) -> None:
     paths = second_night.paths
     assert TrainingRecord.read(paths, TOMORROW).trained
@@ -98,24 +99,26 @@ def test_a_refused_model_leaves_a_good_second_night(
     # What was bought on day 2 was on offer the night before and is gone from day 2's lists.
     bought = set(
         ask(
+            paths,
             "select user_id, item_id from events "
-            f"where event_type = 'purchase' and event_date = '{NIGHT}' and user_id is not null"
+            f"where event_type = 'purchase' and event_date = '{NIGHT}' and user_id is not null",
         )
     )
     assert len(bought) > 20
-    assert bought & set(ask(f"select user_id, item_id from top_n where as_of = '{NIGHT}'"))
-    assert not bought & set(ask(f"select user_id, item_id from top_n where as_of = '{TOMORROW}'"))
+    assert bought & set(ask(paths, f"select user_id, item_id from top_n where as_of = '{NIGHT}'"))
+    assert not bought & set(
+        ask(paths, f"select user_id, item_id from top_n where as_of = '{TOMORROW}'")
+    )
 
 
-@pytest.mark.slow
-def test_a_viewed_item_is_still_offered_and_a_bought_one_is_not(
-    second_night: RecsysConfig, ask: Ask
-) -> None:
+def test_a_viewed_item_is_still_offered_and_a_bought_one_is_not(second_night: RecsysConfig) -> None:
     assert second_night.shop.exclude_seen
     acts = f"select distinct user_id, item_id from events where event_date < '{TOMORROW}' and event_type = "
-    bought = set(ask(acts + "'purchase'"))
-    only_viewed = set(ask(acts + "'view'")) - bought
-    offered = set(ask(f"select user_id, item_id from top_n where as_of = '{TOMORROW}'"))
+    bought = set(ask(second_night.paths, acts + "'purchase'"))
+    only_viewed = set(ask(second_night.paths, acts + "'view'")) - bought
+    offered = set(
+        ask(second_night.paths, f"select user_id, item_id from top_n where as_of = '{TOMORROW}'")
+    )
     assert bought and only_viewed
     assert not offered & bought
     assert offered & only_viewed
