@@ -23,6 +23,7 @@ from urllib.parse import unquote
 import psutil
 
 POLL_SECONDS = 0.001
+LOOK_AGAIN_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,8 @@ def run_and_kill(
         before = set(_data_files(table))
         job = subprocess.Popen(command, env={**os.environ, **(env or {})}, start_new_session=True)
         try:
-            _wait_for_data_file(job, table, before, timeout_seconds)
-            _stop(job.pid)
+            known = _wait_for_data_file(job, table, before, timeout_seconds)
+            _stop(job.pid, known)
             uncommitted = set(_data_files(table)) - before - _committed_files(table)
             version = newest_version(table)
         finally:
@@ -80,9 +81,13 @@ def newest_version(table: Path) -> int:
 
 def _wait_for_data_file(
     job: subprocess.Popen[bytes], table: Path, before: set[str], timeout_seconds: float
-) -> None:
+) -> list[psutil.Process]:
+    """Returns the job's processes, found beforehand: to look for them takes longer than a small commit."""
     deadline = time.monotonic() + timeout_seconds
+    known, look_again = _processes(job.pid), time.monotonic() + LOOK_AGAIN_SECONDS
     while not set(_data_files(table)) - before:
+        if time.monotonic() > look_again:
+            known, look_again = _processes(job.pid), time.monotonic() + LOOK_AGAIN_SECONDS
         if job.poll() is not None:
             raise AssertionError(
                 f"{job.args!r} ended with {job.returncode} before it wrote to {table}"
@@ -90,6 +95,7 @@ def _wait_for_data_file(
         if time.monotonic() > deadline:
             raise AssertionError(f"{job.args!r} wrote nothing to {table} in {timeout_seconds} s")
         time.sleep(POLL_SECONDS)
+    return known
 
 
 def _data_files(folder: Path, prefix: str = "") -> Iterator[str]:
@@ -139,8 +145,10 @@ def _processes(leader: int) -> list[psutil.Process]:
     return found
 
 
-def _stop(leader: int) -> None:
-    """Stop every process and wait until the kernel says that it stands still."""
+def _stop(leader: int, known: list[psutil.Process]) -> None:
+    """Stop every process, the known ones first, and wait until the kernel says that each stands still."""
+    for process in known:
+        _signal(process, signal.SIGSTOP)
     processes = _processes(leader)
     for process in processes:
         _signal(process, signal.SIGSTOP)
