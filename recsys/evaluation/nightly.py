@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame
 
 from recsys import contracts
 from recsys.config import RecsysConfig
-from recsys.config.sections import CutOffs
+from recsys.config.sections import GATE_K, CutOffs
 from recsys.errors import Refused
 from recsys.evaluation.gate import Candidate, Verdict, judge, reason_of
 from recsys.evaluation.intervals import Bootstrap
@@ -31,8 +31,6 @@ from recsys.scoring.spark import scoring_task, signals_of
 from recsys.training.tracking import log_evaluation
 
 log = structlog.get_logger()
-
-GATE_K = 10
 
 
 @dataclass(frozen=True)

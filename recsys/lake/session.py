@@ -11,10 +11,8 @@ from pathlib import Path
 
 from pyspark.sql import SparkSession
 
-from recsys.config.places import SparkConfig
+from recsys.config.places import CHECKOUT, SparkConfig
 from recsys.errors import MissingInput
-
-CHECKOUT = Path(__file__).resolve().parents[2]
 
 SETTINGS = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
