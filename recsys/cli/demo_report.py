@@ -167,7 +167,7 @@ def _next_commands(ask: Ask, config: RecsysConfig, day: date) -> str:
     [[user]] = ask("select min(user_id) from top_n_lists where as_of = $day", day=day)
     address = f"http://{config.serving.host}:{config.serving.port}"
     literal = user.replace("'", "''")
-    query = f"select * from top_n_today where user_id = '{literal}' and rank <= 5"
+    query = f"select * from top_n_today where user_id = '{literal}' and rank <= 5 order by rank"
     in_quotes = re.sub(r'(["$`\\])', r"\\\1", query)
     return "\n".join(
         [

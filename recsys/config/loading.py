@@ -122,7 +122,7 @@ def explain(error: ValidationError, root: type[BaseModel]) -> Iterator[str]:
         path = ".".join(location)
         if problem["type"] == "extra_forbidden":
             near = difflib.get_close_matches(location[-1], _keys_beside(location, root), n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            hint = f"; did you mean {'.'.join([*location[:-1], *near])!r}?" if near else ""
             yield f"unknown config key {path!r}{hint}"
         elif problem["type"] == "missing":
             yield f"config key {path!r} is missing: set it in conf, by variable or with --set {path}=…"

@@ -12,7 +12,7 @@ POPULARITY = Recipe(name="popularity", popularity=1.0)
 TRANSITIONS = Recipe(name="transitions", transitions=1.0, decay=0.0, popularity=FILL)
 """First order: what follows the last item alone."""
 ITEM_ITEM = Recipe(name="item_item", similarity=0.4, transitions=0.6, decay=0.7, popularity=FILL)
-"""The item-item blend of BENCHMARKS.md."""
+"""A strong item-item blend: cosine and transitions, mixed 0.4 to 0.6, decayed by recency."""
 LAST_PURCHASES = Recipe(
     name="last_purchases", repeat=1.0, decay=0.9, popularity=FILL, targets_only=True
 )

@@ -37,9 +37,13 @@ def test_each_layer_wins_over_the_one_before(conf: Path, monkeypatch: pytest.Mon
 
 
 def test_an_unknown_key_names_the_nearest(conf: Path) -> None:
-    with pytest.raises(ConfigError, match=r"'training.max_epoch'; did you mean 'max_epochs'\?"):
+    with pytest.raises(
+        ConfigError, match=r"'training.max_epoch'; did you mean 'training.max_epochs'\?"
+    ):
         load_config("local", ["training.max_epoch=3"])
-    with pytest.raises(ConfigError, match=r"'ingest.volume.flor'; did you mean 'floor'\?"):
+    with pytest.raises(
+        ConfigError, match=r"'ingest.volume.flor'; did you mean 'ingest.volume.floor'\?"
+    ):
         load_config("local", ["ingest.volume.flor=0.5"])
     (conf / "local" / "trainig.yml").write_text("max_epochs: 2\n")
     with pytest.raises(ConfigError, match=r"'trainig'; did you mean 'training'\?"):

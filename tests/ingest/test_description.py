@@ -47,7 +47,7 @@ def write(conf: Path, layer: str = "base", name: str = "till", **content: Any) -
         ({"timezone": "UTC"}, "unknown config key 'timezone'; did you mean 'time_zone'?"),
         (
             {"format": {"delimeter": ";"}},
-            "unknown config key 'format.delimeter'; did you mean 'delimiter'?",
+            "unknown config key 'format.delimeter'; did you mean 'format.delimiter'?",
         ),
         (
             {"columns": {"event_ts": "time", "user": "customer"}},
