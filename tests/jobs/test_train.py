@@ -175,7 +175,9 @@ def test_what_training_is_told(lake: Lake, shop_config: RecsysConfig) -> None:
     measuring = shop_config.evaluation.cut_offs(RUN_DATE).measuring
     assert (last.name, last.as_of, last.epochs, last.training.seed) == ("live", measuring, 7, 99)
     same = live.model_copy(
-        update={"training": tiny_training(launcher="local").model_dump(mode="json")}
+        update={
+            "training": shop_config.training.model_dump(mode="json") | {"launcher": "horovodrun"}
+        }
     )
     assert other_settings(shop_config, same) is None
     shorter = live.model_copy(update={"history_length": MAX_LENGTH - 1})

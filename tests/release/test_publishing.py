@@ -233,9 +233,13 @@ def model_is_damaged(shop: RecsysConfig) -> None:
         (
             model_is_gone,
             MissingInput,
-            r"no .*m1/manifest.json: the lists .* were scored by that model",
+            r"no model at .*m1: run train first",
         ),
-        (model_is_damaged, CorruptArtifact, r"checksum of .*m1/model\.onnx is off"),
+        (
+            model_is_damaged,
+            CorruptArtifact,
+            r"m1/model\.onnx is damaged: sha256 .*run train and export_onnx again",
+        ),
     ],
 )
 def test_what_cannot_be_served_is_refused_and_the_old_release_stays(
