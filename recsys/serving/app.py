@@ -88,11 +88,8 @@ def create_app(settings: ServingConfig, releases: Releases) -> Starlette:
 
     async def on_error(request: Request, error: Exception) -> Response:
         """No route, a wrong method, or a fault of ours; never a stack trace to a client."""
-        status, message, headers = (
-            INTERNAL_ERROR,
-            "internal error; the log has it under this request id",
-            {},
-        )
+        status, headers = INTERNAL_ERROR, {}
+        message = "internal error; the log has it under this request id"
         if isinstance(error, HTTPException):
             status, message = error.status_code, error.detail
             headers = dict(error.headers or {})

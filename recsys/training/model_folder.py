@@ -16,7 +16,7 @@ import structlog
 from recsys.config.places import PathsConfig
 from recsys.config.sections import TrainingConfig
 from recsys.errors import CorruptArtifact, MissingInput
-from recsys.models import SequentialEncoder, SequentialModel
+from recsys.models import SequentialModel
 from recsys.records import (
     ITEM_VECTORS_FILE,
     WEIGHTS_FILE,
@@ -25,6 +25,7 @@ from recsys.records import (
     verify_model,
 )
 from recsys.training import checkpoint
+from recsys.training.objective import model_of
 from recsys.training.spec import Fit, FitResult
 
 log = structlog.get_logger()
@@ -93,18 +94,9 @@ def load_model(folder: Path) -> tuple[SequentialModel, ModelManifest]:
     if (found := weights_hash(arrays)) != manifest.model_version:
         raise CorruptArtifact(
             f"{path} holds the weights of model {found}, the manifest says {manifest.model_version}: "
-            "move the folder away and run train again"
+            "run train again"
         )
     config = TrainingConfig.model_validate(manifest.training)
-    encoder = SequentialEncoder(
-        embedding_dim=manifest.embedding_dim,
-        history_length=manifest.history_length,
-        num_blocks=config.num_blocks,
-        num_heads=config.num_heads,
-        dropout=config.dropout,
-    )
-    model = SequentialModel(
-        num_items=manifest.num_items, embedding_dim=manifest.embedding_dim, encoder=encoder
-    )
+    model = model_of(config, num_items=manifest.num_items, history_length=manifest.history_length)
     checkpoint.load_model(model, arrays)
     return model.eval(), manifest

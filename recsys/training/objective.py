@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from recsys.config.sections import TrainingConfig
 from recsys.data import Batch, Examples
 from recsys.models import (
     SequentialEncoder,
@@ -18,19 +19,21 @@ from recsys.training.spec import Fit
 
 def build_model(fit: Fit) -> SequentialModel:
     """The model of a fit, its weights drawn from the seed alone."""
-    config = fit.training
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        encoder = SequentialEncoder(
-            embedding_dim=config.embedding_dim,
-            history_length=fit.history_length,
-            num_blocks=config.num_blocks,
-            num_heads=config.num_heads,
-            dropout=config.dropout,
-        )
-        return SequentialModel(
-            num_items=fit.num_items, embedding_dim=config.embedding_dim, encoder=encoder
-        )
+        torch.manual_seed(fit.training.seed)
+        return model_of(fit.training, num_items=fit.num_items, history_length=fit.history_length)
+
+
+def model_of(config: TrainingConfig, *, num_items: int, history_length: int) -> SequentialModel:
+    """The architecture that ``config`` names, its weights still to be drawn or loaded."""
+    encoder = SequentialEncoder(
+        embedding_dim=config.embedding_dim,
+        history_length=history_length,
+        num_blocks=config.num_blocks,
+        num_heads=config.num_heads,
+        dropout=config.dropout,
+    )
+    return SequentialModel(num_items=num_items, embedding_dim=config.embedding_dim, encoder=encoder)
 
 
 def batch_loss(
