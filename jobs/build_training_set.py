@@ -47,4 +47,4 @@ def run(lake: Lake, config: RecsysConfig, run_date: date) -> list[Written]:
 app = job_app(JOB, run, __doc__)
 
 if __name__ == "__main__":
-    app()
+    app(prog_name=JOB.submitted)

@@ -48,4 +48,4 @@ def run(lake: Lake, config: RecsysConfig, run_date: date) -> ParityReport | None
 app = job_app(JOB, run, __doc__)
 
 if __name__ == "__main__":
-    app()
+    app(prog_name=JOB.submitted)

@@ -8,6 +8,7 @@ Writes   generate_shop.directory    events/<day>.csv.gz, items.csv.gz, users.csv
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import date
 
 import typer
@@ -17,7 +18,12 @@ from recsys.lake import Lake
 from recsys.runner import DryRunOption, EnvOption, Job, SetOption, help_text, running
 from recsys.shop_generator import Planted, generate_shop
 
-JOB = Job("generate_shop", reads=("nothing",), writes=("generate_shop.directory/",), dated=False)
+
+def folder(config: RecsysConfig, run_date: date) -> Iterator[str]:
+    yield f"files   {config.generate_shop.directory}/"
+
+
+JOB = Job("generate_shop", reads=("nothing",), writes=("generate_shop.directory/",), details=folder)
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
@@ -39,4 +45,4 @@ def main(
 
 
 if __name__ == "__main__":
-    app()
+    app(prog_name=JOB.submitted)

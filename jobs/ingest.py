@@ -15,18 +15,18 @@ from typing import Annotated
 
 import typer
 
-from recsys.config import RecsysConfig, load_config
+from recsys.config import RecsysConfig
 from recsys.ingest import Ingested, ingest_sources
-from recsys.ingest.descriptions import read_descriptions
+from recsys.ingest.descriptions import raw_sources
 from recsys.lake import Lake
 from recsys.release.pointer import live_release
 from recsys.runner import DryRunOption, EnvOption, Job, RunDateOption, SetOption, help_text, running
-from recsys.runner.options import parse_day
 
 JOB = Job(
     "ingest",
     reads=("the raw files and tables of ingest.sources", "events", "releases/current"),
     writes=("events", "items", "users", "quarantine", "data_quality"),
+    details=raw_sources,
 )
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -57,10 +57,7 @@ def main(
     with running(JOB, env, run_date, overrides, dry_run=dry_run) as context:
         if context:
             print(run(context.lake, context.config, context.run_date))  # noqa: T201  (the reconciliation)
-        else:
-            for source in read_descriptions(load_config(env, overrides), parse_day(run_date)):
-                typer.echo(f"raw     {source.name}: {source.pattern or source.table}")
 
 
 if __name__ == "__main__":
-    app()
+    app(prog_name=JOB.submitted)

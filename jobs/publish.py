@@ -37,4 +37,4 @@ def run(lake: Lake, config: RecsysConfig, run_date: date) -> Published:
 app = job_app(JOB, run, __doc__)
 
 if __name__ == "__main__":
-    app()
+    app(prog_name=JOB.submitted)

@@ -13,17 +13,17 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from datetime import date
 from typing import Annotated
 
 import typer
 
+from recsys.config import RecsysConfig
 from recsys.errors import RecsysError
 from recsys.runner import DryRunOption, EnvOption, Job, SetOption, help_text, running
 from recsys.runner.options import exit_with
 from recsys.runner.pipeline import STEPS, days_of, run_steps, steps_from
-
-NAME = "run_pipeline"
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -33,7 +33,12 @@ def job_of(steps: Sequence[str]) -> Job:
     jobs = [importlib.import_module(f"jobs.{step}").JOB for step in steps]
     reads = dict.fromkeys(name for job in jobs for name in job.reads)
     writes = dict.fromkeys(name for job in jobs for name in job.writes)
-    return Job(NAME, tuple(reads), tuple(writes))
+
+    def details(config: RecsysConfig, run_date: date) -> Iterator[str]:
+        for job in jobs:
+            yield from job.details(config, run_date)
+
+    return Job("run_pipeline", tuple(reads), tuple(writes), details)
 
 
 @app.command(help=help_text(__doc__))
@@ -74,4 +79,4 @@ def main(
 
 
 if __name__ == "__main__":
-    app()
+    app(prog_name="./spark-submit.sh run_pipeline")

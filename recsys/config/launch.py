@@ -122,16 +122,17 @@ def main(arguments: list[str]) -> int:
         return error.exit_code
     if "--help" in rest or "--dry-run" in rest:
         # Neither needs a JVM: the job itself answers.
-        if "--dry-run" in rest:
-            typer.echo(f"# submit command\n{shlex.join(command)}\n")
-        command = [sys.executable, str(JOBS / f"{job}.py"), *rest]
-    else:
-        java = subprocess.run([FIND_JAVA], stdout=subprocess.PIPE, text=True, check=False)
-        if java.returncode:
-            return EXIT_FAILED  # it has said what was found and what to do
-        os.environ["JAVA_HOME"] = java.stdout.strip()
-        if config.spark.packaged_code:
-            package_code(archive_path(config.paths.work))
+        plan = [sys.executable, str(JOBS / f"{job}.py"), *rest]
+        answer = subprocess.run(plan, check=False).returncode
+        if answer == EXIT_DONE and "--help" not in rest:
+            typer.echo(f"\n# submit command\n{shlex.join(command)}")
+        return answer
+    java = subprocess.run([FIND_JAVA], stdout=subprocess.PIPE, text=True, check=False)
+    if java.returncode:
+        return EXIT_FAILED  # it has said what was found and what to do
+    os.environ["JAVA_HOME"] = java.stdout.strip()
+    if config.spark.packaged_code:
+        package_code(archive_path(config.paths.work))
     os.execv(command[0], command)
 
 

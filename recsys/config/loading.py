@@ -126,6 +126,8 @@ def explain(error: ValidationError, root: type[BaseModel]) -> Iterator[str]:
             yield f"unknown config key {path!r}{hint}"
         elif problem["type"] == "missing":
             yield f"config key {path!r} is missing: set it in conf, by variable or with --set {path}=…"
+        elif problem["type"] in {"tuple_type", "list_type"}:
+            yield f"config key {path!r} takes a list, such as [{problem['input']}]; got {problem['input']!r}"
         else:
             message = problem["msg"].removeprefix("Value error, ")
             yield f"config key {path!r}: {message}" if path else message

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import date, timedelta
 from pathlib import Path
 from string import Formatter
@@ -34,6 +35,12 @@ def read_descriptions(config: RecsysConfig, run_date: date) -> list[SourceDescri
         d.model_copy(update={"pattern": _fill(d.pattern, d.name, config, run_date)})
         for d in descriptions
     ]
+
+
+def raw_sources(config: RecsysConfig, run_date: date) -> Iterator[str]:
+    """A line of a dry run for each source; raises what `read_descriptions` does."""
+    for source in read_descriptions(config, run_date):
+        yield f"raw     {source.name}: {source.pattern or source.table}"
 
 
 def _layers(env: str) -> list[Path]:

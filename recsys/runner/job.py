@@ -6,7 +6,7 @@ import errno
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -35,6 +35,13 @@ from recsys.runner.options import (
 log = structlog.get_logger()
 
 
+Details = Callable[[RecsysConfig, date], Iterable[str]]
+
+
+def no_details(config: RecsysConfig, run_date: date) -> Iterable[str]:
+    return ()
+
+
 @dataclass(frozen=True)
 class Job:
     """A job's name and its edges in the data flow."""
@@ -42,8 +49,13 @@ class Job:
     name: str
     reads: tuple[str, ...]
     writes: tuple[str, ...]
-    dated: bool = True
-    """False for a job without a run date."""
+    details: Details = no_details
+    """Further lines of a dry run, which depend on the configuration; raises what the run would."""
+
+    @property
+    def submitted(self) -> str:
+        """How a person calls it."""
+        return f"./spark-submit.sh {self.name}"
 
 
 @dataclass(frozen=True)
@@ -95,7 +107,7 @@ def running(
         config = load_config(env, overrides)
         day = parse_day(run_date) if run_date is not None else date.min
         if dry_run:
-            print_plan(job, config, run_date)
+            print_plan(job, config, run_date, job.details(config, day))
             yield None
             return
         with ExitStack() as stack:
@@ -114,13 +126,16 @@ def running(
         _fail(_os_message(error), EXIT_FAILED)
 
 
-def print_plan(job: Job, config: RecsysConfig, run_date: str | None) -> None:
-    """What ``--dry-run`` shows."""
+def print_plan(
+    job: Job, config: RecsysConfig, run_date: str | None, details: Iterable[str]
+) -> None:
+    """What ``--dry-run`` shows, the submit command aside: `recsys.config.launch` adds it."""
+    lines = list(details)  # it raises before anything is printed
     resolved = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
     typer.echo(f"# resolved config\n{resolved}")
     typer.echo(f"# {job.name}" + (f" of {run_date}" if run_date else ""))
     typer.echo(f"reads   {', '.join(job.reads)}\nwrites  {', '.join(job.writes)}")
-    typer.echo(f"in      {config.paths.lake_uri}")
+    typer.echo("\n".join([f"in      {config.paths.lake_uri}", *lines]))
 
 
 def _fail(message: str, exit_code: int) -> None:

@@ -5,14 +5,18 @@ Shape suffixes: B users in the batch, H history slots, D embedding width.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from recsys.errors import CorruptArtifact
 from recsys.records import ENCODER_INPUTS, ENCODER_OUTPUT
+
+# From 1.29 on the official builds report to their maker unless this is set before the import.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+import onnxruntime as ort
 
 ROWS_PER_CALL = 256
 """Every call has this many rows, the last one padded: kernels choose their summation by shape, so a

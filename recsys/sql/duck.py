@@ -68,7 +68,7 @@ def open_lake(paths: PathsConfig, release_id: str = "") -> Iterator[DuckLake]:
         CorruptArtifact: the release's manifest is damaged.
     """
     versions = _versions(paths, release_id)
-    with duckdb.connect() as connection:
+    with duckdb.connect(config={"autoinstall_known_extensions": "false"}) as connection:
         connection.execute(f"LOAD '{_delta_extension()}'")
         connection.execute("SET TimeZone = 'UTC'")
         names = []

@@ -47,6 +47,13 @@ def test_a_run_date_in_the_wrong_form_exits_2() -> None:
     answer = submit("build_features", "--run-date", "10.12.2010", "--dry-run")
     assert answer.returncode == 2
     assert "--run-date takes a day such as 2010-12-10, got '10.12.2010'" in answer.stderr
+    assert not answer.stdout, "no plan of a run that would fail"
+
+
+def test_a_missing_option_names_the_command_that_was_typed() -> None:
+    answer = submit("train", "--dry-run")
+    assert answer.returncode == 2
+    assert "Try './spark-submit.sh train --help' for help" in answer.stderr
 
 
 def test_a_dry_run_shows_everything_and_touches_nothing(tmp_path: Path) -> None:

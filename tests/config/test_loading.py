@@ -36,6 +36,11 @@ def test_each_layer_wins_over_the_one_before(conf: Path, monkeypatch: pytest.Mon
     assert load_config("local").training.seed == 5, "a later layer keeps what it does not name"
 
 
+def test_one_value_for_a_list_is_shown_as_it_is_written(conf: Path) -> None:
+    with pytest.raises(ConfigError, match=r"'ingest.sources' takes a list, such as \[my_shop\]"):
+        load_config("local", ["ingest.sources=my_shop"])
+
+
 def test_an_unknown_key_names_the_nearest(conf: Path) -> None:
     with pytest.raises(
         ConfigError, match=r"'training.max_epoch'; did you mean 'training.max_epochs'\?"

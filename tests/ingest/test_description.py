@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from recsys.config import RecsysConfig
-from recsys.config.places import PathsConfig
+from recsys.config.places import CHECKOUT, PathsConfig
 from recsys.config.sections import IngestConfig
 from recsys.errors import ConfigError
 from recsys.ingest import read_descriptions
@@ -126,3 +126,12 @@ def test_the_descriptions_that_we_ship_are_sound(env: str, monkeypatch: pytest.M
 
     monkeypatch.delenv("RECSYS_CONF", raising=False)
     assert read_descriptions(load_config(env), RUN_DATE)
+
+
+def test_the_least_description_of_the_readme_is_one(conf: Path) -> None:
+    readme = (CHECKOUT / "conf" / "base" / "sources" / "README.md").read_text()
+    example = readme.partition("```yaml\n")[2].partition("```")[0]
+    (conf / "local" / "sources" / "till.yml").write_text(example)
+    [till] = read_descriptions(config("till"), RUN_DATE)
+    assert till.kind == "events"
+    assert set(till.raw_columns) == {mapped.column for mapped in till.columns.values()}

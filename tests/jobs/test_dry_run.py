@@ -77,6 +77,11 @@ def test_files_are_named_beside_tables(job: str, written: str, tmp_path: Path) -
     assert dry_run(job, tmp_path)["writes"] == [written]
 
 
+def test_generate_shop_names_the_folder_of_its_files(tmp_path: Path) -> None:
+    said = dry_run("generate_shop", tmp_path, "--set", "generate_shop.directory=/data/shop")
+    assert said["files"] == ["/data/shop/"]
+
+
 def test_a_night_reads_and_writes_what_its_steps_do(tmp_path: Path) -> None:
     whole = dry_run("run_pipeline", tmp_path)["writes"][0].split(", ")
     assert {"events", "histories", "models/<model_version>/", "top_n_lists", "releases"} <= set(
@@ -87,8 +92,9 @@ def test_a_night_reads_and_writes_what_its_steps_do(tmp_path: Path) -> None:
     assert rest == dry_run("publish", tmp_path)
 
 
-def test_ingest_says_what_is_wrong_with_a_source_before_anything_runs(tmp_path: Path) -> None:
-    app = importlib.import_module("jobs.ingest").app
+@pytest.mark.parametrize("job", ["ingest", "run_pipeline"])
+def test_what_is_wrong_with_a_source_is_said_before_anything_runs(job: str) -> None:
+    app = importlib.import_module(f"jobs.{job}").app
     arguments = ["--run-date", "2010-12-10", "--set", "ingest.sources=[online_retial]", "--dry-run"]
     answer = CliRunner().invoke(app, arguments)
     assert answer.exit_code == 2

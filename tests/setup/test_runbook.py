@@ -26,6 +26,7 @@ SAID_IN = [
     ("evaluate: the gate refused and nothing is live", "evaluation/nightly.py", "No release is live to fall back on"),
     ("export_onnx: parity", "export/parity.py", "ONNX does not give what torch gives"),
     ("score_top_n, publish: a checksum is off", "release/snapshot.py", "is no snapshot of ours"),
+    ("lookup service: does not start, port taken", "serving/server.py", "cannot listen on"),
 ]  # fmt: skip
 
 
