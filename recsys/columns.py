@@ -37,7 +37,6 @@ def _required(name: str, type_: str, meaning: str) -> Column:
 # Who and what
 USER_ID = Column("user_id", "string", "The customer as the shop knows them; null when anonymous")
 ITEM_ID = Column("item_id", "string", "The item as the shop knows it; null for searches")
-USER_NUM = _required("user_num", "int", "Dense number of the user, from 1; see vocabularies")
 ITEM_NUM = _required("item_num", "int", "Dense number of the item, from 1; see vocabularies")
 SEGMENT = Column(
     "segment", "string", "The user's segment (a country, a store group), null when unknown"

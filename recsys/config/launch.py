@@ -48,6 +48,7 @@ def submit_command(job: str, arguments: list[str], config: RecsysConfig) -> list
 
     Raises:
         ConfigError: the environment lacks settings; the message names them.
+        MissingInput: there are no JARs.
     """
     spark = config.spark
     missing = [
@@ -65,8 +66,7 @@ def submit_command(job: str, arguments: list[str], config: RecsysConfig) -> list
     command += ["--driver-memory", spark.driver_memory, "--name", f"recsys {job}"]
     for key, value in spark.settings.items():
         command += ["--conf", f"{key}={value}"]
-    folder = Path(spark.jars) if spark.jars else CHECKOUT / ".cache" / "jars"
-    command += ["--jars", ",".join(str(jar) for jar in sorted(folder.glob("*.jar")))]
+    command += ["--jars", ",".join(str(jar) for jar in spark.delta_jars())]
     command += ["--conf", f"spark.pyspark.python={spark.python or sys.executable}"]
     log4j = CHECKOUT / "deploy" / "spark" / "log4j2.properties"
     command += ["--driver-java-options", f"-Dlog4j.configurationFile={log4j}"]

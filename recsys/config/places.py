@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from recsys.config.base import Config
+from recsys.errors import MissingInput
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 """The folder that holds ``recsys/``: what relative paths start from, wherever a command is called."""
@@ -87,3 +88,15 @@ class SparkConfig(Config):
     """Ship the package as a zip with --py-files; needless where workers share the checkout."""
 
     settings: dict[str, str] = {}
+
+    def delta_jars(self) -> list[Path]:
+        """The pinned Delta JARs.
+
+        Raises:
+            MissingInput: the folder has none.
+        """
+        folder = Path(self.jars) if self.jars else CHECKOUT / ".cache" / "jars"
+        jars = sorted(folder.glob("*.jar"))
+        if not jars:
+            raise MissingInput(f"no Delta JARs in {folder}: run `make setup`, or set spark.jars")
+        return jars

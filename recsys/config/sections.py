@@ -198,6 +198,7 @@ class ScoringConfig(Config):
     blocked_items: tuple[str, ...] = ()
     batch_users: int = Field(1024, ge=1)
     partitions: int = Field(4, ge=1)
+    """Spark tasks that score; the answers do not depend on it. On a cluster, a few for each core."""
     similar_n: int = Field(default=20, ge=1)
     popular_n: int = Field(default=100, ge=1)
     segment_prior_buyers: float = Field(default=20.0, gt=0)

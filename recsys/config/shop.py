@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Self
+from collections.abc import Mapping
+from typing import Any, Self
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from recsys.config.base import Config
 from recsys.contracts import EVENT_TYPES
@@ -14,8 +15,8 @@ from recsys.contracts import EVENT_TYPES
 class Signal(Config):
     """What one event type means."""
 
-    weight: float = 1.0
-    """Confidence of the interaction, >= 0."""
+    weight: float = Field(1.0, ge=0)
+    """Confidence of the interaction."""
 
     history: bool = True
     """Part of a user's history."""
@@ -38,6 +39,14 @@ DEFAULT_SIGNALS = {
 }
 
 
+def _over_default(name: str, given: Any) -> Any:
+    if isinstance(given, Signal):
+        given = given.model_dump(exclude_unset=True)
+    if name not in DEFAULT_SIGNALS or not isinstance(given, Mapping):
+        return given
+    return {**DEFAULT_SIGNALS[name].model_dump(), **given}
+
+
 class ShopConfig(Config):
     """What is true of the shop, whatever the job."""
 
@@ -48,7 +57,7 @@ class ShopConfig(Config):
     """``event_date``, ``as_of`` and run dates are days in this zone; ``event_ts`` is UTC."""
 
     signals: dict[str, Signal] = DEFAULT_SIGNALS
-    """Per event type; what is not named keeps its default."""
+    """Per event type; what is not named, type or key, keeps its default."""
 
     exclude_seen: bool = False
     """Leave seen items out of the lists. Off where people buy again."""
@@ -61,6 +70,14 @@ class ShopConfig(Config):
                 f"unknown time zone {zone!r}; use an IANA name such as 'Europe/London'"
             )
         return zone
+
+    @field_validator("signals", mode="before")
+    @classmethod
+    def _the_rest_is_as_usual(cls, signals: Any) -> Any:
+        """A signal that is named in part keeps the rest of its type's default, not of signals in general."""
+        if not isinstance(signals, Mapping):
+            return signals
+        return {name: _over_default(name, given) for name, given in signals.items()}
 
     @field_validator("signals", mode="after")
     @classmethod

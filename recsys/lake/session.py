@@ -7,12 +7,10 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from pyspark.sql import SparkSession
 
-from recsys.config.places import CHECKOUT, SparkConfig
-from recsys.errors import MissingInput
+from recsys.config.places import SparkConfig
 
 SETTINGS = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
@@ -44,21 +42,8 @@ def session_settings(config: SparkConfig) -> dict[str, str]:
     settings = dict(SETTINGS)
     if config.master.startswith("local"):
         settings |= LAPTOP_SETTINGS
-    settings["spark.jars"] = ",".join(str(jar) for jar in delta_jars(config))
+    settings["spark.jars"] = ",".join(str(jar) for jar in config.delta_jars())
     return settings | config.settings
-
-
-def delta_jars(config: SparkConfig) -> list[Path]:
-    """The pinned Delta JARs.
-
-    Raises:
-        MissingInput: the folder has none.
-    """
-    folder = Path(config.jars) if config.jars else CHECKOUT / ".cache" / "jars"
-    jars = sorted(folder.glob("*.jar"))
-    if not jars:
-        raise MissingInput(f"no Delta JARs in {folder}: run `make setup`, or set spark.jars")
-    return jars
 
 
 @contextmanager

@@ -11,6 +11,8 @@ from typing import Any
 WIDEST = 60
 """Characters of one cell; longer ones end in …"""
 
+LARGE, EXACT = 1e5, 2.0**53
+
 
 def print_table(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Columns under their names, numbers to the right."""
@@ -48,9 +50,16 @@ def _line(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) ->
 
 
 def _cell(value: Any) -> str:
-    text = "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    text = "" if value is None else _float(value) if isinstance(value, float) else str(value)
     text = " ".join(text.split()) if "\n" in text else text
     return text if len(text) <= WIDEST else text[: WIDEST - 1] + "…"
+
+
+def _float(value: float) -> str:
+    """Six digits; a sum of many rows keeps those before its point."""
+    if LARGE <= abs(value) < EXACT:
+        return f"{value:.2f}".rstrip("0").rstrip(".")
+    return f"{value:g}"
 
 
 def _is_number(value: Any) -> bool:

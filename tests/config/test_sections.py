@@ -8,7 +8,7 @@ import pytest
 
 from recsys.config import load_config
 from recsys.config.sections import EvaluationConfig, TrainingConfig
-from recsys.config.shop import ShopConfig, Signal
+from recsys.config.shop import DEFAULT_SIGNALS, ShopConfig, Signal
 from recsys.errors import ConfigError
 
 
@@ -32,6 +32,13 @@ def test_signals_that_are_not_named_keep_their_defaults() -> None:
     assert shop.signals["view"].seen_days == 0, "views never make an item seen"
 
 
+@pytest.mark.parametrize("form", [Signal(seen_days=30), {"seen_days": 30}])
+@pytest.mark.parametrize("name", ["view", "return", "purchase"])
+def test_a_signal_named_in_part_keeps_the_rest_of_its_type(name: str, form: object) -> None:
+    signal = ShopConfig.model_validate({"signals": {name: form}}).signals[name]
+    assert signal == DEFAULT_SIGNALS[name].model_copy(update={"seen_days": 30})
+
+
 def test_a_shop_without_a_target_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one event type must be a target"):
         ShopConfig(signals={"purchase": Signal(target=False)})
@@ -44,6 +51,7 @@ def test_a_shop_without_a_target_is_refused() -> None:
         ("evaluation.ks=[20,10]", "ks must be ascending"),
         ("training.num_heads=0", "training.num_heads.*greater than or equal to 1"),  # divides by it
         ("training.global_batch_size=0", "training.global_batch_size"),
+        ("shop.signals.view.weight=-1", "shop.signals.view.weight"),
         ("training.patience=-1", "training.patience"),
         ("training.dropout=1", "training.dropout"),
         ("ingest.volume.floor=1.5", "ingest.volume.floor"),

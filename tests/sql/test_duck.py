@@ -150,6 +150,15 @@ def test_a_table_is_aligned_and_bounded() -> None:
     assert aligned(["n"], []) == "n\n-\n(0 rows)\n"
 
 
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(5170342.0, "5170342"), (1234567.891, "1234567.89"), (0.1930372, "0.193037"), (-100000.5, "-100000.5"),
+     (1e20, "1e+20"), (1e-7, "1e-07"), (float("nan"), "nan")],
+)  # fmt: skip
+def test_a_large_number_keeps_its_digits(value: float, text: str) -> None:
+    assert aligned(["n"], [(value,)]).splitlines()[2].strip() == text
+
+
 def questions() -> list[str]:
     """The SQL blocks of docs/sql.md."""
     return re.findall(r"```sql\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
