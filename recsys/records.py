@@ -23,6 +23,7 @@ MANIFEST_FILE = "manifest.json"
 WEIGHTS_FILE = "weights.npz"
 ITEM_VECTORS_FILE = "item_vectors.npy"
 ENCODER_FILE = "model.onnx"
+PARITY_FILE = "parity.json"
 ENCODER_INPUTS = ("history_vectors", "history_gaps", "history_mask")
 ENCODER_OUTPUT = "user_vectors"
 
@@ -114,6 +115,12 @@ class _Record(Config):
         return cls.read(paths, run_date) if cls.path(paths, run_date).exists() else None
 
     @classmethod
+    def run_dates(cls, paths: PathsConfig) -> list[date]:
+        """Those that have a record, oldest first."""
+        names = [path.stem for path in paths.models.glob(f"{cls.prefix}-*.json")]
+        return sorted(date.fromisoformat(name.removeprefix(f"{cls.prefix}-")) for name in names)
+
+    @classmethod
     def discard(cls, paths: PathsConfig, run_date: date) -> None:
         """Before what it describes is changed: a job that is killed then leaves no record of another state."""
         cls.path(paths, run_date).unlink(missing_ok=True)
@@ -138,6 +145,8 @@ class TrainingRecord(_Record):
     models: dict[str, str] = {}
     """choosing, measuring, release (and live: the live release's training config at ``measuring``,
     where it differs from today's) -> model_version, a folder of ``paths.models``."""
+    fits: dict[str, str] = {}
+    """By name as in ``models``, what decided the weights: a run with the same ones has nothing to train."""
     epochs: int = 0
     validation_ndcg_at_10: tuple[float, ...] = ()
     """By epoch, on the choosing window."""
@@ -177,7 +186,7 @@ class ModelManifest(Config):
 
     The folder holds ``weights.npz`` (the encoder and the item table), ``item_vectors.npy``
     (float32, [num_items + 1, embedding_dim], row 0 is padding and zero, row = item_num) and, after
-    ``export_onnx``, ``model.onnx`` and ``parity.json``.
+    ``export_onnx``, ``model.onnx`` and ``parity.json``; without the latter no new model is released.
     """
 
     model_version: str

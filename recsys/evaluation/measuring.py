@@ -36,9 +36,8 @@ class Measured:
     window: str
     cut_off: date
     ks: tuple[int, ...]
-    user_ids: tuple[str, ...]
     by_user: dict[str, NDArray[np.float64]]
-    """Recommender -> [U, T, M, K], users in the order of ``user_ids``; NaN without such targets."""
+    """Recommender -> [U, T, M, K], users by id; NaN without such targets."""
     coverage: dict[str, dict[int, float]]
     """Recommender -> k -> share of the allowed catalogue that is in somebody's first k."""
 
@@ -76,14 +75,12 @@ def measure(
     catalogue = max(int(open_kit(task.kit_folder).allowed.sum()), 1)
     by_user: dict[str, NDArray[np.float64]] = {}
     coverage: dict[str, dict[int, float]] = {}
-    user_ids: tuple[str, ...] = ()
     for entry in entries:
         name = entry.recipe.name
         mine = scored.filter(pc.equal(scored.column("recommender"), name)).sort_by("user_id")
-        user_ids = tuple(mine.column("user_id").to_pylist())
         by_user[name] = _numpy(mine, "metric_values").reshape(-1, len(KINDS), len(METRICS), len(ks))
         coverage[name] = _coverage(mine, ks, catalogue)
-    return Measured(window, cut_off, ks, user_ids, by_user, coverage)
+    return Measured(window, cut_off, ks, by_user, coverage)
 
 
 def values_of_lists(

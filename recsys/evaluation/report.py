@@ -12,19 +12,19 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from recsys.config.sections import GATE_K
 from recsys.evaluation.recommenders import BLEND
 from recsys.records import Recipe
 
 Row = Mapping[str, Any]
 
-K = 10
 COLUMNS = (("ndcg", "NDCG"), ("recall", "recall"), ("mrr", "MRR"), ("coverage", "coverage"))
 TITLES = {"all": "all purchases", "first": "first purchases alone"}
 WIDTH = 150
 
 
 def metrics_table(
-    rows: Iterable[Row], recipe: Recipe | None = None, *, k: int = K, window: str = "measuring"
+    rows: Iterable[Row], recipe: Recipe | None = None, *, k: int = GATE_K, window: str = "measuring"
 ) -> str:
     """The figures at ``k`` on one window as text, best NDCG first, one table per kind of target.
 
@@ -57,7 +57,7 @@ def recipe_in_words(recipe: Recipe) -> str:
     )
 
 
-def write_chart(rows: Iterable[Row], folder: Path, *, k: int = K) -> tuple[Path, Path]:
+def write_chart(rows: Iterable[Row], folder: Path, *, k: int = GATE_K) -> tuple[Path, Path]:
     """NDCG@k with intervals, all recommenders, both kinds of targets: self-contained HTML, and PNG."""
     values = [
         {

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import structlog
 
+from recsys.config.sections import GATE_K
 from recsys.evaluation.measuring import KINDS, values_of_lists
 from recsys.evaluation.ranking import METRICS
 from recsys.evaluation.recommenders import (
@@ -32,7 +33,6 @@ from recsys.scoring.users import Signals, batch_from_arrow
 
 log = structlog.get_logger()
 
-K = 10
 DECAYS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.995, 1.0)
 WEIGHTS: dict[str, tuple[float, ...]] = {
     "decay": DECAYS,
@@ -88,11 +88,11 @@ class BlendSearch:
             lists = joined([
                 self._scorer.lists_of_parts(
                     self._scorer.parts(block, entry, self._dense[b], self._products(b, recipe)),
-                    recipe, K,
+                    recipe, GATE_K,
                 )
                 for b, block in enumerate(self._blocks)
             ])  # fmt: skip
-            values = values_of_lists(lists, self._users, (K,))
+            values = values_of_lists(lists, self._users, (GATE_K,))
             self._seen[key] = float(
                 np.mean(values[:, KINDS.index("all"), METRICS.index("ndcg"), 0])
             )

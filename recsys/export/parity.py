@@ -11,15 +11,16 @@ from numpy.typing import NDArray
 from recsys.config.base import Config
 from recsys.errors import Refused
 from recsys.export.histories import UserHistories
-from recsys.export.onnx_file import record_file
+from recsys.export.onnx_file import forget_files, record_file
 from recsys.models import gaps_between
-from recsys.records import ENCODER_FILE, verify_model, write_atomically
+from recsys.records import ENCODER_FILE, PARITY_FILE, verify_model, write_atomically
 from recsys.scoring.encoder import UserEncoder
+from recsys.scoring.scorer import BLOCK_CELLS
 from recsys.training.model_folder import load_model
+from recsys.training.validation import top_k
 
 # Shape suffixes in this file:
 #   U users   H places   D embedding width   I items
-PARITY_FILE = "parity.json"
 TOP = 10
 USERS_PER_BATCH = 256
 TIE = 1e-5
@@ -78,17 +79,29 @@ def different_top(
     torch_UD: NDArray[np.float32], onnx_UD: NDArray[np.float32], items_ID: NDArray[np.float32]
 ) -> list[int]:
     """Users for whom an item of the ONNX top 10 is not as good, by torch's scores, as torch's own at that rank."""
+    block_users = max(1, BLOCK_CELLS // len(items_ID))
+    blocks = [slice(start, start + block_users) for start in range(0, len(torch_UD), block_users)]
+    different = [_different_top(torch_UD[block], onnx_UD[block], items_ID) for block in blocks]
+    return [int(user) for user in np.flatnonzero(np.concatenate([[], *different]))]
+
+
+def _different_top(
+    torch_UD: NDArray[np.float32], onnx_UD: NDArray[np.float32], items_ID: NDArray[np.float32]
+) -> NDArray[np.bool_]:
     ours_UI = torch_UD @ items_ID[1:].T
     theirs_UI = onnx_UD @ items_ID[1:].T
-    k = min(TOP, ours_UI.shape[1])
-    best_Uk = -np.sort(-ours_UI, axis=1)[:, :k]
-    picked_Uk = np.argsort(-theirs_UI, axis=1, kind="stable")[:, :k]
-    picked_scores_Uk = np.take_along_axis(ours_UI, picked_Uk, axis=1)
+    best_Uk = _scores_of_top(ours_UI, by_UI=ours_UI)
+    picked_Uk = _scores_of_top(ours_UI, by_UI=theirs_UI)
     allowed_U1 = TIE * np.abs(ours_UI).max(axis=1, keepdims=True)
-    return [
-        int(u)
-        for u in np.flatnonzero((np.abs(best_Uk - picked_scores_Uk) > allowed_U1).any(axis=1))
-    ]
+    different_U: NDArray[np.bool_] = (np.abs(best_Uk - picked_Uk) > allowed_U1).any(axis=1)
+    return different_U
+
+
+def _scores_of_top(
+    scores_UI: NDArray[np.float32], *, by_UI: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """The scores of each user's top 10 by ``by_UI``, in that order."""
+    return np.take_along_axis(scores_UI, top_k(torch.from_numpy(by_UI), TOP).numpy(), axis=1)
 
 
 def check_parity(
@@ -96,9 +109,12 @@ def check_parity(
 ) -> ParityReport:
     """As ``parity``; the report goes into the model's folder, and a difference stops the release.
 
+    The manifest names the report last, and only where it proves parity: that lets the model be released.
+
     Raises:
         Refused: a vector differs by more than allowed, or a top 10 beyond ties.
     """
+    forget_files(folder, PARITY_FILE)
     report = parity(folder, histories)
     write_atomically(folder / PARITY_FILE, report.model_dump_json(indent=1).encode())
     problems = []

@@ -10,7 +10,7 @@ from pathlib import Path
 from recsys.config.places import PathsConfig
 from recsys.errors import CorruptArtifact
 from recsys.release.manifest import ReleaseManifest
-from recsys.release.pointer import Pointer, read_pointer
+from recsys.release.pointer import Pointer, pointer_lock, read_pointer
 
 BUILDING_PREFIX = ".building-"
 REMOVING_PREFIX = ".removing-"
@@ -59,22 +59,28 @@ def sweep_leftovers(paths: PathsConfig) -> list[str]:
 
 def sweep_old(paths: PathsConfig, keep: int, *, spare: str = "") -> list[str]:
     """Remove all but the newest ``keep`` releases; never the live (or pinned), the previous one or ``spare``."""
-    needed = _needed(read_pointer(paths)) | {spare}
-    removed = []
-    for release in shelved_releases(paths)[keep:]:
-        if release.release_id not in needed:
-            remove(release.folder)
-            removed.append(release.release_id)
-    return removed
+    # A roll-back chooses under the same lock: what it finds on the shelf is not on its way out.
+    with pointer_lock(paths):
+        needed = _needed(read_pointer(paths)) | {spare}
+        old = [one for one in shelved_releases(paths)[keep:] if one.release_id not in needed]
+        doomed = [_set_aside(release.folder) for release in old]
+    for folder in doomed:
+        shutil.rmtree(folder)
+    return [release.release_id for release in old]
 
 
 def remove(folder: Path) -> None:
     """Take a release away: first its name, at once, then its files. A service that has it open keeps its map."""
+    shutil.rmtree(_set_aside(folder))
+
+
+def _set_aside(folder: Path) -> Path:
+    """Give a release a name that no list shows and ``sweep_leftovers`` knows; returns where it lies."""
     doomed = folder.with_name(REMOVING_PREFIX + folder.name)
     if doomed.exists():
         shutil.rmtree(doomed)
     os.rename(folder, doomed)
-    shutil.rmtree(doomed)
+    return doomed
 
 
 def _needed(pointer: Pointer | None) -> set[str]:

@@ -30,7 +30,7 @@ class Place:
 
 
 def key_of(id_: str) -> bytes:
-    """The key that a user, an item or a segment is stored under; ``lists.KEY`` is the same in Spark."""
+    """The key that a user, an item or a segment is stored under; ``lists._key`` is the same in Spark."""
     raw = id_.encode("utf-8", "surrogatepass")
     if not raw:
         return _NOT_UTF8

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from recsys.errors import Refused
-from recsys.records import EvaluationRecord, Recipe
+from recsys.records import PARITY_FILE, EvaluationRecord, ModelManifest, Recipe
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,10 @@ class Choice:
     model_version: str
     recipe: Recipe
     reason: str
+    is_new: bool
+    """Passed today's gate; it scores where its export was proven (``proven``)."""
+    live: LiveModel | None
+    """What scores on where it was not."""
 
 
 def choose_model(
@@ -34,16 +38,37 @@ def choose_model(
         Refused: no model passed and no release is live.
     """
     if evaluation is not None and evaluation.passed and evaluation.recipe is not None:
-        return Choice(evaluation.model_version, evaluation.recipe, evaluation.reason)
+        return Choice(
+            evaluation.model_version, evaluation.recipe, evaluation.reason, is_new=True, live=live
+        )
     why = "no evaluation of this run date" if evaluation is None else evaluation.reason
+    what_to_do = "Run train and evaluate; a first release needs `evaluate --bootstrap`"
+    return _live_choice(live, run_date, why, what_to_do)
+
+
+def proven(choice: Choice, manifest: ModelManifest, run_date: date) -> Choice:
+    """The choice; or the live model where nothing shows that a new one's ONNX file gives what torch gives.
+
+    ``manifest`` is the chosen model's.
+
+    Raises:
+        Refused: nothing shows it and no release is live.
+    """
+    if not choice.is_new or PARITY_FILE in manifest.files:
+        return choice
+    why = (
+        f"model {choice.model_version} passed the gate, but its manifest names no {PARITY_FILE}: its export "
+        "failed the parity check or never had one; run export_onnx again"
+    )
+    return _live_choice(choice.live, run_date, why, "Run export_onnx, then score_top_n")
+
+
+def _live_choice(live: LiveModel | None, run_date: date, why: str, what_to_do: str) -> Choice:
     if live is None:
         raise Refused(
             f"no model to score {run_date} with: {why}, and no release is live to fall back on. "
-            "Nothing was written. Run train and evaluate; a first release needs `evaluate --bootstrap`"
+            f"Nothing was written. {what_to_do}"
         )
     age_days = (run_date - live.model_as_of).days
-    return Choice(
-        live.model_version,
-        live.recipe,
-        f"the live model of {live.model_as_of} ({age_days} days old) scores on: {why}",
-    )
+    reason = f"the live model of {live.model_as_of} ({age_days} days old) scores on: {why}"
+    return Choice(live.model_version, live.recipe, reason, is_new=False, live=live)

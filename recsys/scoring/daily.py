@@ -10,9 +10,9 @@ from pyspark.sql import functions as F
 from recsys import contracts
 from recsys.config import RecsysConfig
 from recsys.lake import Lake
-from recsys.records import ScoringRecord
+from recsys.records import ModelManifest, ScoringRecord
 from recsys.scoring.bundle import open_bundle
-from recsys.scoring.choice import Choice
+from recsys.scoring.choice import Choice, proven
 from recsys.scoring.kit_tables import build_kit
 from recsys.scoring.scorer import Entry
 from recsys.scoring.shelves import allowed_items, popular_items, similar_items
@@ -24,10 +24,15 @@ log = structlog.get_logger()
 def score_day(lake: Lake, config: RecsysConfig, run_date: date, choice: Choice) -> ScoringRecord:
     """Write top_n_lists, similar_items and popular_items of ``run_date``, then what they were made with.
 
+    A new model whose export was not proven does not score: the live one does.
+
     Raises:
         CorruptArtifact: a file of the model is not what its manifest says; nothing was written.
         MissingInput: the model or a table of the day is not there; nothing was written.
+        Refused: the export was not proven and no release is live; nothing was written.
     """
+    manifest = ModelManifest.read(config.paths.models / choice.model_version)
+    choice = proven(choice, manifest, run_date)
     bundle = open_bundle(config.paths.models / choice.model_version)
     kit = build_kit(lake, config, run_date)
     log.info(

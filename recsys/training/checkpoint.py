@@ -161,6 +161,15 @@ def prune(folder: Path, *, keep_newest: int, keep_epoch: int) -> None:
             shutil.rmtree(candidate)
 
 
+def remove(folder: Path) -> None:
+    """Take a fit's checkpoints away: first their name, at once, so that no fit resumes from what is left of them."""
+    doomed = folder.with_name(f".removing-{folder.name}")
+    shutil.rmtree(doomed, ignore_errors=True)
+    if folder.exists():
+        os.replace(folder, doomed)
+        shutil.rmtree(doomed)
+
+
 def read_arrays(path: Path) -> Arrays:
     with np.load(path, allow_pickle=False) as content:
         return {name: content[name] for name in content.files}

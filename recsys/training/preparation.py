@@ -102,15 +102,19 @@ def _check_every_cut_off(lake: Lake, cut_offs: tuple[date, ...]) -> None:
 def other_settings(config: RecsysConfig, live: ModelManifest) -> TrainingConfig | None:
     """The live model's settings, where they would give other weights than today's; else None.
 
-    None, too, where its recipe cannot be fitted again: settings of another version of the code, or
-    histories of another length than today's examples have. The log says so; the gate then gives the live
-    recipe today's model.
+    None, too, where its recipe cannot be fitted again: settings of another version of the code,
+    histories of another length than today's examples have, or a batch that does not divide over today's
+    processes. The log says so; the gate then gives the live recipe today's model.
     """
     try:
         theirs = TrainingConfig.model_validate(live.training)
     except ValidationError:
         theirs = None
-    if theirs is None or live.history_length != config.training_set.max_length:
+    if (
+        theirs is None
+        or live.history_length != config.training_set.max_length
+        or theirs.global_batch_size % world_size(config.training)
+    ):
         log.warning("live_recipe_not_fitted_again", model_version=live.model_version)
         return None
     return None if recipe_settings(theirs) == recipe_settings(config.training) else theirs

@@ -71,7 +71,11 @@ class TrainingSpec(Config):
     threads_per_process: int
 
     def checkpoint_folder(self, fit: Fit) -> Path:
-        return self.checkpoints / f"{fit.as_of}-{fit.name}-{fit.key}-{self.world_size}"
+        return self.checkpoints / self.name_of(fit)
+
+    def name_of(self, fit: Fit) -> str:
+        """Equal where the weights are, bit for bit."""
+        return f"{fit.as_of}-{fit.name}-{fit.key}-{self.world_size}"
 
 
 class FitResult(Config):

@@ -12,14 +12,15 @@ from pyspark.sql import functions as F
 
 from recsys.config import RecsysConfig
 from recsys.contracts import ITEM_VECTORS
+from recsys.errors import ContractError, CorruptArtifact, MissingInput
 from recsys.lake import Lake, Written
 from recsys.lake.as_of import numbers
-from recsys.records import ITEM_VECTORS_FILE, ModelManifest, TrainingRecord
-from recsys.training import model_folder
+from recsys.records import ITEM_VECTORS_FILE, ModelManifest, TrainingRecord, verify_model
+from recsys.training import checkpoint, model_folder
 from recsys.training.following import following
 from recsys.training.launch import launch
-from recsys.training.preparation import prepare
-from recsys.training.spec import FitResult
+from recsys.training.preparation import Preparation, prepare
+from recsys.training.spec import FitResult, TrainingSpec
 from recsys.training.tracking import Run, tracked_run
 from recsys.training.worker import PROGRESS
 
@@ -36,28 +37,74 @@ def train_models(
 ) -> TrainingRecord:
     """Train one model per cut-off, and the live model's settings where they differ; record it last.
 
-    A run that was killed continues from its checkpoints and gives the same models.
+    A run that was killed continues from its checkpoints and gives the same models. Once the record is
+    written it says that these fits are done, and the checkpoints of the nights before go.
 
     Raises:
         RecsysError: what a training process refused, or that one ended; checkpoints stay.
     """
     preparation = prepare(lake, config, run_date, live=live)
+    record = trained_before(config, run_date, preparation.spec)
+    if record is None:
+        record = _train(lake, config, run_date, preparation, reason)
+    else:
+        log.info("trained_before", models=record.models)
+        models = config.paths.models
+        manifests = {name: ModelManifest.read(models / v) for name, v in record.models.items()}
+        _write_item_vectors(lake, config, manifests)
+    sweep_checkpoints(config, run_date, keep=set(record.fits.values()))
+    return record
+
+
+def trained_before(
+    config: RecsysConfig, run_date: date, spec: TrainingSpec
+) -> TrainingRecord | None:
+    """The record of an earlier run of the same fits, if all that it made is whole."""
+    try:
+        record = TrainingRecord.read_if_there(config.paths, run_date)
+        if record is None or record.fits != _names(spec):
+            return None
+        for version in record.models.values():
+            verify_model(config.paths.models / version)
+    except (MissingInput, ContractError, CorruptArtifact) as problem:
+        log.warning("trained_again", problem=str(problem))
+        return None
+    return record
+
+
+def sweep_checkpoints(config: RecsysConfig, run_date: date, *, keep: set[str]) -> None:
+    """Remove the checkpoints of recorded nights before ``run_date``; its own stay: its MLflow run names them."""
+    for day in TrainingRecord.run_dates(config.paths):
+        if day >= run_date:
+            continue
+        try:
+            fits = TrainingRecord.read(config.paths, day).fits
+        except ContractError as problem:
+            log.warning("checkpoints_left", problem=str(problem))
+            continue
+        for name in set(fits.values()) - keep:
+            checkpoint.remove(config.paths.checkpoints / name)
+
+
+def _train(
+    lake: Lake, config: RecsysConfig, run_date: date, preparation: Preparation, reason: str
+) -> TrainingRecord:
     spec = preparation.spec
     with tracked_run(config, run_date, preparation.table_versions) as run:
         with following(spec.work / PROGRESS, run):
             results = {result.name: result for result in launch(spec, config.training, lake.spark)}
-        models = {}
-        for fit in spec.fits:
-            manifest = model_folder.write_model(config.paths, fit, results[fit.name])
-            models[fit.name] = manifest
-            if fit.name != "live":  # the same as_of as measuring; evaluate reads its folder
-                write_item_vectors(lake, config, manifest)
+        models = {
+            fit.name: model_folder.write_model(config.paths, fit, results[fit.name])
+            for fit in spec.fits
+        }
+        _write_item_vectors(lake, config, models)
         _log_models(run, config, models)
     record = TrainingRecord(
         run_date=run_date,
         trained=True,
         reason=reason,
         models={name: manifest.model_version for name, manifest in models.items()},
+        fits=_names(spec),
         epochs=results["choosing"].best_epoch,
         validation_ndcg_at_10=results["choosing"].validation_ndcg_at_10,
         mlflow_run_id=run.run_id,
@@ -73,6 +120,18 @@ def not_trained(config: RecsysConfig, run_date: date, reason: str) -> TrainingRe
     record.write(config.paths)
     log.info("not_trained", reason=reason)
     return record
+
+
+def _names(spec: TrainingSpec) -> dict[str, str]:
+    return {fit.name: spec.name_of(fit) for fit in spec.fits}
+
+
+def _write_item_vectors(
+    lake: Lake, config: RecsysConfig, models: Mapping[str, ModelManifest]
+) -> None:
+    for name, manifest in models.items():
+        if name != "live":  # the same as_of as measuring; evaluate reads its folder
+            write_item_vectors(lake, config, manifest)
 
 
 def write_item_vectors(lake: Lake, config: RecsysConfig, manifest: ModelManifest) -> Written:

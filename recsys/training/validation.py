@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +20,8 @@ from recsys.training.checkpoint import read_arrays, write_arrays
 #   U users   H places of a history, newest last   T targets, flat over the users   B users in a batch
 K = 10
 USERS_PER_BATCH = 512
+CELLS = 4_000_000
+"""Users x items scored at once: with a million items, four users and 16 MB of scores."""
 
 
 class ValidationUsers(NamedTuple):
@@ -84,9 +87,10 @@ def ndcg_sums(model: SequentialModel, users: ValidationUsers, *, k: int = K) -> 
     discount_k = 1.0 / torch.log2(torch.arange(2, k + 2, dtype=torch.float64))
     total = 0.0
     items = model.items.weight
-    for start in range(0, len(users), USERS_PER_BATCH):
-        nums_BH = users.item_nums_UH[start : start + USERS_PER_BATCH]
-        ages_BH = users.ages_days_UH[start : start + USERS_PER_BATCH]
+    batch_users = max(1, min(USERS_PER_BATCH, CELLS // len(items)))
+    for start in range(0, len(users), batch_users):
+        nums_BH = users.item_nums_UH[start : start + batch_users]
+        ages_BH = users.ages_days_UH[start : start + batch_users]
         here_T = (users.user_T >= start) & (users.user_T < start + len(nums_BH))
         user_T, target_T = users.user_T[here_T] - start, users.target_item_nums_T[here_T]
         gaps_BH = gaps_between(ages_BH, (nums_BH != 0).float())
@@ -104,17 +108,14 @@ def ndcg_sums(model: SequentialModel, users: ValidationUsers, *, k: int = K) -> 
 
 
 def top_k(scores: Tensor, k: int) -> Tensor:
-    """Columns of the k best scores, best first, equal scores by the smaller column."""
+    """Columns of the k best scores, best first, equal scores by the smaller column; NaN is the worst."""
+    scores = scores.nan_to_num(nan=-math.inf, posinf=math.inf, neginf=-math.inf)
     k = min(k, scores.shape[1])
     smallest = torch.topk(scores, k, dim=1).values[:, -1:]
-    # topk picks any of equal scores; a stable sort of what is not below the k-th picks the first.
-    candidates = scores >= smallest
-    widest = int(candidates.sum(dim=1).max())
-    columns = torch.sort(candidates.to(torch.uint8), dim=1, descending=True, stable=True).indices[
-        :, :widest
-    ]
-    picked = torch.gather(scores, 1, columns).masked_fill(
-        ~torch.gather(candidates, 1, columns), float("-inf")
-    )
-    order = torch.sort(picked, dim=1, descending=True, stable=True).indices[:, :k]
-    return torch.gather(columns, 1, order)
+    better, equal = scores > smallest, scores == smallest
+    # topk takes any of equal scores; here the first of them take the places that the better ones leave.
+    places = k - better.sum(dim=1, keepdim=True)
+    kept = better | (equal & (equal.cumsum(dim=1, dtype=torch.int32) <= places))
+    columns = kept.nonzero()[:, 1].view(len(scores), k)
+    order = torch.sort(scores.gather(1, columns), dim=1, descending=True, stable=True).indices
+    return columns.gather(1, order)

@@ -61,7 +61,10 @@ def write_models(config: RecsysConfig) -> dict[str, str]:
     cut_offs = config.evaluation.cut_offs(RUN_DATE)
     for role in ("choosing", "measuring"):
         as_of = getattr(cut_offs, role)
-        model_folder(config.paths.models, vectors, version=role, history_length=2, as_of=as_of)
+        model_folder(
+            config.paths.models, vectors,
+            version=role, history_length=2, as_of=as_of, proven=False,
+        )  # fmt: skip
     return {"choosing": "choosing", "measuring": "measuring", "release": "release-model"}
 
 

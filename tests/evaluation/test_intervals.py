@@ -22,7 +22,7 @@ def measured(users: int = 400) -> Measured:
     base[: users // 4, 1] = np.nan
     noise = rng.normal(0.1, 0.02, size=base.shape)
     return Measured(
-        window="measuring", cut_off=DAY, ks=(10,), user_ids=tuple(f"u{u:04}" for u in range(users)),
+        window="measuring", cut_off=DAY, ks=(10,),
         by_user={"popularity": base, "blend": base + noise, "item_item": base.copy()},
         coverage={name: {10: 0.5} for name in ("popularity", "blend", "item_item")},
     )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import subprocess
@@ -11,16 +12,22 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
+from numpy.typing import NDArray
 
 from recsys.errors import CorruptArtifact, Refused
 from recsys.export import UserHistories, check_parity, export_model, parity
+from recsys.export.onnx_file import record_file
 from recsys.export.parity import different_top
 from recsys.records import ModelManifest, verify_model
 from recsys.training.model_folder import write_model
+from recsys.training.validation import top_k
 from tests.training.test_model_folder import untrained
 from tests.training.worlds import LENGTH, cyclic_histories
 
 H = LENGTH - 1
+# The package offers a function of the same name.
+parity_module = importlib.import_module("recsys.export.parity")
 
 
 @pytest.fixture
@@ -103,8 +110,6 @@ def test_other_weights_than_torchs_are_refused_with_the_user(folder: Path) -> No
     with pytest.raises(CorruptArtifact, match=r"model\.onnx is damaged"):
         parity(folder, users())
     manifest = ModelManifest.read(folder)
-    from recsys.export.onnx_file import record_file
-
     record_file(folder, manifest, "model.onnx")  # as if it had been exported so
     with pytest.raises(
         Refused, match=r"relative difference 0\.\d+ for user 'user-\d+', allowed 0\.0001"
@@ -112,6 +117,72 @@ def test_other_weights_than_torchs_are_refused_with_the_user(folder: Path) -> No
         check_parity(folder, users(), max_relative_difference=1e-4)
     assert said.value.exit_code == 3
     assert "parity.json" not in ModelManifest.read(folder).files
+
+
+class Killed(BaseException):
+    """Stands for kill -9: nothing of ours catches it."""
+
+
+@pytest.mark.parametrize("place", ["parity", "write_atomically", "record_file"])
+def test_killed_anywhere_in_a_second_check_the_folder_verifies_and_nothing_is_proven(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    export_model(folder)
+    check_parity(folder, users(40), max_relative_difference=1e-4)
+
+    def killed(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(parity_module, place, killed)
+        check_parity(folder, users(30), max_relative_difference=1e-4)
+    assert "parity.json" not in verify_model(folder).files
+
+    check_parity(folder, users(30), max_relative_difference=1e-4)
+    assert "parity.json" in verify_model(folder).files
+
+
+def test_a_second_check_that_refuses_takes_the_proof_of_the_first_away(folder: Path) -> None:
+    export_model(folder)
+    check_parity(folder, users(), max_relative_difference=1e-4)
+    with pytest.raises(Refused, match="ONNX does not give what torch gives"):
+        check_parity(folder, users(30), max_relative_difference=0)
+    assert "parity.json" not in verify_model(folder).files
+
+
+def test_a_file_exported_anew_has_no_proof_yet(folder: Path) -> None:
+    path = export_model(folder)
+    check_parity(folder, users(), max_relative_difference=1e-4)
+    path.write_bytes(b"damaged")
+    export_model(folder)
+    assert set(verify_model(folder).files) == {"item_vectors.npy", "model.onnx", "weights.npz"}
+
+
+def test_a_large_catalogue_is_compared_for_few_users_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    random = np.random.default_rng(3)
+
+    def small_integers(*shape: int) -> NDArray[np.float32]:
+        return random.integers(-2, 3, shape).astype(np.float32)  # exact sums, so many real ties
+
+    ours, theirs, items = small_integers(40, 4), small_integers(40, 4), small_integers(60, 4)
+    theirs[::2] = ours[::2]
+    scores = ours @ items[1:].T
+    best = -np.sort(-scores, axis=1)[:, :10]
+    picked = np.argsort(-(theirs @ items[1:].T), axis=1, kind="stable")[:, :10]
+    differs = (best != np.take_along_axis(scores, picked, axis=1)).any(axis=1)
+    assert 0 < differs.sum() < 40
+    cells = []
+
+    def watched(scores: torch.Tensor, k: int) -> torch.Tensor:
+        cells.append(scores.numel())
+        return top_k(scores, k)
+
+    monkeypatch.setattr(parity_module, "top_k", watched)
+    monkeypatch.setattr(parity_module, "BLOCK_CELLS", 7 * len(items))
+    assert different_top(ours, theirs, items) == np.flatnonzero(differs).tolist()
+    assert max(cells) <= 7 * len(items)
 
 
 def test_a_top_10_may_differ_by_ties_alone() -> None:

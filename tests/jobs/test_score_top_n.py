@@ -89,9 +89,11 @@ def publish(config: RecsysConfig, version: str, as_of: date) -> None:
     write_pointer(config.paths, Pointer(release_id=RELEASE, at=datetime(2024, 6, 1, tzinfo=UTC)))
 
 
-def hand_made_model(config: RecsysConfig, version: str = "hand-made") -> Path:
+def hand_made_model(
+    config: RecsysConfig, version: str = "hand-made", *, proven: bool = True
+) -> Path:
     vectors = np.array([[0, 0], [1, 0], [0.9, 0.1], [0, 1], [0.1, 0.9]], dtype=np.float32)
-    return model_folder(config.paths.models, vectors, version=version, as_of=DAY_1)
+    return model_folder(config.paths.models, vectors, version=version, as_of=DAY_1, proven=proven)
 
 
 def lists(lake: Lake, as_of: date) -> dict[str, list[str]]:
@@ -174,6 +176,31 @@ def test_a_corrupt_encoder_is_refused_before_anything_is_written(
 
     assert not lake.exists(contracts.TOP_N_LISTS)
     assert ScoringRecord.read_if_there(config.paths, DAY_1) is None
+
+
+def test_a_new_model_whose_export_was_not_proven_leaves_the_live_one_scoring(
+    lake: Lake, config: RecsysConfig
+) -> None:
+    hand_made_model(config, "old")
+    hand_made_model(config, "new", proven=False)
+    write_tables(lake, {DAY_2: ({"ana": ["tea"]}, [("tea", "cup", 0.5)])})
+    EvaluationRecord(
+        run_date=DAY_2, passed=True, reason="ok", recipe=RECIPE, model_version="new"
+    ).write(config.paths)
+
+    with pytest.raises(
+        Refused, match=r"model new passed .* names no parity\.json: .*Nothing .* Run export_onnx"
+    ):
+        score_top_n.run(lake, config, DAY_2)
+    assert not lake.exists(contracts.TOP_N_LISTS)
+
+    publish(config, "old", DAY_1)
+    record = score_top_n.run(lake, config, DAY_2)
+    assert (record.model_version, record.model_as_of) == ("old", DAY_1)
+    assert record.reason.startswith(
+        "the live model of 2024-06-01 (1 days old) scores on: model new"
+    )
+    assert "run export_onnx again" in record.reason
 
 
 def test_a_run_that_breaks_off_leaves_no_record_of_other_lists(

@@ -109,7 +109,9 @@ def write_shop(lake: Lake, config: RecsysConfig) -> None:
 
 
 @pytest.mark.horovod
-def test_from_tables_to_an_exported_model(lake: Lake, shop_config: RecsysConfig) -> None:
+def test_from_tables_to_an_exported_model(
+    lake: Lake, shop_config: RecsysConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
 
     record = train.run(lake, shop_config, RUN_DATE)
 
@@ -139,6 +141,12 @@ def test_from_tables_to_an_exported_model(lake: Lake, shop_config: RecsysConfig)
     )
     assert run.data.tags["model.release"] == record.models["release"]
     assert run.data.metrics["choosing.ndcg_at_10"] == record.validation_ndcg_at_10[-1]
+
+    checkpoints = sorted(path.name for path in shop_config.paths.checkpoints.iterdir())
+    assert checkpoints == sorted(record.fits.values()), "the MLflow run names them"
+    with monkeypatch.context() as patched:
+        patched.setattr("recsys.training.train.launch", None)  # there is nothing to launch
+        assert train.run(lake, shop_config, RUN_DATE) == record
 
     report = export_onnx.run(lake, shop_config, RUN_DATE)
 
@@ -182,6 +190,11 @@ def test_what_training_is_told(lake: Lake, shop_config: RecsysConfig) -> None:
     assert other_settings(shop_config, same) is None
     shorter = live.model_copy(update={"history_length": MAX_LENGTH - 1})
     assert other_settings(shop_config, shorter) is None, "today's examples have another length"
+    three = tiny_training(seed=99, global_batch_size=33).model_dump(mode="json")
+    of_three_processes = live.model_copy(update={"training": three})
+    spec = prepare(lake, shop_config, RUN_DATE, live=of_three_processes).spec
+    assert [fit.name for fit in spec.fits] == ["choosing", "measuring", "release"]
+    assert all(fit.training.batch_size_of_each(spec.world_size) for fit in spec.fits)
 
     lake.replace(
         lake.read(contracts.VOCABULARIES).where(F.lit(False)),

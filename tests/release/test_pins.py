@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
+import threading
 from datetime import date
 from pathlib import Path
 
@@ -13,10 +15,17 @@ from typer.testing import CliRunner, Result
 from recsys.cli import app
 from recsys.config.places import PathsConfig
 from recsys.release.actions import actions_path, read_actions
-from recsys.release.pointer import pointer_path, read_pointer, release_folder
+from recsys.release.pointer import (
+    Pointer,
+    pointer_lock,
+    pointer_path,
+    read_pointer,
+    release_folder,
+    write_pointer,
+)
 from recsys.release.shelf import shelved_releases, sweep_leftovers, sweep_old
 from recsys.release.snapshot import DATA_FILE
-from tests.release.making import make_release
+from tests.release.making import NOON, make_release
 
 DAYS = [date(2024, 6, day) for day in (1, 2, 3)]
 
@@ -136,6 +145,33 @@ def test_old_releases_go_but_never_the_live_or_the_previous_one(paths: PathsConf
     )  # live: the oldest; previous: the newest
     assert sorted(sweep_old(paths, keep=2)) == names[1:3]
     assert [one.release_id for one in shelved_releases(paths)] == [names[4], names[3], names[0]]
+
+
+def test_a_release_chosen_while_a_sweep_waits_stays(paths: PathsConfig) -> None:
+    names = [make_release(paths, date(2024, 6, day)).release_id for day in range(1, 6)]
+    sweep = threading.Thread(target=sweep_old, args=(paths,), kwargs={"keep": 2})
+    with pointer_lock(paths):  # as a roll-back to the oldest release holds it
+        sweep.start()
+        sweep.join(timeout=0.5)
+        assert len(shelved_releases(paths)) == 5, "nothing goes while the pointer may move"
+        write_pointer(paths, Pointer(release_id=names[0], previous=names[4], pinned=True, at=NOON))
+    sweep.join()
+    assert [one.release_id for one in shelved_releases(paths)] == [names[4], names[3], names[0]]
+
+
+def test_a_sweep_that_is_killed_leaves_names_that_no_roll_back_finds(
+    paths: PathsConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [make_release(paths, date(2024, 6, day)).release_id for day in range(1, 6)]
+
+    def killed(folder: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(shutil, "rmtree", killed)
+        sweep_old(paths, keep=2)
+    assert [one.release_id for one in shelved_releases(paths)] == names[:2:-1]
+    assert sweep_leftovers(paths) == [f".removing-{name}" for name in names[:3]]
 
 
 def test_what_a_killed_publish_left_is_swept(paths: PathsConfig, names: list[str]) -> None:

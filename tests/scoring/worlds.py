@@ -14,7 +14,7 @@ import pyarrow as pa
 from onnx import TensorProto, helper
 from scipy.sparse import csr_array
 
-from recsys.records import ModelManifest
+from recsys.records import PARITY_FILE, ModelManifest
 from recsys.scoring.kit import Kit
 from recsys.scoring.users import UserBatch
 
@@ -54,13 +54,18 @@ def mean_encoder(path: Path, history_length: int, dim: int) -> None:
 
 def model_folder(
     models: Path, item_vectors: np.ndarray[Any, Any], *, version: str = "hand-made", history_length: int = 8,
-    as_of: date = date(2024, 6, 1),
+    as_of: date = date(2024, 6, 1), proven: bool = True,
 ) -> Path:  # fmt: skip
-    """A model as training and export leave it; ``item_vectors`` has the padding row."""
+    """A model as training and export leave it; ``item_vectors`` has the padding row.
+
+    Without ``proven`` as evaluate exports the models that it measures: no parity report.
+    """
     folder = models / version
     folder.mkdir(parents=True)
     np.save(folder / "item_vectors.npy", item_vectors.astype(np.float32))
     mean_encoder(folder / "model.onnx", history_length, item_vectors.shape[1])
+    if proven:
+        (folder / PARITY_FILE).write_text("{}")
     manifest = ModelManifest(
         model_version=version, as_of=as_of, embedding_dim=item_vectors.shape[1],
         history_length=history_length, num_items=len(item_vectors) - 1, epochs=1,

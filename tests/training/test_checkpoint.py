@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -143,3 +144,27 @@ def test_equal_arrays_give_equal_bytes_and_nothing_is_unpickled(tmp_path: Path) 
     np.savez(tmp_path / "evil.npz", x=np.array([print], dtype=object))
     with pytest.raises(ValueError, match="allow_pickle"):
         checkpoint.read_arrays(tmp_path / "evil.npz")
+
+
+def test_removed_checkpoints_lose_their_name_before_their_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "fit"
+    for epoch in (1, 2):
+        save(folder, epoch)
+
+    def killed(path: Path, *, ignore_errors: bool = False) -> None:
+        if path.exists():
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(shutil, "rmtree", killed)
+        checkpoint.remove(folder)
+    assert checkpoint.newest(folder, key="k", world_size=2) is None, (
+        "half a folder would be believed"
+    )
+
+    save(folder, 1)  # trained once more
+    checkpoint.remove(folder)
+    checkpoint.remove(folder)
+    assert list(tmp_path.iterdir()) == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from recsys.errors import ContractError
 from recsys.models import SequentialEncoder, SequentialModel
+from recsys.training import validation
 from recsys.training.validation import (
     ValidationUsers,
     left_padded,
@@ -73,6 +75,45 @@ def test_agrees_with_the_formula_on_any_number_of_ranks(
     expected = sum(reference_ndcg(s, t, 10) for s, t in zip(scores, targets, strict=True))
     assert sum(users for _, users in parts) == num_users
     assert sum(total for total, _ in parts) == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+def test_a_large_catalogue_is_scored_for_few_users_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    random = np.random.default_rng(5)
+    scores = torch.from_numpy(random.integers(0, 4, (7, NUM_ITEMS + 1)).astype(np.float32))
+    users = users_of([set(random.integers(1, NUM_ITEMS + 1, 3).tolist()) for _ in range(7)])
+    whole = ndcg_sums(Fixed(scores), users)
+    cells = []
+
+    def watched(scores: torch.Tensor, k: int) -> torch.Tensor:
+        cells.append(scores.numel())
+        return top_k(scores, k)
+
+    monkeypatch.setattr(validation, "top_k", watched)
+    monkeypatch.setattr(validation, "CELLS", 3 * (NUM_ITEMS + 1) - 1)
+    assert ndcg_sums(Fixed(scores), users) == pytest.approx(whole)
+    assert max(cells) == 2 * (NUM_ITEMS + 1)
+    monkeypatch.setattr(validation, "CELLS", 1)
+    assert ndcg_sums(Fixed(scores), users) == pytest.approx(whole), "one user at least"
+
+
+def test_the_top_is_found_without_an_order_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    sort, widths = torch.sort, []
+
+    def watched(values: torch.Tensor, **how: Any) -> Any:
+        widths.append(values.shape[1])
+        return sort(values, **how)
+
+    monkeypatch.setattr(torch, "sort", watched)
+    assert top_k(torch.zeros(2, 1000), 3).tolist() == [[0, 1, 2]] * 2  # all scores tie
+    assert max(widths, default=0) <= 3
+
+
+def test_what_is_no_number_comes_last() -> None:
+    nan, inf = math.nan, math.inf
+    scores = torch.tensor([[nan, 1.0, -inf, 2.0, inf], [nan] * 5])
+    assert top_k(scores, 3).tolist() == [[4, 3, 1], [0, 1, 2]]
 
 
 @given(
