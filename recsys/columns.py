@@ -86,7 +86,7 @@ RAW_ROW = _required("raw_row", "string", "The row as it came")
 REASONS = _required("reasons", "array<string>", "Reason codes, in conf's order")
 CHECK = _required("check", "string", "What was counted or checked")
 SUBJECT = _required(
-    "subject", "string", "Of what: a reason code, a segment, a table; empty for the whole"
+    "subject", "string", "Of what: a reason code, a segment, a source, a table; empty for the whole"
 )
 VALUE = Column("value", "double", "What was found")
 WANTED = Column("wanted", "string", "What was asked for, in words")

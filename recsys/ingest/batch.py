@@ -35,7 +35,8 @@ from recsys.lake import Lake, Written, local_rows, sql_literal, struct_type
 log = structlog.get_logger()
 
 ROWS_PER_FILE = 1_000_000
-_SMALL = 50_000  # rows that one file may hold without a second core being missed
+ROWS_PER_TASK = 50_000
+"""Rows that one core writes before a second is missed."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def ingest_sources(
             raise MissingInput(f"no rows in the tables of the sources {names}: nothing to ingest")
         replaced = _predicate(files)
         findings = _check_volume(lake, config, run_date, sources, replaced, live=live)
-        written = _write(lake, sources, replaced, sum(f.accepted for f in files))
+        written = _write(lake, sources, replaced, cached)
     rows = quality_rows(files, findings, run_date, config.ingest.max_quarantined_share)
     quality = local_rows(lake.spark, rows, struct_type(DATA_QUALITY))
     written.append(
@@ -126,13 +127,15 @@ def _check_volume(
     live: Callable[[], str | None],
 ) -> list[volume.Finding]:
     """Judge what the events table would hold: what is there, without what is replaced, and what is new."""
-    kept = lake.read_or_empty(EVENTS).where(f"NOT ({replaced})").select("event_date", "attributes")
-    new = [s.accepted.select("event_date", "attributes") for s in sources if _of_kind(s, "events")]
+    columns = ("event_date", "source", "attributes")
+    kept = lake.read_or_empty(EVENTS).where(f"NOT ({replaced})").select(*columns)
+    delivering = [s for s in sources if _of_kind(s, "events")]
+    new = [s.accepted.select(*columns) for s in delivering]
     settings = config.ingest.volume
-    counts = volume.count_days(
-        reduce(DataFrame.unionAll, new, kept), volume.judged_days(run_date, settings)
-    )
-    findings = volume.judge_volume(counts, run_date, settings)
+    days = volume.judged_days(run_date, settings)
+    counts = volume.count_days(reduce(DataFrame.unionAll, new, kept), days)
+    apart = volume.judged_apart([s.raw.description for s in delivering], days[0])
+    findings = volume.judge_volume(counts, run_date, settings, apart)
     if config.ingest.accept_volume:
         findings = volume.accept(findings, config.ingest.accept_volume)
     else:
@@ -141,38 +144,50 @@ def _check_volume(
     for f in findings:
         if f.verdict != "ok":
             log.warning(
-                "volume_noted", segment=f.segment, found=f.found, verdict=f.verdict, reason=f.reason
+                "volume_noted", part=str(f.part), found=f.found, verdict=f.verdict, reason=f.reason
             )
     return findings
 
 
-def _write(lake: Lake, sources: list[_Judged], replaced: str, accepted: int) -> list[Written]:
+def _write(lake: Lake, sources: list[_Judged], replaced: str, cached: ExitStack) -> list[Written]:
+    def derived(rows: DataFrame) -> DataFrame:
+        # Counted to size its write, then written: worked out once.
+        kept = rows.persist(StorageLevel.MEMORY_AND_DISK)
+        cached.callback(kept.unpersist)
+        return kept
+
     events = [s.accepted for s in sources if _of_kind(s, "events")]
     items = [s.accepted for s in sources if _of_kind(s, "items")]
     items += [
-        items_from_events(s.accepted, s.raw.description) for s in sources if s.raw.description.items
+        derived(items_from_events(s.accepted, s.raw.description))
+        for s in sources
+        if s.raw.description.items
     ]
     users = [s.accepted for s in sources if _of_kind(s, "users")]
-    users += [users_from_events(s.accepted) for s in sources if s.raw.description.segment]
+    users += [derived(users_from_events(s.accepted)) for s in sources if s.raw.description.segment]
+    quarantined = [_quarantine(s.rows) for s in sources]
+    parallel = lake.spark.sparkContext.defaultParallelism
 
-    def replace(parts: list[DataFrame], contract: TableContract, tasks: int = 1) -> Written:
+    def replace(parts: list[DataFrame], contract: TableContract) -> Written:
         named = [part.select(*contract.column_names) for part in parts]
         rows = reduce(DataFrame.unionAll, named) if named else lake.read_or_empty(contract).limit(0)
-        by_time = "event_ts" if contract is EVENTS else contract.key[0]
-        if tasks > 1:
-            rows = rows.repartitionByRange(tasks, by_time)
-        else:
-            rows = rows.coalesce(1)
-        rows = rows.sortWithinPartitions(by_time, contract.key[-1])
-        return lake.replace_where(rows, contract, predicate=replaced, where=F.expr(replaced))
+        order = ("event_ts", *contract.key) if contract is EVENTS else contract.key
+        tasks = write_tasks(rows.count(), parallel)
+        spread = rows.repartitionByRange(tasks, *order) if tasks > 1 else rows.coalesce(1)
+        ordered = spread.sortWithinPartitions(*order)
+        return lake.replace_where(ordered, contract, predicate=replaced, where=F.expr(replaced))
 
-    parallel = lake.spark.sparkContext.defaultParallelism
-    tasks = 1 if accepted < _SMALL else max(parallel, -(-accepted // ROWS_PER_FILE))
-    written = [replace(events, EVENTS, tasks)]
-    written.append(replace(items, ITEMS))
-    written.append(replace(users, USERS))
-    written.append(replace([_quarantine(s.rows) for s in sources], QUARANTINE))
-    return written
+    return [
+        replace(events, EVENTS),
+        replace(items, ITEMS),
+        replace(users, USERS),
+        replace(quarantined, QUARANTINE),
+    ]
+
+
+def write_tasks(rows: int, parallel: int) -> int:
+    """Tasks, and so files, for a table of ``rows``: as many of the ``parallel`` cores as have work."""
+    return max(1, min(parallel, rows // ROWS_PER_TASK), -(-rows // ROWS_PER_FILE))
 
 
 def _quarantine(judged: DataFrame) -> DataFrame:

@@ -150,10 +150,15 @@ class SourceDescription(Config):
     pattern: str = ""
     """Files (or one delta folder), as a glob; relative to the checkout, absolute, or a URI. {day} is the day
     before the run date, {run_date} the run date, {paths.root} and the like what the configuration says."""
+    undated_pattern: str = ""
+    """Ingest fills it, as it does ``name``: the pattern with {day} and {run_date} still in it. Units are named
+    by it, so that a file keeps its name whether a night asks for its day or for all days."""
     table: str = ""
     """Name in Spark's catalog, for format table."""
     partition: str = ""
     """Of a delta or catalog table: the column whose values are the units; empty takes the table as one."""
+    partition_value: str = ""
+    """The one value of ``partition`` that is read; empty reads all. Takes the placeholders of ``pattern``."""
     format: Format = Format()
     time_zone: str = "UTC"
     """Zone of timestamps that name none."""
@@ -179,7 +184,8 @@ class SourceDescription(Config):
     items: dict[str, Mapped] = {}
     """Events: what the rows tell about their items; gives ``items``."""
     valid_from: Mapped | None = None
-    """Items and users: the day since when it is known. Default 1970-01-01, always."""
+    """Items and users: the day since when it is known. Default 1970-01-01, always. A constant takes the
+    placeholders of ``pattern``: {day} is known to the lists of the run date, {run_date} only to later ones."""
 
     @field_validator("attributes", mode="before")
     @classmethod
@@ -218,6 +224,8 @@ class SourceDescription(Config):
             raise ValueError(
                 "`partition` goes with the formats delta and table; of files, the file is the unit"
             )
+        if self.partition_value and not self.partition:
+            raise ValueError("`partition_value` needs `partition`, the column that has this value")
         return self
 
     @model_validator(mode="after")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import date, timedelta
 from pathlib import Path
 from string import Formatter
@@ -18,7 +18,7 @@ from recsys.ingest.description import SourceDescription, nearest
 
 
 def read_descriptions(config: RecsysConfig, run_date: date) -> list[SourceDescription]:
-    """The sources that ``ingest.sources`` names, in its order, with the placeholders of patterns filled in.
+    """The sources that ``ingest.sources`` names, in its order, with their placeholders filled in.
 
     A later layer's file wins key by key (top-level keys), so conf/private may move a source's ``pattern``
     and leave the rest.
@@ -31,16 +31,14 @@ def read_descriptions(config: RecsysConfig, run_date: date) -> list[SourceDescri
         raise ConfigError(
             f"ingest.sources={list(config.ingest.sources)} has no source of kind events: one is needed"
         )
-    return [
-        d.model_copy(update={"pattern": _fill(d.pattern, d.name, config, run_date)})
-        for d in descriptions
-    ]
+    return [_filled(d, config, run_date) for d in descriptions]
 
 
 def raw_sources(config: RecsysConfig, run_date: date) -> Iterator[str]:
     """A line of a dry run for each source; raises what `read_descriptions` does."""
     for source in read_descriptions(config, run_date):
-        yield f"raw     {source.name}: {source.pattern or source.table}"
+        part = f" {source.partition}={source.partition_value}" if source.partition_value else ""
+        yield f"raw     {source.name}: {source.pattern or source.table}{part}"
 
 
 def _layers(env: str) -> list[Path]:
@@ -71,12 +69,37 @@ def _read(name: str, config: RecsysConfig) -> SourceDescription:
         raise ConfigError(f"source {name!r} ({paths[-1]}):\n  {problems}") from None
 
 
-def _fill(pattern: str, name: str, config: RecsysConfig, run_date: date) -> str:
-    """``{day}``, ``{run_date}`` and ``{section.key}`` of the configuration."""
-    values: dict[str, object] = {"run_date": run_date, "day": run_date - timedelta(days=1)}
+def _filled(
+    description: SourceDescription, config: RecsysConfig, run_date: date
+) -> SourceDescription:
+    """The description with its placeholders filled in, and the pattern as it was before it named a day."""
+    dates = {"day": run_date - timedelta(days=1), "run_date": run_date}
+
+    def fill(key: str, text: str, values: Mapping[str, object] = dates) -> str:
+        return _fill(text, f"source {description.name!r}: {key}", values, config)
+
+    since = description.valid_from
+    if since is not None:
+        since = since.model_copy(update={"constant": fill("valid_from", since.constant)})
+    undated = {name: f"{{{name}}}" for name in dates}
+    return description.model_copy(
+        update={
+            "pattern": fill("pattern", description.pattern),
+            "undated_pattern": fill("pattern", description.pattern, undated),
+            "partition_value": fill("partition_value", description.partition_value),
+            "valid_from": since,
+        }
+    )
+
+
+def _fill(text: str, where: str, values: Mapping[str, object], config: RecsysConfig) -> str:
+    """``text`` with its placeholders replaced by ``values`` and by ``{section.key}`` of the configuration.
+
+    A day may say its form: ``{day:%Y%m%d}``.
+    """
     filled = ""
-    for text, field, _, _ in Formatter().parse(pattern):
-        filled += text
+    for literal, field, form, _ in Formatter().parse(text):
+        filled += literal
         if field is None:
             continue
         value: Any = values.get(field)
@@ -86,8 +109,8 @@ def _fill(pattern: str, name: str, config: RecsysConfig, run_date: date) -> str:
                 value = getattr(value, part, None)
         if value is None:
             raise ConfigError(
-                f"source {name!r}: pattern {pattern!r} asks for {{{field}}}, which is no configuration key; "
+                f"{where} {text!r} asks for {{{field}}}, which is no configuration key; "
                 "{day}, {run_date} and keys such as {paths.root} are filled in"
             )
-        filled += str(value)
+        filled += format(value, form or "") if isinstance(value, date) else str(value)
     return filled

@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import IO
 
@@ -24,7 +25,7 @@ from recsys.config.places import CHECKOUT
 from recsys.errors import ConfigError, CorruptArtifact, MissingInput, Refused
 from recsys.ingest.description import Format, SourceDescription
 
-_WILD = re.compile(r"[*?\[]")
+_WILD = re.compile(r"[*?\[]|\{(day|run_date)\b")
 _SHOWN = 8  # names in a message
 S3_SCHEMES = {"s3a": "s3", "s3n": "s3"}
 
@@ -34,7 +35,7 @@ class SourceFile:
     """One file of a source: the unit that is replaced when it is ingested again."""
 
     name: str
-    """Path below the pattern's fixed folder: the same on every machine."""
+    """Path below the pattern's fixed folder: the same on every machine, and of each day its own."""
     path: str
     """Where it is read from: an absolute path or a URI."""
 
@@ -47,17 +48,27 @@ def find_files(description: SourceDescription) -> list[SourceFile]:
     """
     pattern = description.pattern
     if "://" in pattern:
-        folder, paths = _remote_paths(pattern)
+        paths = _remote_paths(pattern)
     else:
-        absolute = pattern if pattern.startswith("/") else str(CHECKOUT / pattern)
-        folder = _fixed_folder(absolute)
-        paths = sorted(p for p in glob.glob(absolute, recursive=True) if Path(p).is_file())
+        found = glob.glob(absolute(pattern), recursive=True)
+        paths = sorted(path for path in found if Path(path).is_file())
     if not paths:
         raise MissingInput(
             f"source {description.name!r}: no file matches {pattern!r}{_beside(pattern)}: "
             "deliver the file, or mend `pattern` in the source's description"
         )
-    return [SourceFile(path[len(folder) :].lstrip("/"), path) for path in paths]
+    return [SourceFile(path_below(description, path) or _last_part(path), path) for path in paths]
+
+
+def absolute(place: str) -> str:
+    """The path or URI; a relative path is one below the checkout."""
+    return place if "://" in place or place.startswith("/") else str(CHECKOUT / place)
+
+
+def path_below(description: SourceDescription, path: str) -> str:
+    """What the pattern leaves open of ``path``, the day that it names included; empty if that is nothing."""
+    fixed = _fixed_part(absolute(description.undated_pattern or description.pattern))
+    return path[len(fixed) :].strip("/")
 
 
 @contextmanager
@@ -165,25 +176,26 @@ def broken_message(name: str, error: BaseException) -> str:
     return f"file {name} {what}. Nothing was written. Have it delivered again, then run again"
 
 
+def _fixed_part(pattern: str) -> str:
+    """The pattern as far as the first part that differs from file to file or from night to night."""
+    return "/".join(takewhile(lambda part: not _WILD.search(part), pattern.split("/")))
+
+
 def _fixed_folder(pattern: str) -> str:
-    """The folder above the first part with a wildcard."""
-    fixed: list[str] = []
-    for part in pattern.split("/")[:-1]:
-        if _WILD.search(part):
-            break
-        fixed.append(part)
-    return "/".join(fixed)
+    return _fixed_part(pattern.rpartition("/")[0])
 
 
-def _remote_paths(pattern: str) -> tuple[str, list[str]]:
+def _last_part(path: str) -> str:
+    return path.rstrip("/").rpartition("/")[2]
+
+
+def _remote_paths(pattern: str) -> list[str]:
     folder = _fixed_folder(pattern)
     filesystem, inner = _filesystem(folder)
     infos = filesystem.get_file_info(pafs.FileSelector(inner, recursive=True, allow_not_found=True))
     tails = [info.path[len(inner) :] for info in infos if info.type == pafs.FileType.File]
     wanted = pattern[len(folder) :].lstrip("/").split("/")
-    return folder, sorted(
-        folder + tail for tail in tails if _matches(tail.lstrip("/").split("/"), wanted)
-    )
+    return sorted(folder + tail for tail in tails if _matches(tail.lstrip("/").split("/"), wanted))
 
 
 def _matches(parts: list[str], wanted: list[str]) -> bool:
@@ -224,7 +236,7 @@ def _beside(pattern: str) -> str:
     """What lies where the pattern looks, for a message."""
     if "://" in pattern:
         return ""
-    folder = Path(_fixed_folder(pattern if pattern.startswith("/") else str(CHECKOUT / pattern)))
+    folder = Path(_fixed_folder(absolute(pattern)))
     if not folder.is_dir():
         return " (the folder is not there)"
     names = sorted(path.name for path in folder.iterdir())

@@ -66,7 +66,7 @@ def _judge(raw: RawRows, config: RecsysConfig, run_date: date) -> DataFrame:
     numbered = parsed.withColumn("_repeat", is_sound & (F.count_if(is_sound).over(earlier) > 0))
     described = numbered.select(
         FILE, POSITION, RAW_ROW, "_unparsable", "_repeat", *_contract_columns(description, config),
-        rules.broken_rules(description).alias("_broken"),
+        F.concat(rules.broken_rules(description), _unfit(description)).alias("_broken"),
         _facts(description).alias(FACTS),
     )  # fmt: skip
     return (
@@ -101,7 +101,7 @@ def _parsed(raw: RawRows) -> DataFrame:
 
 def _contract_columns(description: SourceDescription, config: RecsysConfig) -> list[Column]:
     filled = {
-        name: rules.mapped(m).cast(_TYPE_OF_COLUMN[name]) for name, m in description.columns.items()
+        name: rules.fitted(m, _TYPE_OF_COLUMN[name]) for name, m in description.columns.items()
     }
     filled["source"] = F.lit(description.name)
     filled["source_file"] = F.col(FILE)
@@ -119,13 +119,20 @@ def _contract_columns(description: SourceDescription, config: RecsysConfig) -> l
         if description.segment:
             attributes[SEGMENT] = rules.mapped(description.segment)
     else:
-        since = rules.mapped(description.valid_from) if description.valid_from else F.lit(ALWAYS)
-        filled["valid_from"] = since.cast("date")
+        since = description.valid_from
+        filled["valid_from"] = rules.fitted(since, "date") if since else F.lit(ALWAYS)
     filled["attributes"] = _attributes(attributes)
     return [
         filled.get(column.name, F.lit(None)).cast(column.type).alias(column.name)
         for column in description.contract.columns
     ]
+
+
+def _unfit(description: SourceDescription) -> Column:
+    given = description.columns | description.items
+    if description.valid_from:
+        given = given | {"valid_from": description.valid_from}
+    return rules.unfit(given, _TYPE_OF_COLUMN)
 
 
 def _attributes(values: dict[str, Column]) -> Column:
@@ -143,7 +150,7 @@ def _facts(description: SourceDescription) -> Column:
     if not description.items:
         return F.lit(None)
     return F.struct(*[
-        rules.mapped(m).cast(_TYPE_OF_COLUMN[name]).alias(name) for name, m in description.items.items()
+        rules.fitted(m, _TYPE_OF_COLUMN[name]).alias(name) for name, m in description.items.items()
     ])  # fmt: skip
 
 

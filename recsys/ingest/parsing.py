@@ -11,6 +11,8 @@ from pyspark.sql import types as T
 from recsys.ingest.description import SourceDescription
 
 _EPOCHS = {"epoch_seconds": 1, "epoch_millis": 1000}
+_YEAR_10000 = 253_402_300_800
+"""In seconds; far beyond it Spark fails the query: milliseconds, say, that were described as seconds."""
 # Pattern letters of a zone, outside quoted text.
 _ZONE_LETTER = re.compile(r"[XxZzVO]")
 _QUOTED = re.compile(r"'[^']*'")
@@ -52,7 +54,7 @@ def did_not_parse(name: str, value: Column, found: T.DataType) -> Column:
 def _timestamp(text: Column, format_: str, zone: str) -> Column:
     if format_ in _EPOCHS:
         seconds = text.try_cast("decimal(20,6)") / F.lit(_EPOCHS[format_])
-        return F.timestamp_seconds(seconds)
+        return F.when(F.abs(seconds) < _YEAR_10000, F.timestamp_seconds(seconds))
     parsed = F.try_to_timestamp(text, F.lit(format_))
     if zone == "UTC" or _ZONE_LETTER.search(_QUOTED.sub("", format_)):
         return parsed

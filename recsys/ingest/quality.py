@@ -145,8 +145,9 @@ def quality_rows(
             text = "a column that the description does not name"
             rows.append((*head, "unexpected_column", *place, name, None, None, "noted", text))
     for v in findings:
-        judged = (v.segment, float(v.found), v.wanted, v.verdict, v.reason)
-        rows.append((*head, "volume", "", "", *judged))
+        source, segment = v.part
+        judged = (source or segment, float(v.found), v.wanted, v.verdict, v.reason)
+        rows.append((*head, "volume", source, "", *judged))
     return rows
 
 

@@ -10,10 +10,16 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from recsys.config.places import CHECKOUT
 from recsys.errors import MissingInput, Refused
 from recsys.ingest.description import SourceDescription
-from recsys.ingest.files import SourceFile, check_columns, find_files, parquet_rows
+from recsys.ingest.files import (
+    SourceFile,
+    absolute,
+    check_columns,
+    find_files,
+    parquet_rows,
+    path_below,
+)
 from recsys.ingest.text_rows import FILE, POSITION, PROBLEM, RAW_ROW, ROW_KEY, TextReader
 
 log = structlog.get_logger()
@@ -115,10 +121,7 @@ def _table_rows(spark: SparkSession, description: SourceDescription) -> RawRows:
         if description.format.type == "table":
             loaded = spark.table(description.table)
         else:
-            path = description.pattern
-            if "://" not in path and not path.startswith("/"):
-                path = str(CHECKOUT / path)
-            loaded = spark.read.format("delta").load(path)
+            loaded = spark.read.format("delta").load(absolute(description.pattern))
     except AnalysisException as error:
         raise MissingInput(
             f"source {description.name!r}: no table {description.table or description.pattern!r} "
@@ -132,15 +135,16 @@ def _table_rows(spark: SparkSession, description: SourceDescription) -> RawRows:
             f"Columns in the table: {', '.join(loaded.columns[:20])}. Nothing was written"
         )
     check_types(description, loaded, place)
-    if description.partition:
-        unit = F.concat(
-            F.lit(f"{description.partition}="),
-            F.coalesce(F.col(f"`{description.partition}`").cast("string"), F.lit(NO_PARTITION)),
-        )
-    else:
-        unit = F.lit(place.rstrip("/").rpartition("/")[2])
+    if description.partition_value:
+        loaded = _one_partition(description, loaded)
+    unit = _unit_of_table(description)
     counts = loaded.groupBy(unit.alias("unit")).count().orderBy("unit").collect()
     counted = {str(row["unit"]): int(row["count"]) for row in counts}
+    if description.partition_value and not counted:
+        raise MissingInput(
+            f"source {description.name!r}: table {place} has no row with {description.partition}="
+            f"{description.partition_value}: deliver it, or mend `partition_value` in the source's description"
+        )
     unexpected = [
         n for n in loaded.columns if n not in description.raw_columns and n != description.partition
     ]
@@ -148,6 +152,24 @@ def _table_rows(spark: SparkSession, description: SourceDescription) -> RawRows:
     return RawRows(
         description, rows, tuple(counted), counted, {unit: unexpected for unit in counted}
     )
+
+
+def _one_partition(description: SourceDescription, loaded: DataFrame) -> DataFrame:
+    # The value takes the column's type, not the column the value's: so Spark leaves other partitions unread.
+    type_ = loaded.schema[description.partition].dataType
+    value = F.lit(description.partition_value).try_cast(type_)
+    return loaded.where(F.col(f"`{description.partition}`") == value)
+
+
+def _unit_of_table(description: SourceDescription) -> Column:
+    """The unit that a row belongs to: a value of the partition column, or the folder or table as a whole."""
+    below = path_below(description, absolute(description.pattern)) if description.pattern else ""
+    if not description.partition:
+        place = description.table or description.pattern
+        return F.lit(below or place.rstrip("/").rpartition("/")[2])
+    value = F.coalesce(F.col(f"`{description.partition}`").cast("string"), F.lit(NO_PARTITION))
+    prefix = f"{below}/" if below else ""
+    return F.concat(F.lit(f"{prefix}{description.partition}="), value)
 
 
 def _typed_frame(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import date, timedelta
 
 from pyspark.sql import Column
@@ -47,6 +48,19 @@ def mapped(mapping: Mapped) -> Column:
     if mapping.column:
         return F.col(f"`{mapping.column}`")
     return F.expr(mapping.sql) if mapping.sql else F.lit(mapping.constant)
+
+
+def fitted(mapping: Mapped, type_: str) -> Column:
+    """The value as our column's type; null where the type cannot hold it."""
+    return mapped(mapping).try_cast(type_)
+
+
+def unfit(mappings: Mapping[str, Mapped], types: Mapping[str, str]) -> Column:
+    """``unfit_<column>`` for each value that is there and that its column's type cannot hold."""
+    return _reasons([
+        (f"unfit_{name}", mapped(m).isNotNull() & fitted(m, types[name]).isNull())
+        for name, m in mappings.items()
+    ])  # fmt: skip
 
 
 def event_type(description: EventType) -> Column:

@@ -148,18 +148,18 @@ class TextReader:
                 continue
             try:
                 record = json.loads(line) if _is_text(line) else None
-            except ValueError:
+            except (ValueError, RecursionError):
                 record = None
             if not isinstance(record, dict):
                 yield _text(line), None, MALFORMED, None
                 continue
+            values = [_as_text(record.get(name)) for name in self.columns]
+            # An escape such as \ud83d, half of a pair, is sound JSON and no text.
+            if not all(_is_text(value or "") for value in values):
+                yield _text(line), None, MALFORMED, None
+                continue
             key = hashed([[name, record.get(name)] for name in self.key or sorted(record)])
-            yield (
-                line.rstrip("\r\n"),
-                key,
-                None,
-                [_as_text(record.get(name)) for name in self.columns],
-            )
+            yield line.rstrip("\r\n"), key, None, values
 
 
 _Row = tuple[str, str | None, str | None, Sequence[str | None] | None]

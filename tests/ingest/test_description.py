@@ -14,6 +14,7 @@ from recsys.config.places import CHECKOUT, PathsConfig
 from recsys.config.sections import IngestConfig
 from recsys.errors import ConfigError
 from recsys.ingest import read_descriptions
+from recsys.ingest.descriptions import raw_sources
 
 RUN_DATE = date(2024, 3, 1)
 SOUND: dict[str, Any] = {
@@ -72,6 +73,7 @@ def write(conf: Path, layer: str = "base", name: str = "till", **content: Any) -
         ({"rules": [{"reason": "odd", "sql": "true"}] * 2}, "given twice: odd"),
         ({"pattern": ""}, "takes `pattern`"),
         ({"partition": "day"}, "goes with the formats delta and table"),
+        ({"partition_value": "{day}"}, "`partition_value` needs `partition`"),
         ({"valid_from": "time"}, "not for kind events"),
     ],
 )
@@ -112,6 +114,31 @@ def test_placeholders_are_the_day_the_run_date_and_configuration_keys(conf: Path
     write(conf, **(SOUND | {"pattern": "{paths.root}/{day}/{run_date}.csv"}))
     [till] = read_descriptions(config("till"), RUN_DATE)
     assert till.pattern == "/data/var/2024-02-29/2024-03-01.csv"
+
+
+def test_a_day_may_say_its_form(conf: Path) -> None:
+    write(conf, **(SOUND | {"pattern": "raw/dt={day:%Y%m%d}/*.csv"}))
+    [till] = read_descriptions(config("till"), RUN_DATE)
+    assert (till.pattern, till.undated_pattern) == ("raw/dt=20240229/*.csv", "raw/dt={day}/*.csv")
+
+
+def test_a_partition_value_and_a_constant_valid_from_take_placeholders_too(conf: Path) -> None:
+    dump: dict[str, Any] = {
+        "kind": "items", "pattern": "items", "format": {"type": "delta"}, "partition": "dumped",
+        "raw_columns": {"article": "string"}, "columns": {"item_id": "article"},
+        "partition_value": "{run_date}", "valid_from": {"constant": "{day}"},
+    }  # fmt: skip
+    write(conf, **SOUND)
+    write(conf, name="dump", **dump)
+    [_, items] = read_descriptions(config("till", "dump"), RUN_DATE)
+    assert items.partition_value == "2024-03-01"
+    assert items.valid_from is not None and items.valid_from.constant == "2024-02-29"
+
+
+def test_a_dry_run_names_the_partition(conf: Path) -> None:
+    place = {"table": "sales", "format": {"type": "table"}, "partition": "day", "pattern": ""}
+    write(conf, **(SOUND | place), partition_value="{day}")
+    assert list(raw_sources(config("till"), RUN_DATE)) == ["raw     till: sales day=2024-02-29"]
 
 
 def test_a_placeholder_that_is_no_key_is_named(conf: Path) -> None:

@@ -38,6 +38,20 @@ def test_files_are_named_from_the_pattern_s_fixed_folder_on(tmp_path: Path) -> N
     assert [f.name for f in find_files(described(tmp_path / "2024/a.csv"))] == ["a.csv"]
 
 
+@pytest.mark.parametrize("scheme", ["", "file://"])
+@pytest.mark.parametrize(
+    "pattern", ["{day}/*.csv", "{run_date}/{day}.csv", "*/{day}.csv", "{day}/a/b.csv", "{day}.csv"]
+)
+def test_a_file_is_named_with_its_day(tmp_path: Path, pattern: str, scheme: str) -> None:
+    place = pattern.format(day="2024-02-29", run_date="2024-03-01").replace("*", "till")
+    (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / place).write_text("")
+    undated = f"{scheme}{tmp_path}/{pattern}"
+    filled = undated.format(day="2024-02-29", run_date="2024-03-01")
+    [file] = find_files(described(filled, undated_pattern=undated))
+    assert file.name == place
+
+
 def test_a_missing_file_is_named_with_what_lies_there_instead(tmp_path: Path) -> None:
     (tmp_path / "till_2024-03-01.csv").write_text("")
     with pytest.raises(

@@ -129,6 +129,26 @@ def test_json_lines_keep_text_numbers_and_nested_values(tmp_path: Path) -> None:
     assert rows[1][RAW_ROW] == "not json"
 
 
+def test_half_of_a_surrogate_pair_costs_its_row_alone(tmp_path: Path) -> None:
+    rows = rows_of(
+        tmp_path,
+        r"""{"a": "1", "b": "\ud83d"}
+{"a": "2", "b": {"cup": "\udc00"}}
+{"a": "3", "b": "\ud83d\ude00"}
+{"a": "4", "c": "\ud83d"}
+""",
+        type="json_lines",
+    )
+    assert [row[PROBLEM] for row in rows] == [MALFORMED, MALFORMED, None, None, None]
+    assert rows[0][RAW_ROW] == r'{"a": "1", "b": "\ud83d"}'
+    assert values(rows[2:]) == [("3", "\N{GRINNING FACE}"), ("4", None)]  # c is not described
+
+
+def test_a_line_nested_too_deep_is_malformed(tmp_path: Path) -> None:
+    deep = "[" * 200_000
+    assert [row[PROBLEM] for row in rows_of(tmp_path, deep, type="json_lines")] == [MALFORMED, None]
+
+
 # Line breaks as Python's csv writes them; other control characters would be written as they are.
 field = st.text(st.characters(codec="utf-8", exclude_characters="\r\x00"), max_size=12)
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date, timedelta
 
 import pytest
 
 from recsys.config.sections import VolumeConfig
 from recsys.errors import Refused
+from recsys.ingest.description import SourceDescription
 from recsys.ingest.volume import (
     TOTAL,
     DayCounts,
     Finding,
+    Part,
     accept,
     judge_volume,
+    judged_apart,
     judged_days,
     refuse,
 )
@@ -21,15 +25,20 @@ from recsys.ingest.volume import (
 RUN_DATE = date(2024, 3, 1)
 DAY = date(2024, 2, 29)  # a Thursday
 CONFIG = VolumeConfig()
+EIRE, UK = Part(segment="EIRE"), Part(segment="UK")
+TILL, WEB = Part(source="till"), Part(source="web")
 
 
-def judged(found: dict[str, int], usual: dict[str, int], weeks: int = 8) -> dict[str, Finding]:
-    """The findings when ``found`` follows ``weeks`` Thursdays with ``usual``; segments add up by themselves."""
+def judged(
+    found: dict[Part, int], usual: dict[Part, int], weeks: int = 8, sources: Sequence[str] = ()
+) -> dict[Part, Finding]:
+    """The findings when ``found`` follows ``weeks`` Thursdays with ``usual``; parts add up by themselves."""
     days = judged_days(RUN_DATE, CONFIG)
     by_day = {day: (usual if i <= weeks else {TOTAL: 0}) for i, day in enumerate(days)}
     by_day[DAY] = found
     first = DAY - timedelta(days=7 * weeks)
-    return {f.segment: f for f in judge_volume(DayCounts(first, by_day), RUN_DATE, CONFIG)}
+    findings = judge_volume(DayCounts(first, by_day), RUN_DATE, CONFIG, sources)
+    return {f.part: f for f in findings}
 
 
 @pytest.mark.parametrize(
@@ -73,17 +82,56 @@ def test_an_empty_lake_is_not_judged() -> None:
 
 
 def test_a_missing_segment_is_refused_though_the_total_is_well() -> None:
-    findings = judged({TOTAL: 900, "EIRE": 0, "UK": 900}, {TOTAL: 1000, "EIRE": 150, "UK": 850})
-    assert {name: f.verdict for name, f in findings.items()} == {
+    findings = judged({TOTAL: 900, EIRE: 0, UK: 900}, {TOTAL: 1000, EIRE: 150, UK: 850})
+    assert {part: f.verdict for part, f in findings.items()} == {
         TOTAL: "ok",
-        "EIRE": "refused",
-        "UK": "ok",
+        EIRE: "refused",
+        UK: "ok",
     }
 
 
 def test_a_small_segment_is_left_out() -> None:
-    findings = judged({TOTAL: 1000, "MALTA": 0}, {TOTAL: 1000, "MALTA": 99})
+    malta = Part(segment="MALTA")
+    findings = judged({TOTAL: 1000, malta: 0}, {TOTAL: 1000, malta: 99})
     assert set(findings) == {TOTAL}
+
+
+def test_a_missing_source_is_refused_though_the_total_is_well() -> None:
+    found, usual = {TOTAL: 9900, WEB: 9900}, {TOTAL: 10_000, WEB: 9900, TILL: 100}
+    findings = judged(found, usual, sources=["till", "web"])
+    assert {part: f.verdict for part, f in findings.items()} == {
+        TOTAL: "ok", TILL: "refused", WEB: "ok",
+    }  # fmt: skip
+    with pytest.raises(Refused, match="\n  source 'till': missing: no event on 2024-02-29 "):
+        refuse(list(findings.values()), RUN_DATE, live=None)
+
+
+def test_a_small_source_is_left_out() -> None:
+    findings = judged({TOTAL: 1000, WEB: 1000}, {TOTAL: 1000, WEB: 901, TILL: 99}, sources=["till"])
+    assert set(findings) == {TOTAL}
+
+
+@pytest.mark.parametrize(("weeks", "judged_parts"), [(3, {TOTAL}), (4, {TOTAL, WEB})])
+def test_a_new_source_is_judged_by_its_own_weeks(weeks: int, judged_parts: set[Part]) -> None:
+    days = judged_days(RUN_DATE, CONFIG)
+    by_day = {day: {TOTAL: 10_000, WEB: 200 if i <= weeks else 0} for i, day in enumerate(days)}
+    by_day[DAY][WEB] = 220  # more than twice the median of four weeks with and four without it
+    findings = judge_volume(DayCounts(days[-1], by_day), RUN_DATE, CONFIG, ["web"])
+    assert {f.part: f.verdict for f in findings} == dict.fromkeys(judged_parts, "ok")
+
+
+def test_sources_are_judged_apart_where_there_are_several_and_no_archive_that_has_ended() -> None:
+    def source(name: str, covers_until: date | None = None) -> SourceDescription:
+        return SourceDescription.model_validate({
+            "name": name, "kind": "events", "pattern": "*.csv", "raw_columns": {"time": "timestamp"},
+            "columns": {"event_ts": "time"}, "event_type": "view", "covers_until": covers_until,
+        })  # fmt: skip
+
+    archive, till = source("archive", covers_until=DAY), source("till")
+    assert judged_apart([till], DAY) == []
+    assert judged_apart([till, source("web")], DAY) == ["till", "web"]
+    assert judged_apart([archive, till], DAY) == ["till"]
+    assert judged_apart([archive, till], DAY - timedelta(days=1)) == ["archive", "till"]
 
 
 def test_one_odd_week_does_not_move_the_median() -> None:
@@ -94,7 +142,7 @@ def test_one_odd_week_does_not_move_the_median() -> None:
 
 
 def test_a_refusal_names_what_is_missing_what_serves_and_both_ways_on() -> None:
-    findings = list(judged({TOTAL: 100, "UK": 100}, {TOTAL: 1000, "UK": 850}).values())
+    findings = list(judged({TOTAL: 100, UK: 100}, {TOTAL: 1000, UK: 850}).values())
     with pytest.raises(Refused) as error:
         refuse(findings, RUN_DATE, live="2024-02-28-abc")
     said = str(error.value)

@@ -75,17 +75,19 @@ class Till:
     def conf(self) -> Path:
         return self.root / "conf"
 
-    def describe(self, pattern: str = "*.csv.gz", **change: Any) -> None:
+    def describe(self, pattern: str = "*.csv.gz", source: str = "till", **change: Any) -> None:
         place = {} if "table" in change else {"pattern": f"{self.files}/{pattern}"}
         content = DESCRIPTION | place | change
-        (self.conf / "base" / "sources" / "till.yml").write_text(
+        (self.conf / "base" / "sources" / f"{source}.yml").write_text(
             yaml.safe_dump(content, sort_keys=False)
         )
 
     def deliver(self, name: str, lines: Iterable[str], header: str = HEADER) -> None:
         text = "\n".join([header, *lines]) + "\n"
+        path = self.files / name
+        path.parent.mkdir(parents=True, exist_ok=True)
         # mtime: the same rows are the same bytes
-        (self.files / name).write_bytes(gzip.compress(text.encode(), mtime=0))
+        path.write_bytes(gzip.compress(text.encode(), mtime=0))
 
     def deliver_days(self, rows_per_day: int = 12) -> None:
         for number in range(DAYS):

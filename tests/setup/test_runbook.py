@@ -18,7 +18,7 @@ SAID_IN = [
     ("ingest: volume short, doubled or missing", "ingest/volume.py", "is not as usual"),
     ("ingest: a column is missing, a file is truncated", "ingest/files.py", "Have the file delivered as described"),
     ("ingest: a column is missing, a file is truncated", "ingest/files.py", "broken_message(file.name"),
-    ("ingest: no file matches", "ingest/files.py", "no file matches"),
+    ('ingest: no file matches, "table … has no row with"', "ingest/files.py", "no file matches"),
     ('any job: "table … does not exist … run the job that makes it first"', "lake/tables.py", "does not exist"),
     ('any job: "… contract broken"', "lake/tables.py", "contract broken:"),
     ("train: a process ended", "training/launch.py", "training processes ended with an error"),
