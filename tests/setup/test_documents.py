@@ -22,7 +22,7 @@ def code_of(markdown: str) -> str:
 
 
 def targets_in(text: str) -> set[str]:
-    return set(re.findall(r"(?:^|[\s&;(])make ([a-z][a-z-]*)", text, re.MULTILINE))
+    return set(re.findall(r"(?:^|[\s&;(])make ([a-z][a-z_-]*)", text, re.MULTILINE))
 
 
 def targets_of_the_makefile() -> set[str]:
