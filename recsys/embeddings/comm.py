@@ -44,6 +44,17 @@ class Comm(Protocol):
     def gather_texts(self, text: str, name: str) -> list[str]:
         """Every rank's text, by rank; on every rank."""
 
+    def exchange(
+        self, message: Tensor, splits: Sequence[int], name: str
+    ) -> tuple[Tensor, list[int]]:
+        """Send part r of a flat tensor, ``splits[r]`` long, to rank r; returns the parts that came, by rank.
+
+        Any type, the same on every rank; parts may be empty.
+        """
+
+    def total(self, values: Tensor, name: str) -> Tensor:
+        """Element-wise sums over the ranks, in the tensor's own type; the same bits on every rank."""
+
     def barrier(self) -> None:
         """Return when every rank has come here."""
 
@@ -74,6 +85,14 @@ class LocalComm:
 
     def gather_texts(self, text: str, name: str) -> list[str]:
         return [text]
+
+    def exchange(
+        self, message: Tensor, splits: Sequence[int], name: str
+    ) -> tuple[Tensor, list[int]]:
+        return message, list(splits)
+
+    def total(self, values: Tensor, name: str) -> Tensor:
+        return values
 
     def barrier(self) -> None:
         pass
@@ -134,6 +153,16 @@ class HorovodComm:
         encoded = torch.frombuffer(bytearray(text.encode() + b"\0"), dtype=torch.uint8)
         gathered: Tensor = self._hvd.allgather(encoded, name=name)
         return bytes(gathered.tolist()).decode().split("\0")[:-1]
+
+    def exchange(
+        self, message: Tensor, splits: Sequence[int], name: str
+    ) -> tuple[Tensor, list[int]]:
+        sizes = torch.tensor(list(splits), dtype=torch.int32)
+        came, received = self._hvd.alltoall(message, splits=sizes, name=name)
+        return came, received.tolist()
+
+    def total(self, values: Tensor, name: str) -> Tensor:
+        return cast(Tensor, self._hvd.allreduce(values, op=self._hvd.Sum, name=name))
 
     def barrier(self) -> None:
         self.sum([0.0], "barrier")

@@ -1,0 +1,132 @@
+"""The contract of the sharded tables: one process, ranks as threads, and two and three ranks of Horovod."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from recsys.embeddings import Comm, EmbeddingTable, LocalComm, RowwiseAdagrad, Sgd, plan_tables
+from recsys.embeddings.routing import joined_parts, padded
+from recsys.embeddings.tables import fresh_rows
+from recsys.errors import ConfigError
+from tests.embeddings.ranks import run_ranks
+from tests.embeddings.sharded_contract import CHECKS
+
+Check = Callable[[Comm], None]
+
+
+class ThreadComm(LocalComm):
+    """A rank that is a thread: what all send lies on one table, between two meetings."""
+
+    def __init__(self, rank: int, size: int, table: list[Any], meeting: threading.Barrier) -> None:
+        self.rank, self.size, self._table, self._meeting = rank, size, table, meeting
+
+    def _all(self, mine: Any) -> list[Any]:
+        self._table[self.rank] = mine
+        self._meeting.wait(timeout=60)
+        everything = list(self._table)
+        self._meeting.wait(timeout=60)
+        return everything
+
+    def exchange(
+        self, message: Tensor, splits: Sequence[int], name: str
+    ) -> tuple[Tensor, list[int]]:
+        parts = [sent[self.rank] for sent in self._all(message.split_with_sizes(list(splits)))]
+        return torch.cat(parts), [len(part) for part in parts]
+
+    def total(self, values: Tensor, name: str) -> Tensor:
+        return torch.stack(self._all(values)).sum(dim=0)
+
+    def gather_texts(self, text: str, name: str) -> list[str]:
+        return self._all(text)
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_ranks_as_threads(check: Check, size: int) -> None:
+    table, meeting = [None] * size, threading.Barrier(size)
+
+    def one(rank: int) -> None:
+        try:
+            check(ThreadComm(rank, size, table, meeting))
+        except BaseException:
+            meeting.abort()  # the others end at once, with an error of their own
+            raise
+
+    with ThreadPoolExecutor(size) as pool:
+        ended = [pool.submit(one, rank) for rank in range(size)]
+    errors = [error for future in ended if (error := future.exception())]
+    told = [e for e in errors if not isinstance(e, threading.BrokenBarrierError)] or errors
+    if told:
+        raise told[0]
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_one_process(check: Check) -> None:
+    check(LocalComm())
+
+
+@pytest.mark.horovod
+@pytest.mark.parametrize("size", [2, pytest.param(3, marks=pytest.mark.slow)])
+def test_ranks_of_horovod(size: int, tmp_path: Path) -> None:
+    run_ranks("tests.embeddings.sharded_contract", size, tmp_path)
+    wanted = [size, [check.__name__ for check in CHECKS]]
+    for rank in range(size):
+        assert json.loads((tmp_path / f"passed-{rank}.json").read_text()) == wanted
+
+
+def test_small_tables_are_replicated_and_the_plan_says_what_each_rank_holds() -> None:
+    small = EmbeddingTable("weekday", 7, 64, Sgd(0.1))
+    large = EmbeddingTable("item", 100_001, 64, RowwiseAdagrad(0.1))
+    plan = plan_tables([small, large], 2)
+    assert [p.kind for p in plan.placements] == ["replicated", "row_wise"]
+    assert plan.bytes_on(0) == 7 * 64 * 4 + 50_001 * (64 + 1) * 4
+    assert plan.bytes_on(1) == 7 * 64 * 4 + 50_000 * (64 + 1) * 4
+    assert "item: 100,001 x 64, row_wise" in plan.describe()
+
+
+def test_a_plan_that_does_not_fit_is_refused_with_the_numbers() -> None:
+    table = EmbeddingTable("item", 10_000_000, 64, RowwiseAdagrad(0.1))
+    with pytest.raises(ConfigError, match=r"need 1\.21 GiB on rank 0, 1\.00 GiB are allowed"):
+        plan_tables([table], 2, bytes_per_rank=1 << 30)
+    assert plan_tables([table], 3, bytes_per_rank=1 << 30).world_size == 3
+
+
+def test_two_tables_of_one_name_and_a_table_of_nothing_are_refused() -> None:
+    table = EmbeddingTable("item", 3, 2, Sgd(0.1))
+    with pytest.raises(ConfigError, match=r"given twice: \['item'\]"):
+        plan_tables([table, table], 1)
+    with pytest.raises(ConfigError, match="'none' has 0 rows"):
+        EmbeddingTable("none", 0, 2, Sgd(0.1))
+
+
+def test_a_fresh_row_is_the_same_whoever_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("recsys.embeddings.tables.INITIAL_CHUNK_ROWS", 4)
+    table = EmbeddingTable("item", 11, 2, Sgd(0.1))
+    all_rows = fresh_rows(table, (1, 2), slice(0, None, 1), torch.float32)
+    assert len(torch.unique(all_rows)) == 22
+    for size in (2, 3, 5):
+        for rank in range(size):
+            mine = fresh_rows(table, (1, 2), slice(rank, None, size), torch.float32)
+            assert torch.equal(mine, all_rows[rank::size])
+
+
+def test_parts_grow_by_an_eighth() -> None:
+    assert [padded(n) for n in (0, 64, 65, 72, 73)] == [64, 64, 72, 72, 81]
+    for size in range(64, 5000, 7):
+        assert size <= padded(size) <= size * 9 / 8 + 1
+
+
+def test_a_message_has_its_parts_in_order_and_zeros_behind_each() -> None:
+    message, splits = joined_parts([[torch.tensor([1, 2]), torch.tensor([3])], [torch.tensor([4])]])
+    assert splits == [64, 64]
+    assert message[:4].tolist() == [1, 2, 3, 0]
+    assert message[64:66].tolist() == [4, 0]
