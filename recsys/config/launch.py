@@ -114,17 +114,19 @@ def main(arguments: list[str]) -> int:
         hint = f"; did you mean {near[0]!r}?" if near else ""
         typer.echo(f"error: unknown job {job!r}{hint}\n\n{usage()}", err=True)
         return EXIT_USAGE
+    # The job itself says its help and its plan; neither needs a JVM, and help needs no configuration.
+    plain = [sys.executable, str(JOBS / f"{job}.py"), *rest]
+    if "--help" in rest:
+        return subprocess.run(plain, check=False).returncode
     try:
         config = load_config(_option(rest, "--env") or "local", _options(rest, "--set"))
         command = submit_command(job, rest, config)
     except RecsysError as error:
         typer.echo(f"error: {error}", err=True)
         return error.exit_code
-    if "--help" in rest or "--dry-run" in rest:
-        # Neither needs a JVM: the job itself answers.
-        plan = [sys.executable, str(JOBS / f"{job}.py"), *rest]
-        answer = subprocess.run(plan, check=False).returncode
-        if answer == EXIT_DONE and "--help" not in rest:
+    if "--dry-run" in rest:
+        answer = subprocess.run(plain, check=False).returncode
+        if answer == EXIT_DONE:
             typer.echo(f"\n# submit command\n{shlex.join(command)}")
         return answer
     java = subprocess.run([FIND_JAVA], stdout=subprocess.PIPE, text=True, check=False)

@@ -43,6 +43,12 @@ def test_an_environment_whose_settings_are_missing_says_which() -> None:
     assert "spark.master" in answer.stderr
 
 
+def test_a_job_s_help_needs_no_settings() -> None:
+    answer = submit("build_features", "--env", "cluster", "--help")
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout.startswith("Usage: ./spark-submit.sh build_features")
+
+
 def test_a_run_date_in_the_wrong_form_exits_2() -> None:
     answer = submit("build_features", "--run-date", "10.12.2010", "--dry-run")
     assert answer.returncode == 2
