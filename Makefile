@@ -55,7 +55,7 @@ notebook: setup ## run notebooks/first_look, result in var/notebooks/first_look.
 
 bench-%: setup ## run benchmarks/NAME.py
 	@test -f benchmarks/$*.py || { echo "no benchmarks/$*.py; there are: $$(cd benchmarks 2>/dev/null && ls *.py 2>/dev/null | sed 's/\.py$$//' | xargs)" >&2; exit 2; }
-	$(with_java) .venv/bin/python benchmarks/$*.py $(ARGS)
+	$(with_java) .venv/bin/python -m benchmarks.$* $(ARGS)
 
 regold: setup ## rewrite the golden files; the diff is what gets reviewed
 	@$(with_java) REGOLD=1 $(PYTEST) -m golden

@@ -2,7 +2,7 @@
 
     ./spark-submit.sh build_training_set --env local --run-date 2010-12-10
 
-Reads    histories of each cut-off
+Reads    histories, vocabularies   of each cut-off
 Writes   training_examples   as_of = each cut-off
 """
 
@@ -19,7 +19,7 @@ from recsys.lake import Lake, Written
 from recsys.release.schedule import training_due
 from recsys.runner import Job, job_app
 
-JOB = Job("build_training_set", reads=("histories",), writes=("training_examples",))
+JOB = Job("build_training_set", reads=("histories", "vocabularies"), writes=("training_examples",))
 log = structlog.get_logger()
 
 
@@ -33,8 +33,9 @@ def run(lake: Lake, config: RecsysConfig, run_date: date) -> list[Written]:
         num_examples = features.count_examples(histories, max_length=conf.max_length)
         log.info("training_set_started", as_of=as_of.isoformat(), num_examples=num_examples)
         examples = features.training_examples(
-            histories, shop=config.shop, max_length=conf.max_length, num_examples=num_examples
-        )
+            histories, lake.vocabulary(as_of), shop=config.shop, max_length=conf.max_length,
+            num_examples=num_examples,
+        )  # fmt: skip
         size = features.row_group_bytes(
             num_examples, max_length=conf.max_length, wanted_rows=conf.row_group_rows
         )

@@ -2,7 +2,8 @@
 
     ./spark-submit.sh train --env local --run-date 2010-12-10 [--train auto|always|never]
 
-Reads    training_examples, vocabularies, histories, events (targets of the choosing window)
+Reads    training_examples, vocabularies, histories, events (targets of the choosing window); for a ranking model
+         (ranking.enabled) items, users, item_features, too
 Writes   item_vectors   as_of = each cut-off; model folders, checkpoints, the MLflow run and the record of it
 
 A run that was killed continues from its last checkpoint and gives the same models.
@@ -25,7 +26,8 @@ from recsys.training.train import not_trained, train_models
 
 JOB = Job(
     name="train",
-    reads=("training_examples", "vocabularies", "histories", "events", "releases/current"),
+    reads=("training_examples", "vocabularies", "histories", "events", "items", "users", "item_features",
+           "releases/current"),
     writes=("item_vectors", "models/<model_version>/", "models/trained-<run_date>.json", "checkpoints/",
             "mlflow.db"),
 )  # fmt: skip

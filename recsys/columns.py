@@ -157,6 +157,7 @@ AGES_DAYS = _required(
     "ages_days", "array<float>", "Age of each event at as_of in days, > 0, not growing"
 )
 EXAMPLE_ID = _required("example_id", "bigint", "Position of the example in its set, from 0")
+USER_NUM = _required("user_num", "int", "Dense number of the user; vocabulary version = as_of")
 ITEM_NUMS_PACKED = _required(
     "item_nums", "binary", "int32 little-endian, oldest first, left-padded with 0"
 )

@@ -193,8 +193,8 @@ TRAINING_EXAMPLES = _by_day(
     "training_examples",
     "Windows of a user's history as fixed-width blobs that the loader turns into tensors without per-row Python",
     ("example_id",),
-    c.EXAMPLE_ID, c.AS_OF, c.USER_ID.but(required=True), c.ITEM_NUMS_PACKED, c.AGES_DAYS_PACKED,
-    c.TARGETS_PACKED, c.NUM_EVENTS,
+    c.EXAMPLE_ID, c.AS_OF, c.USER_ID.but(required=True), c.USER_NUM, c.ITEM_NUMS_PACKED,
+    c.AGES_DAYS_PACKED, c.TARGETS_PACKED, c.NUM_EVENTS,
 )  # fmt: skip
 
 ITEM_VECTORS = _by_day(

@@ -12,7 +12,7 @@ from datetime import date
 from pathlib import Path
 from typing import ClassVar, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from recsys.config.base import Config
 from recsys.config.places import PathsConfig
@@ -24,6 +24,9 @@ WEIGHTS_FILE = "weights.npz"
 ITEM_VECTORS_FILE = "item_vectors.npy"
 ENCODER_FILE = "model.onnx"
 PARITY_FILE = "parity.json"
+TOWER_FILE = "ranking.onnx"
+ATTRIBUTES_FILE = "attributes.npz"
+ANSWERS_FILE = "answers.npz"
 ENCODER_INPUTS = ("history_vectors", "history_gaps", "history_mask")
 ENCODER_OUTPUT = "user_vectors"
 
@@ -68,6 +71,11 @@ class Recipe(Config):
     knows. popularity(i) is the item's share of the best seller's buyers, 0 to 1, in the user's segment
     (small segments lean on the whole shop, see ``scoring.segment_prior_buyers``). A user without any
     history is scored by popularity alone.
+
+    Where ``rerank`` is above 0, stage 2 orders the user's first ``rerank`` items of stage 1 anew, by
+    ``(1 - rerank_weight) * zscore(stage 1's score) + rerank_weight * zscore(ranking model's logit)``, z over
+    those items. Behind them the list goes on as stage 1 left it. A user of whose newest items the ranking
+    model knows none keeps stage 1's order.
     """
 
     name: str
@@ -80,6 +88,22 @@ class Recipe(Config):
     """Weight of a place against the next newer one, 0 to 1; 0 means the last item alone."""
     targets_only: bool = False
     """Only places that are targets (purchases, by default) count in item_item, not views."""
+    rerank: int = Field(default=0, ge=0)
+    """How many of stage 1's items stage 2 looks at; 0: there is no stage 2."""
+    rerank_weight: float = Field(default=1.0, ge=0, le=1)
+    """The ranking model's part of the final score."""
+
+    @model_serializer(mode="wrap")
+    def _without_stage_two(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """Without stage 2 a recipe reads as it did before there was one: the same releases keep their ids."""
+        values: dict[str, object] = write(self)
+        fields = type(self).model_fields
+        unused = [n for n in ("rerank", "rerank_weight") if values.get(n) == fields[n].default]
+        return {name: value for name, value in values.items() if name not in unused}
+
+    @property
+    def re_ranks(self) -> bool:
+        return self.rerank > 0 and self.rerank_weight > 0
 
     @property
     def uses_item_item(self) -> bool:
@@ -145,6 +169,9 @@ class TrainingRecord(_Record):
     models: dict[str, str] = {}
     """choosing, measuring, release (and live: the live release's training config at ``measuring``,
     where it differs from today's) -> model_version, a folder of ``paths.models``."""
+    ranking: dict[str, str] = {}
+    """The ranking models, where conf enables them: choosing, measuring, release, and linear (the logistic
+    baseline at ``measuring``) -> model_version, a folder of ``paths.models``."""
     fits: dict[str, str] = {}
     """By name as in ``models``, what decided the weights: a run with the same ones has nothing to train."""
     epochs: int = 0
@@ -165,6 +192,8 @@ class EvaluationRecord(_Record):
     recipe: Recipe | None = None
     """The blend chosen on the choosing window, to be published with the release model."""
     model_version: str = ""
+    ranking_version: str = ""
+    """The ranking model of the release, where the recipe re-ranks."""
 
 
 class ScoringRecord(_Record):
@@ -179,27 +208,19 @@ class ScoringRecord(_Record):
     reason: str
     """Why this model: new and passed, or why the live one scores on."""
     recipe: Recipe
+    ranking_version: str = ""
+    """The ranking model that re-ranked; empty where none did."""
 
 
-class ModelManifest(Config):
-    """``manifest.json`` of a model's folder ``paths.models/<model_version>/``.
-
-    The folder holds ``weights.npz`` (the encoder and the item table), ``item_vectors.npy``
-    (float32, [num_items + 1, embedding_dim], row 0 is padding and zero, row = item_num) and, after
-    ``export_onnx``, ``model.onnx`` and ``parity.json``; without the latter no new model is released.
-    """
+class _Manifest(Config):
+    """``manifest.json`` of a folder ``paths.models/<model_version>/``."""
 
     model_version: str
     """First 16 hex digits of the sha256 over the weights' names, shapes and bytes."""
     as_of: date
     """Fitted on events strictly before this day; also the vocabulary version."""
-    embedding_dim: int
-    history_length: int
-    """H: the newest events that the encoder takes."""
     num_items: int
     epochs: int
-    training: dict[str, object] = {}
-    """The resolved training section."""
     files: dict[str, str] = {}
     """File name -> sha256."""
 
@@ -216,25 +237,62 @@ class ModelManifest(Config):
                 f"{path} is damaged ({error.error_count()} problems): run train and export_onnx again"
             ) from None
 
+    @classmethod
+    def verified(cls, folder: Path) -> Self:
+        """Check every file of a model's folder against its manifest.
+
+        Raises:
+            MissingInput: no such model.
+            CorruptArtifact: a file is missing or has another checksum; the message names it and what to do.
+        """
+        manifest = cls.read(folder)
+        for name, wanted in sorted(manifest.files.items()):
+            path = folder / name
+            if not path.is_file():
+                raise CorruptArtifact(
+                    f"model file {path} is missing: run train and export_onnx again"
+                )
+            if (found := sha256_of(path)) != wanted:
+                raise CorruptArtifact(
+                    f"model file {path} is damaged: sha256 {found[:16]}, its manifest says {wanted[:16]}: "
+                    "run train and export_onnx again"
+                )
+        return manifest
+
     def write(self, folder: Path) -> None:
         write_atomically(folder / MANIFEST_FILE, self.model_dump_json(indent=1).encode())
 
 
-def verify_model(folder: Path) -> ModelManifest:
-    """Check every file of a model's folder against its manifest.
+class ModelManifest(_Manifest):
+    """The sequential model's.
 
-    Raises:
-        MissingInput: no such model.
-        CorruptArtifact: a file is missing or has another checksum; the message names it and what to do.
+    The folder holds ``weights.npz`` (the encoder and the item table), ``item_vectors.npy``
+    (float32, [num_items + 1, embedding_dim], row 0 is padding and zero, row = item_num) and, after
+    ``export_onnx``, ``model.onnx`` and ``parity.json``; without the latter no new model is released.
     """
-    manifest = ModelManifest.read(folder)
-    for name, wanted in sorted(manifest.files.items()):
-        path = folder / name
-        if not path.is_file():
-            raise CorruptArtifact(f"model file {path} is missing: run train and export_onnx again")
-        if (found := sha256_of(path)) != wanted:
-            raise CorruptArtifact(
-                f"model file {path} is damaged: sha256 {found[:16]}, its manifest says {wanted[:16]}: "
-                "run train and export_onnx again"
-            )
-    return manifest
+
+    embedding_dim: int
+    history_length: int
+    """H: the newest events that the encoder takes."""
+    training: dict[str, object] = {}
+    """The resolved training section."""
+
+
+class RankingManifest(_Manifest):
+    """The ranking model's: stage 2 of scoring.
+
+    The folder holds ``weights.npz`` (the tower), a table ``FIELD.npy`` for each field of
+    ``recsys.models.ranking_fields`` (float32, row 0 is padding and zero), ``attributes.npz`` (what items and
+    users of ``as_of`` are, by number), ``answers.npz`` where the model was measured, and, once exported,
+    ``ranking.onnx`` (the tower); the release's has a ``parity.json``, without which it re-ranks nothing.
+    """
+
+    history_length: int
+    """Newest events of a history that the model may look at."""
+    ranking: dict[str, object] = {}
+    """The resolved ranking section."""
+
+
+def verify_model(folder: Path) -> ModelManifest:
+    """``ModelManifest.verified``."""
+    return ModelManifest.verified(folder)

@@ -19,16 +19,17 @@ readonly STAMPS=$CACHE/stamps LOGS=$CACHE/logs HERE=deploy/setup
 unset PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
 # What each step does, what it downloads, what decides its result, and what must be there afterwards.
-readonly STEPS=(uv packages jars horovod project)
+readonly STEPS=(uv packages jars horovod project kernel)
 declare -A does=(
   [uv]="the package installer, in .cache/uv"
   [packages]="Python packages as the lock pins them, in .venv"
   [jars]="Delta Lake's seven JARs, in .cache/jars"
   [horovod]="Horovod for this torch: compiled once, then kept in .cache/wheels; about 4 minutes on 2 cores"
   [project]="this project in .venv, with its command recsys"
+  [kernel]="the embedding tables' row operations, compiled"
 )
 declare -A downloads=(
-  [uv]="17 MB" [packages]="at most 3,500 MB" [jars]="13 MB" [horovod]="at most 4 MB" [project]="at most 1 MB"
+  [uv]="17 MB" [packages]="at most 3,500 MB" [jars]="13 MB" [horovod]="at most 4 MB" [project]="at most 1 MB" [kernel]="nothing"
 )
 # .venv holds paths of this checkout; Horovod and the project live in it and go when it is synchronised.
 packages_key() { cat "$HERE/requirements.lock" && echo "$ROOT"; }
@@ -39,6 +40,7 @@ inputs_of() {
     jars) cat "$HERE/jars.ivy.xml" "$HERE/jars.sha256" ;;
     horovod) packages_key && cat "$HERE"/horovod-*.patch && echo "${HOROVOD_GPU_OPERATIONS:-}" ;;
     project) packages_key && cat setup.py ;;
+    kernel) cat "$HERE/steps/kernel.sh" recsys/embeddings/rows.cpp && echo "$(grep -cw avx2 /proc/cpuinfo)" ;;
   esac
 }
 is_there() {
@@ -48,6 +50,7 @@ is_there() {
     jars) [[ -d $CACHE/jars ]] && (cd "$CACHE/jars" && sha256sum --check --status "$ROOT/$HERE/jars.sha256" 2>/dev/null) ;;
     horovod) compgen -G ".venv/lib/python3.11/site-packages/horovod/torch/mpi_lib_v2*.so" >/dev/null ;;
     project) [[ -x .venv/bin/recsys ]] ;;
+    kernel) [[ -f recsys/embeddings/librows.so ]] ;;
   esac
 }
 

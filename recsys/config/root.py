@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from recsys.config.base import Config
 from recsys.config.places import PathsConfig, SparkConfig
+from recsys.config.ranking import RankingConfig
 from recsys.config.sections import (
     CandidatesConfig,
     EvaluationConfig,
@@ -33,6 +34,7 @@ class RecsysConfig(Config):
     candidates: CandidatesConfig = CandidatesConfig()
     training_set: TrainingSetConfig = TrainingSetConfig()
     training: TrainingConfig = TrainingConfig()
+    ranking: RankingConfig = RankingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     gate: GateConfig = GateConfig()
     export: ExportConfig = ExportConfig()

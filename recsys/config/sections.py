@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from datetime import date, timedelta
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from recsys.config.base import Config
-from recsys.errors import ConfigError
+from recsys.config.pace import Pace
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -66,8 +66,10 @@ class TrainingSetConfig(Config):
     """Rows per Parquet row group, about: what the loader reads at a time. Small sets have smaller groups."""
 
 
-class TrainingConfig(Config):
+class TrainingConfig(Pace):
     """Everything that decides the weights of one run."""
+
+    section: ClassVar[str] = "training"
 
     when: Literal["auto", "always", "never"] = "auto"
     """auto: when the live model is ``every_days`` old or older."""
@@ -99,28 +101,26 @@ class TrainingConfig(Config):
     next visit, not for the next line of an invoice. 0: from the event before it."""
     validation_users: int = Field(4000, ge=1)
     """Users whose NDCG@10 chooses the number of epochs; chosen by hash where there are more."""
+    checkpoint_steps: int = Field(500, ge=0)
+    """Steps between two checkpoints, beside those at the end of each epoch; 0: at the ends alone."""
     keep_checkpoints: int = Field(2, ge=2)
     """Newest checkpoints kept of each run, beside the best one."""
+    restarts: int = Field(2, ge=0)
+    """How often a run whose process died or stopped answering starts again, from its last checkpoint."""
+    table_gib_per_process: float | None = Field(None, gt=0)
+    """Memory that embedding tables and their optimizer state may take; a plan that needs more is refused
+    before training. No limit by default."""
     start_timeout_seconds: int = Field(300, ge=1)
     """How long the processes may take to find each other."""
     stall_timeout_seconds: int = Field(60, ge=1)
     """A process that the others wait for longer than this ends the run."""
     seed: int = 17
 
-    def batch_size_of_each(self, num_processes: int) -> int:
-        """Split the global batch evenly.
-
-        Raises:
-            ConfigError: it does not divide; the message names the nearest that does.
-        """
-        size, remainder = divmod(self.global_batch_size, num_processes)
-        if remainder:
-            nearest = max(1, round(self.global_batch_size / num_processes)) * num_processes
-            raise ConfigError(
-                f"training.global_batch_size={self.global_batch_size} does not divide over "
-                f"{num_processes} processes; nearest that does: {nearest}"
-            )
-        return size
+    @property
+    def table_bytes_per_process(self) -> int | None:
+        return (
+            None if self.table_gib_per_process is None else int(self.table_gib_per_process * 2**30)
+        )
 
     @model_validator(mode="after")
     def _heads_fit(self) -> Self:

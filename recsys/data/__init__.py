@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from recsys.data.batches import Batch, draw_negatives, epoch_batches, generator, num_steps
+from recsys.data.batches import Batch, draw_negatives, generator, num_steps
 from recsys.data.examples import Examples, read_examples
 from recsys.data.files import ExampleFile, example_files
+from recsys.data.position import EpochPosition, Leg
+from recsys.data.share_loader import ShareLoader
 
 __all__ = [
     "Batch",
+    "EpochPosition",
     "ExampleFile",
     "Examples",
+    "Leg",
+    "ShareLoader",
     "draw_negatives",
-    "epoch_batches",
     "example_files",
     "generator",
     "num_steps",

@@ -1,8 +1,7 @@
-"""Examples in a shuffled order that (seed, epoch, rank) alone decide."""
+"""What a training step gets: a batch of examples, and negatives drawn for it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +17,8 @@ from recsys.data.examples import Examples
 class Batch(NamedTuple):
     example_id_B: Tensor
     """int64."""
+    user_num_B: Tensor
+    """int64, from 1."""
     item_nums_BW: Tensor
     """int64, 0 is padding."""
     ages_days_BW: Tensor
@@ -37,21 +38,12 @@ def num_steps(largest_share: int, batch_size: int) -> int:
     return max(1, -(-largest_share // batch_size))
 
 
-def epoch_batches(examples: Examples, *, steps: int, shuffle: torch.Generator) -> Iterator[Batch]:
-    """Every example once, in ``steps`` batches of nearly equal size; nothing is left over.
-
-    Ranks have unequal shares, and a rank that stopped early would leave the others waiting in an
-    allreduce. So all take the same ``steps``, and a smaller share makes smaller batches (empty ones
-    where there are fewer examples than steps).
-    """
-    order_E = torch.randperm(len(examples), generator=shuffle)
-    for chosen_B in torch.tensor_split(order_E, steps):
-        yield Batch(
-            examples.example_id_E[chosen_B],
-            examples.item_nums_EW[chosen_B].long(),
-            examples.ages_days_EW[chosen_B],
-            examples.targets_EW[chosen_B],
-        )
+def batch_of(examples: Examples, chosen_B: Tensor) -> Batch:
+    """The rows ``chosen_B`` (int64), item numbers widened to what an embedding lookup takes."""
+    rows = examples.rows(chosen_B)
+    return Batch(
+        rows.example_id_E, rows.user_num_E, rows.item_nums_EW.long(), rows.ages_days_EW, rows.targets_EW
+    )  # fmt: skip
 
 
 def draw_negatives(num_items: int, num_negatives: int, draw: torch.Generator) -> Tensor:

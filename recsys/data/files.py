@@ -9,7 +9,6 @@ from pathlib import Path
 from urllib.parse import unquote, urlparse
 
 from deltalake import DeltaTable
-from pyarrow import parquet as pq
 
 from recsys.config.base import Config
 from recsys.errors import ContractError, MissingInput
@@ -85,15 +84,3 @@ def check_files(files: Sequence[ExampleFile]) -> None:
                 f"training file {path} is truncated or changed: {size} bytes, the table's log says "
                 f"{file.size_bytes}: run build_training_set again"
             )
-
-
-def unreadable_file(files: Sequence[ExampleFile]) -> str:
-    """The first file that pyarrow cannot read, with its complaint; empty where it can read all."""
-    for file in files:
-        if (path := file.path) is None:
-            continue
-        try:
-            pq.read_table(path, partitioning=None)
-        except (OSError, ValueError) as error:  # pyarrow's own errors are both
-            return f"{path}: {str(error)[:300]}"
-    return ""

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from recsys.embeddings.comm import Comm, HorovodComm, LocalComm
+from recsys.embeddings.device import device_of
+from recsys.embeddings.figures import StepFigures
 from recsys.embeddings.plan import Plan, plan_tables
-from recsys.embeddings.sharded import Bags, ShardedEmbeddings
+from recsys.embeddings.routing import Bags
+from recsys.embeddings.sharded import ShardedEmbeddings
 from recsys.embeddings.tables import EmbeddingTable, LazyAdam, RowwiseAdagrad, Sgd
+from recsys.embeddings.torch_comm import TorchComm
 
 __all__ = [
     "Bags",
@@ -18,5 +22,8 @@ __all__ = [
     "RowwiseAdagrad",
     "Sgd",
     "ShardedEmbeddings",
+    "StepFigures",
+    "TorchComm",
+    "device_of",
     "plan_tables",
 ]

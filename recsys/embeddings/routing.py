@@ -1,19 +1,20 @@
 """From ids to messages: each distinct row is asked for once, of the rank that holds it.
 
-A message is one tensor, cut into a part for each rank. Parts are padded to sizes that grow by an eighth:
+A message is one tensor, cut into a part for each other rank. Parts are padded to sizes that grow by an eighth:
 Horovod agrees anew on every shape that it has not seen, and a number of distinct ids is a new shape each step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 # Shape suffixes in this file:
-#   P ids of a batch, flat   U distinct rows of a batch, by (rank that holds them, row)   N ranks   G groups
+#   P ids of a batch, flat   B bags   U distinct rows of a batch, by (rank that holds them, table)   N ranks
 
 SMALLEST_PART = 64
 
@@ -26,37 +27,64 @@ def padded(size: int) -> int:
     return bucket
 
 
+class Bags(NamedTuple):
+    """Ids in bags of any length, also none."""
+
+    ids_P: Tensor
+    """int64."""
+    starts_B: Tensor
+    """int64, where each bag starts among the ids; the first is 0."""
+
+    def without(self, id_: int) -> Bags:
+        """The same bags, less one id."""
+        kept_P = self.ids_P != id_
+        before = torch.cat([kept_P.new_zeros(1, dtype=torch.int64), kept_P.cumsum(0)])
+        return Bags(self.ids_P[kept_P], before[self.starts_B])
+
+    @property
+    def sizes_B(self) -> Tensor:
+        end = self.starts_B.new_tensor([len(self.ids_P)])
+        return torch.cat([self.starts_B, end]).diff()
+
+
+Ids = Tensor | Bags
+
+
 @dataclass(frozen=True)
 class Wanted:
-    """The distinct rows that a batch asks for in one group of tables."""
+    """The distinct rows that a batch asks for in one group of tables, and which of its ids are which row."""
 
-    local_rows_U: Tensor
+    rows_U: Tensor
     """int64, the row's number on the rank that holds it."""
     counts_N: list[int]
     """Rows asked of each rank; they lie in this order."""
-    place_P: dict[str, Tensor]
-    """By table, int64, for each of its ids the place among the U rows."""
+    place_P: Tensor
+    """int64, for each id its place among the U rows. Ids lie table by table."""
+    starts_U: Tensor
+    """int64, (U + 1): row u's ids are order_P[starts_U[u] : starts_U[u + 1]], ascending."""
+    order_P: Tensor
+    """int64."""
+
+    @property
+    def by_rank(self) -> tuple[Tensor, ...]:
+        return self.rows_U.split_with_sizes(self.counts_N)
 
 
-def wanted_rows(ids: Mapping[str, Tensor], world_size: int) -> Wanted:
-    """Each distinct id once, ordered by the rank that holds it, then by id. ``ids`` by table, int64, (P,)."""
-    none = torch.zeros(0, dtype=torch.int64)
-    distinct_U, inverse_P = torch.unique(torch.cat([none, *ids.values()]), return_inverse=True)
-    owner_U = distinct_U % world_size
-    order_U = torch.argsort(owner_U, stable=True)
-    place_U = torch.empty_like(order_U)
-    place_U[order_U] = torch.arange(len(order_U))
-    counts = torch.bincount(owner_U, minlength=world_size).tolist()
-    of_tables = place_U[inverse_P].split_with_sizes([len(of_table) for of_table in ids.values()])
-    return Wanted(distinct_U[order_U] // world_size, counts, dict(zip(ids, of_tables, strict=True)))
+class Parts:
+    """A message to the other ranks: for each of them pieces of known sizes, and zeros behind the last one."""
 
+    def __init__(
+        self, sizes: Sequence[Sequence[int]], me: int, empty: Callable[[int], Tensor]
+    ) -> None:
+        """``sizes`` by rank and piece; what a rank has for itself (``me``) is not sent."""
+        self._sizes = sizes
+        self.splits = [0 if rank == me else padded(sum(of)) for rank, of in enumerate(sizes)]
+        self.message = empty(sum(self.splits))
+        self._parts = self.message.split_with_sizes(self.splits)
 
-def joined_parts(parts: Sequence[Sequence[Tensor]]) -> tuple[Tensor, list[int]]:
-    """The message of ``parts`` (for each rank, tensors of one type to send), padded with zeros; and its splits."""
-    pieces: list[Tensor] = []
-    splits = []
-    for part in parts:
-        size = sum(len(piece) for piece in part)
-        splits.append(padded(size))
-        pieces += [*part, part[0].new_zeros(splits[-1] - size)]
-    return torch.cat(pieces), splits
+    def pieces(self, rank: int) -> tuple[Tensor, ...]:
+        """Views to be filled."""
+        sizes, part = self._sizes[rank], self._parts[rank]
+        *views, rest = part.split_with_sizes([*sizes, len(part) - sum(sizes)])
+        rest.zero_()
+        return tuple(views)

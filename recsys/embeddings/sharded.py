@@ -1,6 +1,6 @@
 """Embedding tables whose rows are spread over the ranks, looked up and updated where they lie.
 
-A step is three messages of every rank to every rank, whatever the number of tables: the distinct ids of the batch,
+A step is three messages of every rank to every other, whatever the number of tables: the distinct ids of the batch,
 their rows, and after the backward pass the sums of their gradients. Tables of one width and one update rule are
 one shard with offsets, so that each is one lookup and one update. The scheme is that of NVIDIA's
 distributed-embeddings and of TorchRec's row-wise sharding.
@@ -8,49 +8,31 @@ distributed-embeddings and of TorchRec's row-wise sharding.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
+from torch.autograd.function import once_differentiable
 
+from recsys.embeddings.asked import Asked, problem_of
+from recsys.embeddings.best import best_of_all_ranks, best_rows
 from recsys.embeddings.comm import Comm
+from recsys.embeddings.device import CPU
+from recsys.embeddings.figures import StepFigures
 from recsys.embeddings.plan import Plan, plan_tables
-from recsys.embeddings.routing import Wanted, joined_parts, wanted_rows
+from recsys.embeddings.routing import Ids, Parts
+from recsys.embeddings.rows import Source
 from recsys.embeddings.shard import Shard
 from recsys.embeddings.tables import EmbeddingTable
 from recsys.errors import ContractError, Refused
 
 # Shape suffixes in this file:
-#   P ids of a batch, flat   B bags   U distinct rows of a batch   R rows of a shard   D embedding width
+#   U distinct rows of a batch   R rows of a shard   Q queries   D embedding width
 
-
-class Bags(NamedTuple):
-    """Ids in bags of any length, also none."""
-
-    ids_P: Tensor
-    """int64."""
-    starts_B: Tensor
-    """int64, where each bag starts among the ids; the first is 0."""
-
-
-Ids = Tensor | Bags
-
-
-@dataclass
-class Asked:
-    """What a batch asked for, until its gradients come back."""
-
-    wanted: list[Wanted]
-    """By shard: what this rank asked for."""
-    leaves: list[Tensor]
-    """By shard: the rows it got, (U, D), whose gradients go back."""
-    of_me: list[list[Tensor]]
-    """By shard, by rank: the local rows (int64) that each rank asked this one for."""
-    whole: dict[str, tuple[Tensor, Tensor]]
-    """Replicated tables: the rows as a leaf, (R, D), and the ids asked for, (P,)."""
+ReadRows = Callable[[str, str, int, int], Tensor | NDArray[np.float32]]
 
 
 class ShardedEmbeddings:
@@ -61,27 +43,29 @@ class ShardedEmbeddings:
 
     def __init__(
         self, tables: Sequence[EmbeddingTable], comm: Comm, *, seed: int, plan: Plan | None = None,
-        dtype: torch.dtype = torch.float32,
+        dtype: torch.dtype = torch.float32, device: torch.device = CPU,
     ) -> None:  # fmt: skip
         self.comm = comm
         self.plan = plan or plan_tables(tables, comm.size)
         self.tables = {table.name: table for table in tables}
+        self.device, self.dtype = device, dtype
         self.step = 0
-        self._asked: Asked | None = None
-        numbers = {table.name: number for number, table in enumerate(tables)}
+        self.figures = StepFigures()
+        self._asked: list[Asked] = []
+        self._token = torch.zeros(0, device=device, requires_grad=True)
         kinds = {placement.table.name: placement.kind for placement in self.plan.placements}
-        spread = [table for table in tables if kinds[table.name] == "row_wise"]
-        alike: dict[object, list[EmbeddingTable]] = {}
-        for table in spread:
-            alike.setdefault((table.dim, table.rule), []).append(table)
-        self.shards = [Shard(group, comm.rank, comm.size) for group in alike.values()]
-        self.replicated = {
-            table.name: Shard([table], 0, 1)
-            for table in tables
-            if kinds[table.name] == "replicated"
-        }
-        for shard in [*self.shards, *self.replicated.values()]:
-            shard.fill(numbers, seed, dtype)
+        alike: dict[Any, list[EmbeddingTable]] = {}
+        for table in tables:
+            alone = comm.size == 1 or kinds[table.name] == "row_wise"
+            alike.setdefault((table.dim, table.rule, alone), []).append(table)
+        self.shards: list[Shard] = []
+        """Those whose rows are spread."""
+        self.replicated: list[Shard] = []
+        numbers = {table.name: number for number, table in enumerate(tables)}
+        for (_, _, spread), group in alike.items():
+            shard = Shard(group, comm.rank, comm.size) if spread else Shard(group, 0, 1)
+            shard.fill(numbers, seed, dtype, device)
+            (self.shards if spread else self.replicated).append(shard)
 
     def look_up(self, ids: Mapping[str, Ids], *, learn: bool = True) -> dict[str, Tensor]:
         """The vectors of ``ids``, by table: (*ids.shape, D), or (B, D) where the table pools.
@@ -93,22 +77,29 @@ class ShardedEmbeddings:
             ContractError: on every rank, where one has an id outside its table or of a wrong type; table, id
                 and rank are named.
         """
-        problem = next(filter(None, (self._problem_of(*item) for item in ids.items())), "")
-        asked = {} if problem else {name: _flat(given).long() for name, given in ids.items()}
-        wanted = [_wanted(shard, asked, self.comm.size) for shard in self.shards]
-        of_me = self._tell(wanted, problem)
-        leaves = self._fetch(wanted, of_me)
-        whole = {}
-        for name, shard in self.replicated.items():
-            if name in asked:
-                whole[name] = (shard.weight_RD.detach().requires_grad_(learn), asked[name])
-        for leaf in leaves:
-            leaf.requires_grad_(learn)
-        found = Asked(wanted, leaves, of_me, whole)
-        if learn:
-            self._asked = found
-        return {name: self._vectors(name, given, found) for name, given in ids.items()}
+        with self.figures.timed("route"), torch.no_grad():
+            problem = next(filter(None, (self._problem_of(*item) for item in ids.items())), "")
+            sound = {} if problem else ids
+            asked = [Asked(s, sound, self.device) for s in (*self.shards, *self.replicated)]
+        spread, whole = asked[: len(self.shards)], asked[len(self.shards) :]
+        of_me = self._tell(spread, problem)
+        with torch.no_grad():
+            came = self._fetch(spread, of_me)
+            with self.figures.timed("look_up"):
+                found: dict[str, Tensor] = {}
+                for one, sources in zip(spread, came, strict=True):
+                    found |= one.vectors(sources)
+                for one in whole:
+                    found |= one.vectors([Source(one.shard.weight_RD, one.wanted.rows_U)])
+        if not learn:
+            return {name: found[name] for name in ids}
+        self._asked, self._of_me = asked, of_me
+        takers = [(one, name) for one in asked for name in one.names]
+        vectors = _Vectors.apply(self._token, takers, found)  # type: ignore[no-untyped-call]
+        learning = dict(zip((name for _, name in takers), vectors, strict=True))
+        return {name: learning[name] for name in ids}
 
+    @torch.no_grad()
     def update(self) -> None:
         """Send the gradients of the last ``look_up`` to the rows' ranks and update each row once.
 
@@ -116,42 +107,35 @@ class ShardedEmbeddings:
             Refused: on every rank, where one has a gradient that is not finite; table, id and rank are named.
                 No row has changed.
         """
-        assert self._asked is not None, "look_up(learn=True) comes first"
-        asked, self._asked = self._asked, None
-        grads = [_grad(leaf) for leaf in asked.leaves]
-        problem = self._gradient_problem(asked, grads)
-        flag = torch.tensor([float(bool(problem))], dtype=self._dtype)
-        parts = [
-            [
-                flag,
-                *(
-                    grad.split_with_sizes(wanted.counts_N)[rank].flatten()
-                    for grad, wanted in zip(grads, asked.wanted, strict=True)
-                ),
-            ]
-            for rank in range(self.comm.size)
-        ]
-        came, splits = self.comm.exchange(*joined_parts(parts), "embedding gradients")
-        received = came.split_with_sizes(splits)
-        if any(part[0] for part in received):
-            self._raise(Refused, problem, "gradients")
+        assert self._asked, "look_up(learn=True) comes first"
+        asked, of_me, self._asked = self._asked, self._of_me, []
+        spread, whole = asked[: len(self.shards)], asked[len(self.shards) :]
+        with self.figures.timed("update"):
+            parts, mine, problem = self._summed(spread)
+            dense = []
+            for one in whole:
+                total_RD, said = self._dense_gradient(one)
+                dense.append(total_RD.flatten())
+                problem = problem or said
+        grads = self._exchange_gradients(parts, mine, of_me, problem)
+        totals = torch.cat(dense) if dense else None
+        if totals is not None:
+            with self.figures.timed("exchange"):
+                totals = self.comm.total(totals, "embedding tables")
+            self.figures.sent_bytes += totals.numel() * totals.element_size()
         self.step += 1
-        read = [1] * self.comm.size
-        for shard, rows_by_rank in zip(self.shards, asked.of_me, strict=True):
-            summed = []
-            for rank, rows in enumerate(rows_by_rank):
-                size = len(rows) * shard.dim
-                summed.append(received[rank][read[rank] : read[rank] + size].view(-1, shard.dim))
-                read[rank] += size
-            shard.update(torch.cat(rows_by_rank), torch.cat(summed) / self.comm.size, self.step)
-        self._update_replicated(asked)
+        with self.figures.timed("update"):
+            for shard, rows, of_ranks in zip(self.shards, of_me, grads, strict=True):
+                shard.update(rows, of_ranks, 1 / self.comm.size, self.step)
+            if totals is not None:
+                self._update_replicated(totals.split_with_sizes([len(flat) for flat in dense]))
 
     def table(self, name: str) -> Tensor:
         """A whole table on every rank, (rows, D)."""
         table = self.tables[name]
-        if name in self.replicated:
-            return self.replicated[name].rows_of(table).clone()
-        [shard] = [shard for shard in self.shards if name in shard.offsets]
+        shard = self._shard_of(name)
+        if shard.spread == 1:
+            return shard.rows_of(table).clone()
         mine = shard.rows_of(table).flatten()
         came, splits = self.comm.exchange(
             mine.repeat(self.comm.size), [len(mine)] * self.comm.size, "embedding table"
@@ -161,127 +145,221 @@ class ShardedEmbeddings:
             whole[rank :: self.comm.size] = part.view(-1, table.dim)
         return whole
 
-    @property
-    def _dtype(self) -> torch.dtype:
-        return [*self.shards, *self.replicated.values()][0].weight_RD.dtype
+    def spread(self, name: str) -> int:
+        """How many ranks share the table's rows; 1 where each has all of them."""
+        return self._shard_of(name).spread
+
+    def state(self) -> dict[str, dict[str, Tensor]]:
+        """By table, "weight" and the state of its rule: this rank's rows, views and not copies."""
+        return {name: self._shard_of(name).state_of(table) for name, table in self.tables.items()}
+
+    def load_state(self, read: ReadRows, step: int) -> None:
+        """Take every table's rows and state from ``read`` (table, array, rank, spread), and the number of steps done.
+
+        Raises:
+            ContractError: what was read has another shape; table and array are named.
+        """
+        for name, arrays in self.state().items():
+            shard = self._shard_of(name)
+            for array, mine in arrays.items():
+                found = torch.as_tensor(read(name, array, shard.rank, shard.spread))
+                if found.shape != mine.shape:
+                    raise ContractError(
+                        f"embedding table {name!r}, {array}: rank {shard.rank} of {shard.spread} has "
+                        f"{tuple(mine.shape)}, what was saved is {tuple(found.shape)}: it is of another table"
+                    )
+                mine.copy_(found)
+            shard.clear_padding()
+        self.step = step
+
+    @torch.no_grad()
+    def best(self, name: str, queries_QD: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """For this rank's queries the ``k`` rows of the whole table with the greatest inner products.
+
+        Ids (Q, k) int64 and scores (Q, k), best first, ties to the smaller id; the row 0 of a padded table is
+        left out. Ranks may bring different numbers of queries, also none.
+
+        Raises:
+            ContractError: ``k`` is more than there are rows, or the width is not the table's.
+        """
+        table, shard = self.tables[name], self._shard_of(name)
+        found = table.rows - table.padding
+        if not 1 <= k <= found or queries_QD.shape[1] != table.dim:
+            raise ContractError(
+                f"table {name!r} has {found} rows of width {table.dim} to choose from; asked were the best {k} for "
+                f"queries of width {queries_QD.shape[1]}"
+            )
+        rows_RD, skip = shard.rows_of(table), int(table.padding and shard.rank == 0)
+        if shard.spread == 1:
+            return best_rows(queries_QD, rows_RD, skip, k)
+        return best_of_all_ranks(self.comm, queries_QD, rows_RD, skip, k)
+
+    def take_figures(self) -> StepFigures:
+        """What has been added up since they were last taken; starts again from zero."""
+        taken, self.figures = self.figures, StepFigures()
+        return taken
+
+    def _shard_of(self, name: str) -> Shard:
+        return next(s for s in (*self.shards, *self.replicated) if name in s.offsets)
 
     def _problem_of(self, name: str, given: Ids) -> str:
         if name not in self.tables:
             return f"no embedding table {name!r}; there are: {', '.join(self.tables)}"
-        table, ids = self.tables[name], _flat(given)
-        if isinstance(given, Bags) == (table.pooling == "none"):
-            wanted = "bags" if table.pooling != "none" else "a tensor of ids"
-            return f"table {name!r} has pooling {table.pooling!r} and takes {wanted}"
-        if ids.dtype not in {torch.int64, torch.int32}:
-            return f"table {name!r} takes whole numbers as ids, got {ids.dtype}: {ids[:3].tolist()}"
-        outside = (ids < 0) | (ids >= table.rows)
-        if outside.any():
-            place = int(outside.to(torch.uint8).argmax())
-            return (
-                f"table {name!r} has ids 0 to {table.rows - 1}, got {int(ids[place])} (place {place} of "
-                f"{len(ids)}): the ids and the table are of different vocabularies"
-            )
-        return ""
+        return problem_of(self.tables[name], given)
 
-    def _tell(self, wanted: Sequence[Wanted], problem: str) -> list[list[Tensor]]:
+    def _tell(self, asked: Sequence[Asked], problem: str) -> list[list[Tensor]]:
         """Tell every rank which of its rows are wanted; returns, by shard and rank, what is wanted of this one."""
-        rows = [w.local_rows_U.split_with_sizes(w.counts_N) for w in wanted]
-        parts = [
-            [torch.tensor([int(bool(problem)), *(w.counts_N[rank] for w in wanted)]),
-             *(of_shard[rank] for of_shard in rows)]
-            for rank in range(self.comm.size)
-        ]  # fmt: skip
-        came, splits = self.comm.exchange(*joined_parts(parts), "embedding ids")
-        received = came.split_with_sizes(splits)
-        if any(part[0] for part in received):
+        mine = [one.wanted.by_rank for one in asked]
+        if self.comm.size == 1:
+            if problem:
+                self._raise(ContractError, problem, "ids")
+            return [list(rows) for rows in mine]
+        head = 1 + len(asked)
+        counts = [[one.wanted.counts_N[rank] for one in asked] for rank in range(self.comm.size)]
+        parts = self._parts([[head, *of_rank] for of_rank in counts], torch.int64)
+        for rank in self._others:
+            told, *pieces = parts.pieces(rank)
+            told.copy_(torch.tensor([int(bool(problem)), *counts[rank]]))
+            for piece, rows in zip(pieces, mine, strict=True):
+                piece.copy_(rows[rank])
+        received = self._exchange(parts, "embedding ids")
+        heads = {rank: received[rank][:head].tolist() for rank in self._others}
+        if problem or any(told[0] for told in heads.values()):
             self._raise(ContractError, problem, "ids")
-        head = 1 + len(wanted)
-        by_rank = [
-            part[head : head + int(part[1:head].sum())].split_with_sizes(part[1:head].tolist())
-            for part in received
+        of_me = [list(rows) for rows in mine]
+        for rank, (_, *sizes) in heads.items():
+            asked_for = received[rank][head : head + sum(sizes)].split_with_sizes(sizes)
+            for of_shard, of_rank in zip(of_me, asked_for, strict=True):
+                of_shard[rank] = of_rank
+        return of_me
+
+    def _fetch(
+        self, asked: Sequence[Asked], of_me: Sequence[Sequence[Tensor]]
+    ) -> list[list[Source]]:
+        """Give each rank the rows it asked for; returns where those lie that this one asked for, by shard and rank."""
+        sources = [
+            [Source(one.shard.weight_RD, one.wanted.by_rank[self.comm.rank])] * self.comm.size
+            for one in asked
         ]
-        return [[of_rank[number] for of_rank in by_rank] for number in range(len(wanted))]
+        if self.comm.size == 1:
+            return sources
+        with self.figures.timed("look_up"):
+            sizes = [
+                [len(rows[rank]) * one.shard.dim for one, rows in zip(asked, of_me, strict=True)]
+                for rank in range(self.comm.size)
+            ]
+            parts = self._parts(sizes, self.dtype)
+            for rank in self._others:
+                for one, rows, piece in zip(asked, of_me, parts.pieces(rank), strict=True):
+                    wanted = Source(one.shard.weight_RD, rows[rank])
+                    one.shard.ops.copy(wanted, piece.view(-1, one.shard.dim))
+        received = self._exchange(parts, "embedding rows")
+        for rank in self._others:
+            start = 0
+            for one, of_shard in zip(asked, sources, strict=True):
+                end = start + one.wanted.counts_N[rank] * one.shard.dim
+                of_shard[rank] = Source(received[rank][start:end].view(-1, one.shard.dim))
+                start = end
+        return sources
 
-    def _fetch(self, wanted: Sequence[Wanted], of_me: Sequence[Sequence[Tensor]]) -> list[Tensor]:
-        """Give each rank the rows it asked for; returns this rank's, by shard, (U, D)."""
-        empty = torch.zeros(0, dtype=self._dtype)
-        parts = [
-            [empty, *(shard.weight_RD[rows[rank]].flatten()
-                      for shard, rows in zip(self.shards, of_me, strict=True))]
-            for rank in range(self.comm.size)
-        ]  # fmt: skip
-        came, splits = self.comm.exchange(*joined_parts(parts), "embedding rows")
-        pieces: list[list[Tensor]] = [[] for _ in wanted]
-        for rank, part in enumerate(came.split_with_sizes(splits)):
-            read = 0
-            for shard, w, mine in zip(self.shards, wanted, pieces, strict=True):
-                size = w.counts_N[rank] * shard.dim
-                mine.append(part[read : read + size].view(-1, shard.dim))
-                read += size
-        return [torch.cat(mine) for mine in pieces]
+    def _summed(self, asked: Sequence[Asked]) -> tuple[Parts | None, list[Tensor], str]:
+        """The gradients summed by row: for the other ranks as a message, for this one by shard; and a problem."""
+        mine = [
+            one.shard.ops.empty(one.shard.weight_RD, count * one.shard.dim).view(count, -1)
+            if (count := one.wanted.counts_N[self.comm.rank])
+            else one.shard.weight_RD.new_empty(0, one.shard.dim)
+            for one in asked
+        ]
+        parts = None
+        outs = [[of_me] * self.comm.size for of_me in mine]
+        if self.comm.size > 1:
+            sizes = [
+                [1, *(one.wanted.counts_N[rank] * one.shard.dim for one in asked)]
+                for rank in range(self.comm.size)
+            ]
+            parts = self._parts(sizes, self.dtype)
+            for rank in self._others:
+                _, *pieces = parts.pieces(rank)
+                for one, of_shard, piece in zip(asked, outs, pieces, strict=True):
+                    of_shard[rank] = piece.view(-1, one.shard.dim)
+        problems = [one.sum(of_shard) for one, of_shard in zip(asked, outs, strict=True)]
+        return parts, mine, next(filter(None, problems), "")
 
-    def _vectors(self, name: str, given: Ids, asked: Asked) -> Tensor:
-        if name in asked.whole:
-            rows, place_P = asked.whole[name]
-        else:
-            number = next(n for n, shard in enumerate(self.shards) if name in shard.offsets)
-            rows, place_P = asked.leaves[number], asked.wanted[number].place_P[name]
-        if isinstance(given, Bags):
-            mode = self.tables[name].pooling
-            return functional.embedding_bag(place_P, rows, given.starts_B, mode=mode)
-        return functional.embedding(place_P, rows).view(*given.shape, rows.shape[1])
+    def _exchange_gradients(
+        self, parts: Parts | None, mine: Sequence[Tensor], of_me: Sequence[Sequence[Tensor]], problem: str
+    ) -> list[list[Tensor]]:  # fmt: skip
+        """The sums that the ranks have for this rank's rows, by shard and rank."""
+        grads = [[of_shard] * self.comm.size for of_shard in mine]
+        failed = bool(problem)
+        if parts is not None:
+            for rank in self._others:
+                parts.pieces(rank)[0].fill_(failed)
+            received = self._exchange(parts, "embedding gradients")
+            failed = failed or any(bool(received[rank][0]) for rank in self._others)
+            for rank in self._others:
+                start = 1
+                for shard, rows, of_shard in zip(self.shards, of_me, grads, strict=True):
+                    end = start + len(rows[rank]) * shard.dim
+                    of_shard[rank] = received[rank][start:end].view(-1, shard.dim)
+                    start = end
+        if failed:
+            self._raise(Refused, problem, "gradients")
+        return grads
 
-    def _update_replicated(self, asked: Asked) -> None:
-        """One sum over the ranks of every small table's gradient, with how often each row was asked for."""
-        if not self.replicated:
-            return
-        dense = []
-        for name, shard in self.replicated.items():
-            counts = torch.zeros(shard.num_rows, 1, dtype=self._dtype)
-            grad = torch.zeros_like(shard.weight_RD)
-            if name in asked.whole:
-                rows, ids_P = asked.whole[name]
-                grad = _grad(rows)
-                counts[:, 0] = torch.bincount(ids_P, minlength=shard.num_rows)
-            dense.append(torch.cat([grad, counts], dim=1).flatten())
-        total = self.comm.total(torch.cat(dense), "embedding tables")
-        for shard, part in zip(
-            self.replicated.values(), total.split_with_sizes([len(d) for d in dense]), strict=True
-        ):
-            summed = part.view(shard.num_rows, shard.dim + 1)
-            rows_U = summed[:, -1].nonzero().squeeze(1)
-            shard.update(rows_U, summed[rows_U, :-1] / self.comm.size, self.step)
+    def _dense_gradient(self, one: Asked) -> tuple[Tensor, str]:
+        """The gradient of a replicated shard, (R, D + 1): the last column says how many ranks asked for the row."""
+        shard = one.shard
+        total_RD = shard.weight_RD.new_zeros(shard.num_rows, shard.dim + 1)
+        rows_U = one.wanted.rows_U
+        sums_UD = shard.weight_RD.new_empty(len(rows_U), shard.dim)
+        problem = one.sum([sums_UD])
+        total_RD[rows_U, :-1] = sums_UD
+        total_RD[rows_U, -1] = 1
+        return total_RD, problem
 
-    def _gradient_problem(self, asked: Asked, grads: Sequence[Tensor]) -> str:
-        for shard, wanted, grad_UD in zip(self.shards, asked.wanted, grads, strict=True):
-            bad_U = ~grad_UD.isfinite().all(dim=1)
-            if bad_U.any():
-                place = int(bad_U.to(torch.uint8).argmax())
-                rank = int(torch.repeat_interleave(torch.tensor(wanted.counts_N))[place])
-                return f"gradient of {shard.name_row(int(wanted.local_rows_U[place]), rank)} is not finite"
-        for name, (rows, _) in asked.whole.items():
-            bad_R = ~_grad(rows).isfinite().all(dim=1)
-            if bad_R.any():
-                return f"gradient of table {name!r}, id {int(bad_R.to(torch.uint8).argmax())} is not finite"
-        return ""
+    def _update_replicated(self, totals: Sequence[Tensor]) -> None:
+        for shard, flat_total in zip(self.replicated, totals, strict=True):
+            total_RD = flat_total.view(shard.num_rows, shard.dim + 1)
+            rows_U = total_RD[:, -1].nonzero().squeeze(1)
+            grad_UD = total_RD[rows_U, :-1].contiguous()
+            shard.update([rows_U], [grad_UD], 1 / self.comm.size, self.step)
+
+    @property
+    def _others(self) -> list[int]:
+        return [rank for rank in range(self.comm.size) if rank != self.comm.rank]
+
+    def _parts(self, sizes: Sequence[Sequence[int]], dtype: torch.dtype) -> Parts:
+        like = torch.empty(0, dtype=dtype, device=self.device)
+        ops = (*self.shards, *self.replicated)[0].ops
+        return Parts(sizes, self.comm.rank, lambda size: ops.empty(like, size))
+
+    def _exchange(self, parts: Parts, name: str) -> tuple[Tensor, ...]:
+        """The parts that came, by rank."""
+        with self.figures.timed("exchange"):
+            came, splits = self.comm.exchange(parts.message, parts.splits, name)
+        self.figures.sent_bytes += parts.message.numel() * parts.message.element_size()
+        return came.split_with_sizes(splits)
 
     def _raise(self, kind: type[ContractError | Refused], problem: str, what: str) -> None:
         texts = self.comm.gather_texts(problem, f"embedding {what} refused")
         raise kind("; ".join(f"rank {rank}: {text}" for rank, text in enumerate(texts) if text))
 
 
-def _flat(given: Ids) -> Tensor:
-    return given.ids_P if isinstance(given, Bags) else given.flatten()
+class _Vectors(torch.autograd.Function):
+    """Where autograd ends: the gradients of the vectors are kept until ``update`` comes for them."""
 
+    @staticmethod
+    def forward(
+        ctx: Any, token: Tensor, takers: list[tuple[Asked, str]], vectors: dict[str, Tensor]
+    ) -> tuple[Tensor, ...]:
+        ctx.takers = takers
+        ctx.set_materialize_grads(False)
+        return tuple(vectors[name] for _, name in takers)
 
-def _grad(leaf: Tensor) -> Tensor:
-    return torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
-
-
-def _wanted(shard: Shard, asked: Mapping[str, Tensor], world_size: int) -> Wanted:
-    ids = {
-        table.name: asked[table.name] + shard.offsets[table.name]
-        for table in shard.tables
-        if table.name in asked
-    }
-    return wanted_rows(ids, world_size)
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[None, None, None]:
+        for (asked, name), grad in zip(ctx.takers, grads, strict=True):
+            if grad is not None:
+                asked.learn(name, grad)
+        return None, None, None

@@ -91,6 +91,11 @@ class LazyAdam:
     floats_per_row = 2
     wide = True
 
+    def rate(self, step: int) -> float:
+        """The learning rate with the correction of both moments' bias."""
+        corrected = math.sqrt(1 - self.beta2**step) / (1 - self.beta1**step)
+        return self.learning_rate * corrected
+
     def slots(self, weight_RD: Tensor) -> Slots:
         return {"mean": torch.zeros_like(weight_RD), "square": torch.zeros_like(weight_RD)}
 
@@ -100,9 +105,8 @@ class LazyAdam:
         mean_UD = slots["mean"][rows_U].lerp_(grad_UD, 1 - self.beta1)
         square_UD = slots["square"][rows_U].lerp_(grad_UD.square(), 1 - self.beta2)
         slots["mean"][rows_U], slots["square"][rows_U] = mean_UD, square_UD
-        corrected = math.sqrt(1 - self.beta2**step) / (1 - self.beta1**step)
         delta_UD = mean_UD / (square_UD.sqrt() + self.epsilon)
-        weight_RD.index_add_(0, rows_U, delta_UD, alpha=-self.learning_rate * corrected)
+        weight_RD.index_add_(0, rows_U, delta_UD, alpha=-self.rate(step))
 
 
 @dataclass(frozen=True)
@@ -121,6 +125,8 @@ class EmbeddingTable:
     """none: one vector per id. sum, mean: one per bag of ids; an empty bag is zeros."""
     initial_std: float = 0.01
     """Fresh rows are normal with this deviation."""
+    padding: bool = False
+    """Row 0 stands for nothing: it is zeros and never learns, and in a bag it counts for nothing."""
 
     def __post_init__(self) -> None:
         if self.rows < 1 or self.dim < 1:

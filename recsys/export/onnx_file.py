@@ -13,7 +13,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import onnx
@@ -30,6 +30,7 @@ from recsys.records import (
     ENCODER_OUTPUT,
     PARITY_FILE,
     ModelManifest,
+    RankingManifest,
     sha256_of,
     verify_model,
     write_atomically,
@@ -45,6 +46,9 @@ INPUT_CONTRACT = {
     "history_mask": "float32 (B, H): 1 where real; left-padded, newest last",
     "user_vectors": "float32 (B, D): zeros for an empty history",
 }
+
+
+Manifest = TypeVar("Manifest", ModelManifest, RankingManifest)
 
 
 class Architecture(NamedTuple):
@@ -76,7 +80,8 @@ def export_model(folder: Path) -> Path:
             return path
     model, manifest = load_model(folder)
     content = _onnx_bytes(model.encoder, manifest)
-    manifest = forget_files(folder, ENCODER_FILE, PARITY_FILE)  # the report is of the file that was
+    # The report is of the file that was.
+    manifest = forget_files(folder, manifest, ENCODER_FILE, PARITY_FILE)
     write_atomically(path, content)
     failpoint("export_onnx:file_written")
     record_file(folder, manifest, path.name)
@@ -86,9 +91,8 @@ def export_model(folder: Path) -> Path:
     return path
 
 
-def forget_files(folder: Path, *names: str) -> ModelManifest:
+def forget_files(folder: Path, manifest: Manifest, *names: str) -> Manifest:
     """Take files out of the folder's manifest before they change: whenever it ends, what is named verifies."""
-    manifest = ModelManifest.read(folder)
     kept = {name: digest for name, digest in manifest.files.items() if name not in names}
     if kept == manifest.files:
         return manifest
@@ -97,7 +101,7 @@ def forget_files(folder: Path, *names: str) -> ModelManifest:
     return changed
 
 
-def record_file(folder: Path, manifest: ModelManifest, name: str) -> ModelManifest:
+def record_file(folder: Path, manifest: Manifest, name: str) -> Manifest:
     """Put a file's checksum into the folder's manifest, which is replaced whole."""
     digest = sha256_of(folder / name)
     changed = manifest.model_copy(update={"files": {**manifest.files, name: digest}})
@@ -143,7 +147,7 @@ def _graph(architecture: Architecture) -> onnx.ModelProto:
     batch = torch.export.Dim("batch", min=1, max=1 << 20)
     length, width = architecture.history_length, architecture.embedding_dim
     example = (torch.randn(2, length, width), torch.rand(2, length), torch.ones(2, length))
-    with _quiet_exporter(), torch.random.fork_rng(devices=[]):
+    with quiet_exporter(), torch.random.fork_rng(devices=[]):
         program = torch.onnx.export(
             encoder,
             example,
@@ -158,12 +162,12 @@ def _graph(architecture: Architecture) -> onnx.ModelProto:
         )
     assert program is not None
     model = program.model_proto
-    _forget_the_machine(model)
+    forget_the_machine(model)
     _check_graph(model, architecture, encoder)
     return model
 
 
-def _forget_the_machine(model: onnx.ModelProto) -> None:
+def forget_the_machine(model: onnx.ModelProto) -> None:
     """The exporter notes source files and stack traces of this machine; and shapes that quantisers trip over."""
     for node in model.graph.node:
         del node.metadata_props[:]
@@ -204,7 +208,7 @@ def _check_graph(model: onnx.ModelProto, architecture: Architecture, encoder: nn
 
 
 @contextlib.contextmanager
-def _quiet_exporter() -> Iterator[None]:
+def quiet_exporter() -> Iterator[None]:
     """torch.onnx warns about torchvision, which we do not use, and about its own deprecations."""
     exporter = logging.getLogger("torch.onnx._internal.exporter._registration")
     level = exporter.level

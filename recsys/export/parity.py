@@ -13,7 +13,13 @@ from recsys.errors import Refused
 from recsys.export.histories import UserHistories
 from recsys.export.onnx_file import forget_files, record_file
 from recsys.models import gaps_between
-from recsys.records import ENCODER_FILE, PARITY_FILE, verify_model, write_atomically
+from recsys.records import (
+    ENCODER_FILE,
+    PARITY_FILE,
+    ModelManifest,
+    verify_model,
+    write_atomically,
+)
 from recsys.scoring.encoder import UserEncoder
 from recsys.scoring.scorer import BLOCK_CELLS
 from recsys.training.model_folder import load_model
@@ -114,7 +120,7 @@ def check_parity(
     Raises:
         Refused: a vector differs by more than allowed, or a top 10 beyond ties.
     """
-    forget_files(folder, PARITY_FILE)
+    forget_files(folder, ModelManifest.read(folder), PARITY_FILE)
     report = parity(folder, histories)
     write_atomically(folder / PARITY_FILE, report.model_dump_json(indent=1).encode())
     problems = []

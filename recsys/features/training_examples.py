@@ -21,6 +21,7 @@ from recsys.config.shop import ShopConfig
 from recsys.contracts import TRAINING_EXAMPLES
 from recsys.features.numbering import with_start
 from recsys.lake import apply_contract, struct_type
+from recsys.lake.as_of import numbers
 
 BYTES_PER_PLACE = 4 + 4 + 1  # int32 item number, float32 age, uint8 target
 EXAMPLES_PER_FILE = 65_536
@@ -37,13 +38,20 @@ def count_examples(histories: DataFrame, *, max_length: int) -> int:
 
 
 def training_examples(
-    histories: DataFrame, *, shop: ShopConfig, max_length: int, num_examples: int
+    histories: DataFrame,
+    vocabulary: DataFrame,
+    *,
+    shop: ShopConfig,
+    max_length: int,
+    num_examples: int,
 ) -> DataFrame:
     """One row per window of ``max_length + 1`` places, numbered from 0 by (hash of user_id, age of window).
 
     Users that are capped, or have fewer than two events, are left out. A target is an event of a target
     type with an event before it in its window. Rows come sorted by example_id, in partitions that depend on
     ``num_examples`` (see ``count_examples``) and not on the number of tasks: the same examples, the same files.
+    ``vocabulary`` is the version that the histories were numbered with; a user that it does not have gets no
+    user_num, and the write is refused.
     """
     users = _users(histories, max_length).withColumn("hash", F.xxhash64("user_id"))
     numbered = with_start(
@@ -52,8 +60,10 @@ def training_examples(
         bucket=F.shiftright("hash", 56),  # signed, as the hash: does not fall as it rises
         order_by=["hash", "user_id"],
         size=F.col("num_windows"),
-    ).select("user_id", "as_of", "first_example_id", "item_nums", "event_types", "ages_days")
-    windows = numbered.mapInArrow(
+    ).join(numbers(vocabulary, "user"), "user_id", "left")
+    windows = numbered.select(
+        "user_id", "user_num", "as_of", "first_example_id", "item_nums", "event_types", "ages_days"
+    ).mapInArrow(
         _cut_windows(max_length + 1, shop.event_types("target")), struct_type(TRAINING_EXAMPLES)
     )
     file = F.floor(F.col("example_id") / EXAMPLES_PER_FILE)
@@ -86,8 +96,8 @@ def _cut_windows(width: int, target_types: Sequence[str]) -> Callable[[Batches],
 def windows_of(batch: pa.RecordBatch, width: int, target_types: Sequence[str]) -> pa.RecordBatch:
     """The windows of a batch of histories, newest first within a user.
 
-    ``batch`` has user_id, as_of, first_example_id, item_nums, event_types, ages_days; every history has two
-    events or more. Shapes here: E events of the batch, N windows, W places.
+    ``batch`` has user_id, user_num, as_of, first_example_id, item_nums, event_types, ages_days; every history
+    has two events or more. Shapes here: E events of the batch, N windows, W places.
     """
     item_nums = batch.column("item_nums")
     offsets = item_nums.offsets.to_numpy().astype(np.int64)
@@ -117,6 +127,7 @@ def windows_of(batch: pa.RecordBatch, width: int, target_types: Sequence[str]) -
         "example_id": pa.array(batch.column("first_example_id").to_numpy()[user_N] + window_N),
         "as_of": batch.column("as_of").take(pa.array(user_N)),
         "user_id": batch.column("user_id").take(pa.array(user_N)),
+        "user_num": batch.column("user_num").take(pa.array(user_N)),
         "item_nums": _blobs(np.where(real_NW, items_E[event_NW], 0).astype("<i4")),
         "ages_days": _blobs(np.where(real_NW, ages_E[event_NW], 0).astype("<f4")),
         "targets": _blobs((target_E[event_NW] & real_NW & ~first_NW).astype("u1")),

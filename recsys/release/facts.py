@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
 from datetime import date
 from functools import reduce
-from pathlib import Path
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 import recsys
+from recsys.commit import checkout_commit
 from recsys.config import RecsysConfig
 from recsys.config.places import PathsConfig
 from recsys.contracts import (
@@ -162,11 +161,4 @@ def config_hash(config: RecsysConfig) -> str:
 
 def code_version() -> CodeVersion:
     """The package's version, and the checkout's commit where git knows one ('-dirty': with local changes)."""
-    checkout = Path(__file__).resolve().parents[2]
-    command = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--abbrev=40"]
-    try:
-        found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
-        commit = found.stdout.strip() if found.returncode == 0 else ""
-    except (OSError, subprocess.TimeoutExpired):
-        commit = ""
-    return CodeVersion(package=recsys.__version__, commit=commit)
+    return CodeVersion(package=recsys.__version__, commit=checkout_commit())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import json
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from recsys.training.tracking import Run
 
@@ -22,26 +25,35 @@ POLL_SECONDS = 0.5
 @contextmanager
 def following(progress: Path, run: Run) -> Iterator[None]:
     """Pass on every line of ``progress`` until the body ends, then the rest."""
-    follower = _Follower(progress, run)
-    context = contextvars.copy_context()  # run id, job and run date of our log lines
-    thread = threading.Thread(
-        target=context.run, args=(follower.follow,), name="training-progress", daemon=True
-    )
-    thread.start()
-    try:
-        yield
-    finally:
-        follower.ended.set()
-        thread.join()
+    with _bar() as bar:
+        follower = _Follower(progress, run, bar)
+        context = contextvars.copy_context()  # run id, job and run date of our log lines
+        thread = threading.Thread(
+            target=context.run, args=(follower.follow,), name="training-progress", daemon=True
+        )
+        thread.start()
+        try:
+            yield
+        finally:
+            follower.ended.set()
+            thread.join()
+
+
+def _bar() -> Progress:
+    """A bar with the time left on a terminal; in a log file the lines of the epochs say it."""
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn(),
+        console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty(),
+    )  # fmt: skip
 
 
 class _Follower:
-    def __init__(self, progress: Path, run: Run) -> None:
+    def __init__(self, progress: Path, run: Run, bar: Progress) -> None:
         self.ended = threading.Event()
-        self._progress, self._run = progress, run
+        self._progress, self._run, self._bar = progress, run, bar
         self._read_bytes = 0
         self._loss: float | None = None
-        self._left: dict[str, float] = {}
+        self._task = bar.add_task("training", total=None)
 
     def follow(self) -> None:
         while not self.ended.wait(POLL_SECONDS):
@@ -66,27 +78,42 @@ class _Follower:
                 self._loss = fact["loss"]
                 self._run.metric(f"{fit}.loss", fact["loss"], fact["step"])
                 self._run.metric(f"{fit}.gradient_norm", fact["gradient_norm"], fact["step"])
+                self._bar.advance(self._task)
+            case "epoch_started":
+                # At most so many epochs: training stops where validation gets no better.
+                total, done = fact["epochs"] * fact["steps"], (fact["epoch"] - 1) * fact["steps"]
+                about = f"{fit}, epoch {fact['epoch']} of at most {fact['epochs']}"
+                self._bar.update(
+                    self._task, total=total, completed=done + fact["done"], description=about
+                )
             case "epoch_trained":
-                self._run.metric(
-                    f"{fit}.examples_per_second", fact["examples_per_second"], fact["epoch"]
-                )
-                self._run.flush()
-                left = (fact["epochs"] - fact["epoch"]) * fact["seconds"]
-                log.info(
-                    "epoch_trained", fit=fit, epoch=fact["epoch"], of=fact["epochs"],
-                    loss=round(self._loss or 0.0, 4),
-                    examples_per_second=round(fact["examples_per_second"]),
-                    at_most_seconds_left=round(left),
-                )  # fmt: skip
+                self._epoch(fit, fact)
             case "validated":
-                self._run.metric(f"{fit}.ndcg_at_10", fact["ndcg_at_10"], fact["epoch"])
-                log.info(
-                    "validated",
-                    fit=fit,
-                    epoch=fact["epoch"],
-                    ndcg_at_10=round(fact["ndcg_at_10"], 4),
-                )
+                self._run.metric(f"{fit}.{fact['metric']}", fact["value"], fact["epoch"])
+                value = {fact["metric"]: round(fact["value"], 4)}
+                log.info("validated", fit=fit, epoch=fact["epoch"], **value)
             case "checkpoint_written":
                 self._run.tag(**{f"checkpoint.{fit}": fact["checkpoint"]})
             case _:
                 log.info(event, fit=fit, **fact)
+
+    def _epoch(self, fit: str, fact: dict[str, Any]) -> None:
+        """What the epoch cost, to MLflow whole and to the log in one line."""
+        epoch, peaks = fact["epoch"], fact["peak_memory_bytes"]
+        figures = {
+            "examples_per_second": fact["examples_per_second"],
+            "exchanged_bytes_per_step": fact["exchanged_bytes_per_step"],
+            **{f"ms_per_step.{phase}": ms for phase, ms in fact["ms_per_step"].items()},
+            **{f"peak_memory_bytes.rank_{rank}": peak for rank, peak in enumerate(peaks)},
+        }
+        for name, value in figures.items():
+            self._run.metric(f"{fit}.{name}", value, epoch)
+        self._run.flush()
+        log.info(
+            "epoch_trained", fit=fit, epoch=epoch, of=fact["epochs"], loss=round(self._loss or 0.0, 4),
+            examples_per_second=round(fact["examples_per_second"]),
+            exchanged_kib_per_step=round(fact["exchanged_bytes_per_step"] / 1024),
+            ms_per_step={phase: round(ms, 2) for phase, ms in fact["ms_per_step"].items()},
+            peak_memory_gib=[round(peak / 2**30, 2) for peak in peaks],
+            at_most_seconds_left=round((fact["epochs"] - epoch) * fact["seconds"]),
+        )  # fmt: skip

@@ -35,22 +35,41 @@ def launch(
 ) -> list[FitResult]:
     """Run the spec to its end and return what rank 0 found; weights are in the checkpoints.
 
+    A run whose process died or stopped answering starts again, up to ``training.restarts`` times; it goes on
+    from its last checkpoint. What a rank refused is refused at once: it would be again.
+
     Raises:
         RecsysError: what the first failing rank said, with its kind.
-        TrainingFailed: a process ended without saying why.
+        TrainingFailed: a process ended without saying why, once more than ``training.restarts`` allows.
     """
     spec.work.mkdir(parents=True, exist_ok=True)
-    started_by = {"spark": _by_spark, "horovodrun": _by_horovodrun, "local": _alone}[
-        config.launcher
-    ]
-    log.info(
-        "training_started", launcher=config.launcher, processes=spec.world_size, fits=len(spec.fits)
-    )
+    for attempt in range(config.restarts + 1):
+        log.info(
+            "training_started",
+            launcher=config.launcher,
+            processes=spec.world_size,
+            fits=len(spec.fits),
+        )
+        try:
+            _launch_once(spec, config, spark)
+            break
+        except TrainingFailed as error:
+            if attempt == config.restarts:
+                raise
+            log.warning(
+                "training_restarted", restart=attempt + 1, of=config.restarts, reason=str(error)
+            )
+    return [FitResult.model_validate(r) for r in json.loads((spec.work / RESULTS).read_bytes())]
+
+
+def _launch_once(spec: TrainingSpec, config: TrainingConfig, spark: SparkSession | None) -> None:
+    for left in (*spec.work.glob("error-*.json"), *spec.work.glob("heartbeat-*.json")):
+        left.unlink()
+    started_by = {"spark": _by_spark, "horovodrun": _by_horovodrun, "local": _alone}
     try:
-        started_by(spec, config, spark)
+        started_by[config.launcher](spec, config, spark)
     except Exception as error:
         raise _reason(spec, error) from error
-    return [FitResult.model_validate(r) for r in json.loads((spec.work / RESULTS).read_bytes())]
 
 
 def world_size(config: TrainingConfig) -> int:
@@ -79,11 +98,12 @@ def interface_address(interface: str) -> str:
 
 def process_environment(config: TrainingConfig) -> dict[str, str]:
     """Variables of the training processes: where they listen, how long they wait, how many threads."""
-    stall = str(config.stall_timeout_seconds)
+    # The ranks' own heartbeat knows who is behind, and where: Horovod's clock comes after it.
+    stall = str(2 * config.stall_timeout_seconds)
     return {
         "HOROVOD_LISTEN_ADDRESS": interface_address(config.network_interface),
         "HOROVOD_GLOO_TIMEOUT_SECONDS": stall,
-        "HOROVOD_STALL_CHECK_TIME_SECONDS": str(max(1, config.stall_timeout_seconds // 2)),
+        "HOROVOD_STALL_CHECK_TIME_SECONDS": str(config.stall_timeout_seconds),
         "HOROVOD_STALL_SHUTDOWN_TIME_SECONDS": stall,
         "OMP_NUM_THREADS": str(config.threads_per_process),
         "MKL_NUM_THREADS": str(config.threads_per_process),

@@ -1,82 +1,69 @@
-"""The training loop: one model on this rank's examples, in step with the other ranks."""
+"""The training loop: one task on this rank's examples, in step with the other ranks."""
 
 from __future__ import annotations
 
+import json
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import nn
 
 from recsys.data import (
     Batch,
+    EpochPosition,
     Examples,
-    draw_negatives,
-    epoch_batches,
+    Leg,
+    ShareLoader,
     generator,
     num_steps,
     read_examples,
 )
-from recsys.embeddings import Comm
+from recsys.embeddings import Comm, ShardedEmbeddings, plan_tables
 from recsys.errors import ContractError, RecsysError, Refused
-from recsys.failpoints import failpoint
-from recsys.training import checkpoint
-from recsys.training.checkpoint import CheckpointManifest
-from recsys.training.objective import batch_loss, build_model, that_predict
+from recsys.training.figures import Clock, EpochFigures
+from recsys.training.keeper import Keeper, Report, Weights
 from recsys.training.spec import Fit, FitResult
-from recsys.training.validation import ValidationUsers, ndcg_sums, read_users
-
-Report = Callable[..., None]
-"""Takes facts by name; rank 0 writes them where the job follows them."""
+from recsys.training.task import Task
 
 # What a random generator is for: part of its seed, so that no two share a stream.
-SHUFFLE, NEGATIVES, DROPOUT = 1, 2, 3
+NEGATIVES, DROPOUT = 2, 3
 
 
-@dataclass
-class Progress:
-    """How far a fit is; a checkpoint holds it."""
-
-    epoch: int = 0
-    step: int = 0
-    ndcg: tuple[float, ...] = ()
-
-    @property
-    def best_epoch(self) -> int:
-        """The earliest epoch with the best NDCG; the last one without validation."""
-        if not self.ndcg:
-            return self.epoch
-        return 1 + max(range(len(self.ndcg)), key=lambda i: (self.ndcg[i], -i))
+class Beat(Protocol):
+    def __call__(self, step: int, doing: str) -> None: ...
 
 
 class Trainer:
     """One fit on one rank."""
 
-    def __init__(self, fit: Fit, comm: Comm, *, folder: Path, epochs: int, report: Report) -> None:
-        self.fit, self.comm, self.folder, self.epochs, self.report = (
-            fit,
-            comm,
-            folder,
-            epochs,
-            report,
+    def __init__(
+        self, fit: Fit, task: Task, comm: Comm, *, folder: Path, epochs: int, report: Report, beat: Beat,
+    ) -> None:  # fmt: skip
+        self.fit, self.task, self.comm, self.epochs = fit, task, comm, epochs
+        self.folder, self.report, self.beat = folder, report, beat
+        self.config, self.pace = fit.training, fit.pace
+        plan = plan_tables(
+            task.tables, comm.size, bytes_per_rank=self.config.table_bytes_per_process
         )
-        self.config = fit.training
-        self.progress = Progress()
-        self.examples = self._read_share()
-        self.validation = self._read_validation()
-        shares = [int(text) for text in comm.gather_texts(str(len(self.examples)), "shares")]
-        self.num_examples = sum(shares)
-        if self.num_examples == 0:
-            raise ContractError(
-                f"no training example of {fit.name} predicts anything: no user has a target event at least "
-                f"training.quiet_days={self.config.quiet_days} after another event"
-            )
-        self.steps = num_steps(max(shares), self.config.batch_size_of_each(comm.size))
-        self.model = build_model(fit)
-        self.optimizer = self._resume_or_start()
+        report(event="tables_planned", plan=plan.describe())
+        self.embeddings = ShardedEmbeddings(task.tables, comm, seed=self.config.seed, plan=plan)
+        comm.broadcast_parameters(task.dense)
+        adam = torch.optim.AdamW(
+            task.dense.parameters(),
+            lr=self.pace.learning_rate,
+            weight_decay=self.pace.weight_decay,
+        )
+        self.optimizer = comm.wrap_optimizer(adam, task.dense)
+        weights = Weights(task.dense, self.optimizer, self.embeddings)
+        self.keeper = Keeper(fit, weights, comm, folder, report=report)
+        self.progress = self.keeper.resume()
+        self.loader = ShareLoader(self._read, rank=comm.rank, size=comm.size, seed=self.config.seed)
+        self.clock = Clock()
+        self.num_examples = 0
 
     def train(self) -> FitResult:
         """Train to the last epoch, or until validation no longer gets better."""
@@ -84,168 +71,149 @@ class Trainer:
         while not self._done():
             self._train_epoch()
             self._validate()
-            self._save()
-        best = self.progress.best_epoch
-        found = checkpoint.of_epoch(self.folder, best)
-        if found is None:
-            raise ContractError(
-                f"no checkpoint of epoch {best} in {self.folder} verifies: run train again"
-            )
+            self.keeper.begin(self.progress)
+        self.keeper.finish(self.progress)
         return FitResult(
             name=self.fit.name,
-            best_epoch=best,
-            checkpoint=found,
-            validation_ndcg_at_10=self.progress.ndcg,
+            best_epoch=self.progress.best_epoch,
+            checkpoint=self.keeper.of_epoch(self.progress.best_epoch),
+            validation=self.progress.validation,
             seconds=time.monotonic() - started,
             num_examples=self.num_examples,
         )
 
-    def _read_share(self) -> Examples:
-        """This rank's examples; a problem on one rank is an error on all, so that none waits for it."""
-        examples, problem = None, ""
-        try:
-            examples = read_examples(
-                self.fit.files,
-                width=self.fit.history_length + 1,
-                num_items=self.fit.num_items,
-                rank=self.comm.rank,
-                size=self.comm.size,
+    def _read(self, rank: int, size: int) -> Examples:
+        """One rank's examples; another's where the epoch began with another number of processes."""
+        return self.task.keep(
+            read_examples(
+                self.fit.files, width=self.fit.history_length + 1, num_items=self.fit.num_items,
+                num_users=self.fit.num_users or None, rank=rank, size=size,
             )
-            if len(examples) == 0:
-                problem = (
-                    f"no rows of training_examples for this rank of {self.comm.size}: the set has fewer "
-                    "examples than processes; lower training.num_processes"
-                )
-        except RecsysError as error:
-            problem = str(error)
-        texts = self.comm.gather_texts(problem, "problems")
-        if said := [f"rank {rank}: {text}" for rank, text in enumerate(texts) if text]:
-            raise ContractError("; ".join(said)[:2000])
-        assert examples is not None
-        return that_predict(examples, quiet_days=self.config.quiet_days)
-
-    def _read_validation(self) -> ValidationUsers | None:
-        if not self.fit.validation:
-            return None
-        users = read_users(Path(self.fit.validation), history_length=self.fit.history_length)
-        return users.share(self.comm.rank, self.comm.size)
-
-    def _resume_or_start(self) -> torch.optim.Optimizer:
-        # Rank 0 decides for all: another rank may look a moment later.
-        found = checkpoint.newest(self.folder, key=self.fit.key, world_size=self.comm.size)
-        path = self.comm.gather_texts(str(found or ""), "resume")[0]
-        if path:
-            checkpoint.load_model(self.model, checkpoint.read_arrays(Path(path) / "model.npz"))
-        self.comm.broadcast_parameters(self.model)
-        adam = torch.optim.AdamW(
-            self.model.parameters(),
-            lr=self.config.learning_rate,
-            weight_decay=self.config.weight_decay,
-        )
-        optimizer = self.comm.wrap_optimizer(adam, self.model)
-        if path:
-            # Into the wrapped one: Horovod makes a new optimizer of the groups and leaves the state behind.
-            checkpoint.load_optimizer(
-                optimizer, checkpoint.read_arrays(Path(path) / "optimizer.npz")
-            )
-            manifest = checkpoint.read_manifest(Path(path))
-            self.progress = Progress(manifest.epoch, manifest.step, manifest.validation_ndcg_at_10)
-            self.report(event="resumed", epoch=manifest.epoch, checkpoint=path)
-        return optimizer
-
-    def _done(self) -> bool:
-        if self.progress.epoch >= self.epochs:
-            return True
-        waited = self.progress.epoch - self.progress.best_epoch
-        return (
-            self.validation is not None
-            and self.progress.epoch > 0
-            and waited >= self.config.patience
-        )
-
-    def _train_epoch(self) -> None:
-        epoch = self.progress.epoch + 1
-        place = (self.config.seed, epoch, self.comm.rank)
-        draw = generator(*place, NEGATIVES)
-        torch.manual_seed(generator(*place, DROPOUT).initial_seed())
-        self.model.train()
-        started = time.monotonic()
-        batches = epoch_batches(self.examples, steps=self.steps, shuffle=generator(*place, SHUFFLE))
-        for batch in batches:
-            loss, norm = self._train_step(batch, draw)
-            self.report(
-                event="step", step=self.progress.step, epoch=epoch, loss=loss, gradient_norm=norm
-            )
-        self.progress.epoch = epoch
-        seconds = time.monotonic() - started
-        self.report(
-            event="epoch_trained", epoch=epoch, epochs=self.epochs, step=self.progress.step,
-            seconds=seconds, examples_per_second=self.num_examples / seconds,
         )  # fmt: skip
 
-    def _train_step(self, batch: Batch, draw: torch.Generator) -> tuple[float, float]:
-        """One update; returns the mean loss of the ranks and the norm of the gradient before clipping."""
-        self.progress.step += 1
-        self._set_learning_rate()
-        self.optimizer.zero_grad()
-        negatives_S = draw_negatives(self.fit.num_items, self.config.num_negatives, draw)
-        loss = batch_loss(self.model, batch, negatives_S, quiet_days=self.config.quiet_days)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.comm.synchronize(self.optimizer)
-        norm = float(
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_gradient_norm)
-        )
-        mean_loss = self.comm.mean(float(loss.detach()), "loss")
-        if not (math.isfinite(mean_loss) and math.isfinite(norm)):
-            raise Refused(
-                f"training {self.fit.name} stopped: loss {mean_loss}, gradient norm {norm} at step "
-                f"{self.progress.step}, epoch {self.progress.epoch + 1}. The last checkpoint is kept in "
-                f"{self.folder}; lower training.learning_rate, or look at the examples"
+    def _done(self) -> bool:
+        progress = self.progress
+        if progress.epoch >= self.epochs:
+            return True
+        waited = progress.epoch - progress.best_epoch
+        return bool(progress.validation) and progress.epoch > 0 and waited >= self.pace.patience
+
+    def _place(self) -> EpochPosition:
+        """Where this epoch goes on; all ranks agree on the steps of a new leg.
+
+        A problem with one rank's files is an error on all, so that none waits for it.
+        """
+        position = self.progress.position or EpochPosition(epoch=self.progress.epoch + 1, legs=())
+        left, problem = 0, ""
+        try:
+            left = self.loader.num_left(position)
+        except RecsysError as error:
+            problem = str(error)
+        said = [
+            json.loads(t) for t in self.comm.gather_texts(json.dumps([left, problem]), "shares")
+        ]
+        if problems := [f"rank {rank}: {text}" for rank, (_, text) in enumerate(said) if text]:
+            raise ContractError("; ".join(problems)[:2000])
+        self.num_examples = sum(left for left, _ in said)
+        if position.under_way(self.comm.size):
+            return position
+        if not position.legs and self.num_examples == 0:
+            raise ContractError(
+                f"no training example of {self.fit.name} predicts anything: no user has a target event at least "
+                f"training.quiet_days={self.config.quiet_days} after another event"
             )
-        self.comm.step(self.optimizer)
+        steps = num_steps(
+            max(left for left, _ in said), self.pace.batch_size_of_each(self.comm.size)
+        )
+        leg = Leg(world_size=self.comm.size, steps=steps, done=0)
+        return position.model_copy(update={"legs": (*position.legs, leg)})
+
+    def _train_epoch(self) -> None:
+        self.beat(self.progress.step, "reading examples")
+        self.progress.position = self._place()
+        leg = self.progress.position.legs[-1]
+        self.report(
+            event="epoch_started", epoch=self.progress.position.epoch, epochs=self.epochs, done=leg.done,
+            steps=leg.steps, examples=self.num_examples,
+        )  # fmt: skip
+        self.task.dense.train()
+        figures = EpochFigures(self.clock, self.embeddings, self.comm)
+        batches = self.loader.batches(self.progress.position)
+        while (batch := self._next(batches)) is not None:
+            loss, norm = self._train_step(batch)
+            figures.step_done(len(batch.example_id_B))
+            self.report(event="step", step=self.progress.step, epoch=self.progress.epoch + 1,
+                        loss=loss, gradient_norm=norm)  # fmt: skip
+            if self.progress.epoch_is_done:
+                break
+            self.keeper.between_steps(self.progress)
+        self.progress.end_epoch()
+        self.report(event="epoch_trained", epoch=self.progress.epoch, epochs=self.epochs,
+                    step=self.progress.step, **figures.of_all_ranks())  # fmt: skip
+
+    def _next(self, batches: Iterator[Batch]) -> Batch | None:
+        with self.clock("load"):
+            return next(batches, None)
+
+    def _train_step(self, batch: Batch) -> tuple[float, float]:
+        """One update; returns the mean loss of the ranks and the norm of the dense gradient before clipping."""
+        progress = self.progress
+        progress.step += 1
+        self._set_learning_rate()
+        place = (self.config.seed, progress.step, self.comm.rank)
+        # Made anew each step: (seed, step, rank) is all the state that random numbers have.
+        torch.manual_seed(generator(*place, DROPOUT).initial_seed())
+        self.beat(progress.step, "asking the tables")
+        with self.clock("dense"):
+            asked = self.task.ask(batch, generator(*place, NEGATIVES))
+        vectors = self.embeddings.look_up(asked.ids)
+        self.beat(progress.step, "computing")
+        with self.clock("dense"):
+            self.optimizer.zero_grad()
+            loss = self.task.loss(asked, vectors)
+            loss.backward()  # type: ignore[no-untyped-call]
+        self.beat(progress.step, "summing dense gradients")
+        with self.clock("exchange"):
+            self.comm.synchronize(self.optimizer)
+            norm = float(
+                nn.utils.clip_grad_norm_(self.task.dense.parameters(), self.pace.max_gradient_norm)
+            )
+            mine = float(loss.detach())
+            total, self.keeper.ranks_ready = self.comm.sum([mine, self.keeper.ready], "loss")
+        mean_loss = total / self.comm.size
+        if not (math.isfinite(mean_loss) and math.isfinite(norm)):
+            self._refuse(mine, norm)
+        self.beat(progress.step, "updating the tables")
+        with self.clock("update"):
+            self.comm.step(self.optimizer)
+        self.embeddings.update()
+        progress.count_step()
         return mean_loss, norm
 
-    def _set_learning_rate(self) -> None:
-        warmup = self.config.warmup_steps
-        share = min(1.0, self.progress.step / warmup) if warmup else 1.0
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.config.learning_rate * share
-
-    def _validate(self) -> None:
-        if self.validation is None:
-            return
-        self.model.eval()
-        local, users = ndcg_sums(self.model, self.validation)
-        total, num_users = self.comm.sum([local, float(users)], "validation")
-        ndcg = total / num_users if num_users else 0.0
-        self.progress.ndcg = (*self.progress.ndcg, ndcg)
-        self.report(
-            event="validated", epoch=self.progress.epoch, ndcg_at_10=ndcg, step=self.progress.step
+    def _refuse(self, loss: float, norm: float) -> None:
+        said = self.comm.gather_texts(f"{loss}", "losses")
+        bad = [
+            f"{text} on rank {r}" for r, text in enumerate(said) if not math.isfinite(float(text))
+        ]
+        raise Refused(
+            f"training {self.fit.name} stopped: loss {', '.join(bad) or loss}, gradient norm {norm} at "
+            f"step {self.progress.step}, epoch {self.progress.epoch + 1}. The last checkpoint is kept in "
+            f"{self.folder}; lower {self.pace.section}.learning_rate, or look at the examples"
         )
 
-    def _save(self) -> None:
-        """Rank 0 writes, the others wait: an epoch is done when its checkpoint is."""
-        if self.comm.rank == 0:
-            manifest = CheckpointManifest(
-                key=self.fit.key,
-                world_size=self.comm.size,
-                epoch=self.progress.epoch,
-                step=self.progress.step,
-                validation_ndcg_at_10=self.progress.ndcg,
-                files={},
-            )
-            arrays = {
-                "model": checkpoint.model_arrays(self.model),
-                "optimizer": checkpoint.optimizer_arrays(self.optimizer),
-            }
-            written = checkpoint.save(self.folder, arrays, manifest)
-            checkpoint.prune(
-                self.folder,
-                keep_newest=self.config.keep_checkpoints,
-                keep_epoch=self.progress.best_epoch,
-            )
-            self.report(
-                event="checkpoint_written", epoch=self.progress.epoch, checkpoint=str(written)
-            )
-            failpoint("train:checkpoint_written")
-        self.comm.barrier()
+    def _set_learning_rate(self) -> None:
+        warmup = self.pace.warmup_steps
+        share = min(1.0, self.progress.step / warmup) if warmup else 1.0
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.pace.learning_rate * share
+
+    def _validate(self) -> None:
+        self.task.dense.eval()
+        self.beat(self.progress.step, "validating")
+        with torch.no_grad():
+            found = self.task.validate(self.embeddings, self.comm)
+        if found is None:
+            return
+        self.progress.validation = (*self.progress.validation, found)
+        self.report(event="validated", epoch=self.progress.epoch, metric=self.task.metric, value=found,
+                    step=self.progress.step)  # fmt: skip

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,16 +21,18 @@ from recsys.records import (
     ITEM_VECTORS_FILE,
     WEIGHTS_FILE,
     ModelManifest,
+    RankingManifest,
     sha256_of,
-    verify_model,
 )
 from recsys.training import checkpoint
-from recsys.training.objective import model_of
+from recsys.training.checkpoint import Checkpoint
+from recsys.training.keeper import part_of
+from recsys.training.sequential import ITEMS, model_of
 from recsys.training.spec import Fit, FitResult
 
 log = structlog.get_logger()
 
-ITEM_TABLE = "items.weight"
+ITEM_TABLE = f"{ITEMS}.weight"
 
 
 def weights_hash(arrays: Mapping[str, npt.NDArray[Any]]) -> str:
@@ -42,41 +44,65 @@ def weights_hash(arrays: Mapping[str, npt.NDArray[Any]]) -> str:
     return digest.hexdigest()[:16]
 
 
-def write_model(paths: PathsConfig, fit: Fit, result: FitResult) -> ModelManifest:
-    """Make ``paths.models/<model_version>/`` from a fit's checkpoint; a whole one that is there stays.
+def trained_weights(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """Dense weights and whole tables of a checkpoint, named as the model's parameters are."""
+    taken = Checkpoint.open(path)
+    tables = {f"{name}.weight": taken.table(name) for name in taken.manifest.tables}
+    return {**part_of(taken.dense(), "model."), **tables}
 
-    Written beside and renamed: a model's folder is whole or not there. A damaged one is made again.
-    """
-    arrays = checkpoint.read_arrays(result.checkpoint / "model.npz")
-    version = weights_hash(arrays)
-    target = paths.models / version
-    if target.exists():
-        try:
-            return verify_model(target)
-        except (CorruptArtifact, MissingInput) as problem:
-            log.warning("model_made_again", model_version=version, problem=str(problem))
-    temporary = paths.models / f".{version}.{os.getpid()}"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    checkpoint.write_arrays(temporary / WEIGHTS_FILE, arrays)
-    with open(temporary / ITEM_VECTORS_FILE, "wb") as file:
-        np.save(file, arrays[ITEM_TABLE].astype(np.float32), allow_pickle=False)
-        file.flush()
-        os.fsync(file.fileno())
+
+def write_model(paths: PathsConfig, fit: Fit, result: FitResult) -> ModelManifest:
+    """Make the sequential model's folder from its fit's checkpoint."""
+    arrays = trained_weights(result.checkpoint)
+    files = {
+        WEIGHTS_FILE: lambda path: checkpoint.write_arrays(path, arrays),
+        ITEM_VECTORS_FILE: lambda path: write_matrix(path, arrays[ITEM_TABLE]),
+    }
     manifest = ModelManifest(
-        model_version=version,
+        model_version=weights_hash(arrays),
         as_of=fit.as_of,
         embedding_dim=fit.training.embedding_dim,
         history_length=fit.history_length,
         num_items=fit.num_items,
         epochs=result.best_epoch,
         training=fit.training.model_dump(mode="json"),
-        files={name: sha256_of(temporary / name) for name in (WEIGHTS_FILE, ITEM_VECTORS_FILE)},
     )
+    return write_folder(paths, manifest, files)
+
+
+M = TypeVar("M", ModelManifest, RankingManifest)
+
+
+def write_folder(paths: PathsConfig, manifest: M, files: Mapping[str, Callable[[Path], None]]) -> M:
+    """``paths.models/<model_version>/`` with ``files``, each written by its function; a whole one that is there stays.
+
+    Written beside and renamed: a model's folder is whole or not there. A damaged one is made again.
+    """
+    target = paths.models / manifest.model_version
+    if target.exists():
+        try:
+            return type(manifest).verified(target)
+        except (CorruptArtifact, MissingInput) as problem:
+            log.warning("model_made_again", model_version=target.name, problem=str(problem))
+    temporary = paths.models / f".{target.name}.{os.getpid()}"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    for name, write in files.items():
+        write(temporary / name)
+    hashes = {name: sha256_of(temporary / name) for name in files}
+    manifest = manifest.model_copy(update={"files": hashes})
     manifest.write(temporary)
     shutil.rmtree(target, ignore_errors=True)
     os.replace(temporary, target)
     return manifest
+
+
+def write_matrix(path: Path, rows: npt.NDArray[Any]) -> None:
+    """A float32 npy file, fsynced."""
+    with open(path, "wb") as file:
+        np.save(file, rows.astype(np.float32, copy=False), allow_pickle=False)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def load_model(folder: Path) -> tuple[SequentialModel, ModelManifest]:

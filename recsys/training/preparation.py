@@ -14,6 +14,7 @@ import torch
 from pydantic import ValidationError
 from pyspark.sql import functions as F
 
+from recsys.commit import checkout_commit
 from recsys.config import RecsysConfig
 from recsys.config.sections import TrainingConfig
 from recsys.contracts import EVENTS, HISTORIES, TRAINING_EXAMPLES, VOCABULARIES
@@ -21,12 +22,17 @@ from recsys.data import example_files
 from recsys.errors import MissingInput
 from recsys.lake import Lake
 from recsys.lake.as_of import numbers
+from recsys.lake.schema import content_hash, content_hash_columns
 from recsys.records import ModelManifest, sha256_of
+from recsys.training.attributes import write_attributes
 from recsys.training.launch import world_size
 from recsys.training.spec import Fit, TrainingSpec, recipe_settings
 from recsys.training.validation import ValidationUsers, left_padded, write_users
 
 log = structlog.get_logger()
+
+RANKING, LINEAR = "ranking", "linear"
+"""Fits of ranking models are called MODEL_CUTOFF."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +56,8 @@ def prepare(
         MissingInput: no examples, histories or vocabulary for a cut-off; the message names the jobs.
     """
     cut_offs = config.evaluation.cut_offs(run_date)
-    config.training.batch_size_of_each(world_size(config.training))
+    for pace in (config.training, *([config.ranking] if config.ranking.enabled else [])):
+        pace.batch_size_of_each(world_size(config.training))
     work = config.paths.work / f"train-{run_date}"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
@@ -77,6 +84,8 @@ def prepare(
         fits.append(
             measuring.model_copy(update={"name": "live", "training": theirs, "epochs": live.epochs})
         )
+    if config.ranking.enabled:
+        fits += _ranking_fits(lake, config, run_date, work, (choosing, measuring, release))
     spec = TrainingSpec(
         fits=tuple(fits),
         checkpoints=config.paths.checkpoints,
@@ -85,6 +94,35 @@ def prepare(
         threads_per_process=config.training.threads_per_process,
     )
     return Preparation(spec, versions)
+
+
+def _ranking_fits(
+    lake: Lake, config: RecsysConfig, run_date: date, work: Path, like: tuple[Fit, Fit, Fit]
+) -> list[Fit]:
+    """The ranking model at each cut-off, and the logistic baseline that it is measured beside."""
+    measured = work / "measured.npz"
+    cut_offs = config.evaluation.cut_offs(run_date)
+    write_users_with_targets(lake, config, cut_offs.measuring, run_date, measured)
+    linear = config.ranking.model_copy(update={"interaction": "linear"})
+    fits = []
+    for model, ranking in ((RANKING, config.ranking), (LINEAR, linear)):
+        for fit in like[:2] if model == LINEAR else like:
+            attributes = work / f"attributes-{fit.as_of}.npz"
+            if not attributes.exists():
+                write_attributes(lake, fit.as_of, attributes)
+            changes: dict[str, object] = {
+                "name": f"{model}_{fit.name}", "ranking": ranking,
+                "attributes": str(attributes), "attributes_hash": sha256_of(attributes),
+            }  # fmt: skip
+            if fit.name == "measuring":
+                changes["measured"] = str(measured)
+            if fit.name != "choosing":
+                changes |= {
+                    "epochs_of": f"{model}_choosing",
+                    "validation_hash": like[0].validation_hash,
+                }
+            fits.append(fit.model_copy(update=changes))
+    return fits
 
 
 def _check_every_cut_off(lake: Lake, cut_offs: tuple[date, ...]) -> None:
@@ -124,8 +162,13 @@ def _fit(
     lake: Lake, config: RecsysConfig, name: str, as_of: date, versions: Mapping[str, int]
 ) -> Fit:
     version = versions[TRAINING_EXAMPLES.name]
-    num_items = numbers(lake.vocabulary(as_of), "item").agg(F.max("item_num")).first()
-    if num_items is None or num_items[0] is None:
+    vocabulary = lake.vocabulary(as_of)
+    known = vocabulary.agg(
+        F.max(F.when(F.col("kind") == "item", F.col("num"))).alias("num_items"),
+        F.max(F.when(F.col("kind") == "user", F.col("num"))).alias("num_users"),
+        *content_hash_columns(VOCABULARIES),
+    ).first()
+    if known is None or known["num_items"] is None:
         raise MissingInput(f"no item vocabulary of {as_of}: run build_features first")
     return Fit(
         name=name,
@@ -133,55 +176,67 @@ def _fit(
         training=config.training,
         files=example_files(lake.path(TRAINING_EXAMPLES), version=version, as_of=as_of),
         examples_hash=lake.content_hash(TRAINING_EXAMPLES, version, as_of=as_of),
-        num_items=int(num_items[0]),
+        num_items=int(known["num_items"]),
+        num_users=int(known["num_users"] or 0),
         history_length=config.training_set.max_length,
+        vocabulary_hash=content_hash(known["rows"], known["hash_sum"], known["hash_xor"]),
+        code_version=checkout_commit(),
     )
 
 
 def write_validation_users(lake: Lake, config: RecsysConfig, run_date: date, path: Path) -> int:
-    """Users with a history before ``choosing`` and targets between it and ``measuring``; returns how many.
+    """Users with a history before ``choosing`` and targets between it and ``measuring``; returns how many."""
+    cut_offs = config.evaluation.cut_offs(run_date)
+    found = write_users_with_targets(lake, config, cut_offs.choosing, cut_offs.measuring, path)
+    if not found:
+        raise MissingInput(
+            f"no user with a history before {cut_offs.choosing} bought between it and {cut_offs.measuring}: "
+            "the number of epochs cannot be chosen; ingest more days or lower evaluation.window_days"
+        )
+    log.info("validation_users", users=found)
+    return found
+
+
+def write_users_with_targets(
+    lake: Lake, config: RecsysConfig, as_of: date, before: date, path: Path
+) -> int:
+    """Users with a history as of a day and targets from then on, ``before`` a later one; returns how many.
 
     At most ``training.validation_users``, chosen by hash, so this much comes to the driver.
     """
-    cut_offs = config.evaluation.cut_offs(run_date)
     length = config.training_set.max_length
     targets = (
         lake.read(EVENTS)
         .where(
             F.col("event_type").isin(*config.shop.event_types("target"))
-            & F.col("event_date").between(
-                F.lit(cut_offs.choosing), F.date_sub(F.lit(cut_offs.measuring), 1)
-            )
+            & (F.col("event_date") >= F.lit(as_of))
+            & (F.col("event_date") < F.lit(before))
             & F.col("user_id").isNotNull()
             & F.col("item_id").isNotNull()
         )
         .groupBy("user_id")
         .agg(F.array_sort(F.collect_set("item_id")).alias("target_ids"))
     )
-    histories = lake.read(HISTORIES, as_of=cut_offs.choosing)
+    vocabulary = lake.vocabulary(as_of)
     chosen = (
-        histories.join(targets, "user_id")
+        lake.read(HISTORIES, as_of=as_of)
+        .join(targets, "user_id")
         .orderBy(F.xxhash64("user_id", F.lit(config.training.seed)), "user_id")
         .limit(config.training.validation_users)
+        .join(numbers(vocabulary, "user"), "user_id", "left")
     )
-    target_nums = numbers(lake.vocabulary(cut_offs.choosing), "item").select(
+    target_nums = numbers(vocabulary, "item").select(
         F.col("item_id").alias("target_id"), F.col("item_num").alias("target_num")
     )
+    by = ("user_id", "user_num", "item_nums", "ages_days")
     rows = (
-        chosen.select(
-            "user_id", "item_nums", "ages_days", F.explode("target_ids").alias("target_id")
-        )
+        chosen.select(*by, F.explode("target_ids").alias("target_id"))
         .join(target_nums, "target_id", "left")
-        .groupBy("user_id", "item_nums", "ages_days")
+        .groupBy(*by)
         .agg(F.array_sort(F.collect_list(F.coalesce("target_num", F.lit(0)))).alias("targets"))
         .orderBy("user_id")
         .collect()
     )
-    if not rows:
-        raise MissingInput(
-            f"no user with a history before {cut_offs.choosing} bought between it and {cut_offs.measuring}: "
-            "the number of epochs cannot be chosen; ingest more days or lower evaluation.window_days"
-        )
     num_targets = [len(row["targets"]) for row in rows]
     write_users(
         path,
@@ -190,7 +245,7 @@ def write_validation_users(lake: Lake, config: RecsysConfig, run_date: date, pat
             torch.from_numpy(left_padded([row["ages_days"] for row in rows], length, np.float32)),
             torch.from_numpy(np.repeat(np.arange(len(rows)), num_targets)),
             torch.tensor([num for row in rows for num in row["targets"]], dtype=torch.int64),
+            torch.tensor([row["user_num"] or 0 for row in rows], dtype=torch.int64),
         ),
     )
-    log.info("validation_users", users=len(rows), targets=sum(num_targets))
     return len(rows)

@@ -8,12 +8,15 @@ from datetime import date
 from pathlib import Path
 
 from recsys.config.base import Config
+from recsys.config.pace import Pace
+from recsys.config.ranking import RankingConfig
 from recsys.config.sections import TrainingConfig
 from recsys.data import ExampleFile
 
 DECIDES_NO_WEIGHTS = {
     "when", "every_days", "launcher", "network_interface", "keep_checkpoints",
-    "start_timeout_seconds", "stall_timeout_seconds", "num_processes",
+    "start_timeout_seconds", "stall_timeout_seconds", "num_processes", "checkpoint_steps", "restarts",
+    "table_gib_per_process",
 }  # fmt: skip
 """Settings of ``training`` that may differ between two runs with equal weights, at one world size."""
 
@@ -40,6 +43,8 @@ class Fit(Config):
     """Content hash of the examples: file names are random."""
     num_items: int
     """Largest number of the vocabulary of ``as_of``."""
+    num_users: int = 0
+    """The same of its users."""
     history_length: int
     """H; an example has H + 1 places."""
     validation: str = ""
@@ -50,13 +55,42 @@ class Fit(Config):
     """Name of the earlier fit whose best number of epochs is taken."""
     epochs: int = 0
     """Train exactly so many; 0: as the two fields above say."""
+    ranking: RankingConfig | None = None
+    """Of a ranking model; None: this is the sequential one."""
+    attributes: str = ""
+    """npz file of ``attributes``, for a ranking model."""
+    attributes_hash: str = ""
+    """sha256 of that file."""
+    measured: str = ""
+    """npz file of the users of the measuring window, whom the ranking model is asked about when it is trained."""
+    vocabulary_hash: str = ""
+    """Content hash of the vocabulary of ``as_of``, for the checkpoints' manifests."""
+    code_version: str = ""
+    """Commit of the code that trains, for the same."""
 
     @property
     def key(self) -> str:
-        """Equal for runs that must end with equal weights: their checkpoints are interchangeable."""
-        parts = self.model_dump(mode="json", exclude={"training", "files", "validation"})
+        """Equal for runs that must end with equal weights, at one world size: their checkpoints are interchangeable."""
+        parts = self.model_dump(
+            mode="json",
+            exclude={"training", "files", "validation", "vocabulary_hash", "code_version"},
+        )
         parts["training"] = deciding_settings(self.training)
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
+        return _digest(parts)
+
+    @property
+    def pace(self) -> Pace:
+        """Batch size, rates and epochs of the model that is trained."""
+        return self.ranking or self.training
+
+    @property
+    def config_hash(self) -> str:
+        """Of all settings of the section."""
+        return _digest(self.pace.model_dump(mode="json"))
+
+
+def _digest(parts: dict[str, object]) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
 
 
 class TrainingSpec(Config):
@@ -74,8 +108,8 @@ class TrainingSpec(Config):
         return self.checkpoints / self.name_of(fit)
 
     def name_of(self, fit: Fit) -> str:
-        """Equal where the weights are, bit for bit."""
-        return f"{fit.as_of}-{fit.name}-{fit.key}-{self.world_size}"
+        """Equal for runs that may take up each other's checkpoints, whatever their number of processes."""
+        return f"{fit.as_of}-{fit.name}-{fit.key}"
 
 
 class FitResult(Config):
@@ -85,7 +119,12 @@ class FitResult(Config):
     best_epoch: int
     """The checkpoint's epoch: the one with the best validation NDCG, or the last."""
     checkpoint: Path
-    validation_ndcg_at_10: tuple[float, ...] = ()
-    """By epoch."""
+    validation: tuple[float, ...] = ()
+    """By epoch: the task's own figure, greater is better."""
     seconds: float = 0.0
     num_examples: int = 0
+
+
+def answers_file(work: Path, fit: Fit, rank: int) -> Path:
+    """What a ranking model's rank says of its share of the measured users."""
+    return work / f"answers-{fit.name}-{rank}.npz"

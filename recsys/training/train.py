@@ -15,11 +15,18 @@ from recsys.contracts import ITEM_VECTORS
 from recsys.errors import ContractError, CorruptArtifact, MissingInput
 from recsys.lake import Lake, Written
 from recsys.lake.as_of import numbers
-from recsys.records import ITEM_VECTORS_FILE, ModelManifest, TrainingRecord, verify_model
+from recsys.records import (
+    ITEM_VECTORS_FILE,
+    ModelManifest,
+    RankingManifest,
+    TrainingRecord,
+    verify_model,
+)
 from recsys.training import checkpoint, model_folder
 from recsys.training.following import following
 from recsys.training.launch import launch
-from recsys.training.preparation import Preparation, prepare
+from recsys.training.preparation import LINEAR, RANKING, Preparation, prepare
+from recsys.training.ranking_folder import write_ranking_model
 from recsys.training.spec import FitResult, TrainingSpec
 from recsys.training.tracking import Run, tracked_run
 from recsys.training.worker import PROGRESS
@@ -66,6 +73,8 @@ def trained_before(
             return None
         for version in record.models.values():
             verify_model(config.paths.models / version)
+        for version in record.ranking.values():
+            RankingManifest.verified(config.paths.models / version)
     except (MissingInput, ContractError, CorruptArtifact) as problem:
         log.warning("trained_again", problem=str(problem))
         return None
@@ -96,7 +105,9 @@ def _train(
         models = {
             fit.name: model_folder.write_model(config.paths, fit, results[fit.name])
             for fit in spec.fits
+            if fit.ranking is None
         }
+        ranking = _write_ranking_models(config, spec, results)
         _write_item_vectors(lake, config, models)
         _log_models(run, config, models)
     record = TrainingRecord(
@@ -104,14 +115,28 @@ def _train(
         trained=True,
         reason=reason,
         models={name: manifest.model_version for name, manifest in models.items()},
+        ranking={name: manifest.model_version for name, manifest in ranking.items()},
         fits=_names(spec),
         epochs=results["choosing"].best_epoch,
-        validation_ndcg_at_10=results["choosing"].validation_ndcg_at_10,
+        validation_ndcg_at_10=results["choosing"].validation,
         mlflow_run_id=run.run_id,
     )
     record.write(config.paths)
     _say(results, models)
     return record
+
+
+def _write_ranking_models(
+    config: RecsysConfig, spec: TrainingSpec, results: Mapping[str, FitResult]
+) -> dict[str, RankingManifest]:
+    """By role, as the record names them; the fit that chose the logistic baseline's epochs has served."""
+    roles = {f"{RANKING}_{cut_off}": cut_off for cut_off in ("choosing", "measuring", "release")}
+    roles[f"{LINEAR}_measuring"] = LINEAR
+    return {
+        roles[fit.name]: write_ranking_model(config.paths, spec, fit, results[fit.name])
+        for fit in spec.fits
+        if fit.name in roles
+    }
 
 
 def not_trained(config: RecsysConfig, run_date: date, reason: str) -> TrainingRecord:
@@ -181,7 +206,8 @@ def _log_models(run: Run, config: RecsysConfig, models: Mapping[str, ModelManife
 
 def _say(results: Mapping[str, FitResult], models: Mapping[str, ModelManifest]) -> None:
     for name, result in results.items():
+        version = {"model_version": models[name].model_version} if name in models else {}
         log.info(
-            "model_trained", fit=name, model_version=models[name].model_version, epochs=result.best_epoch,
+            "model_trained", fit=name, **version, epochs=result.best_epoch,
             seconds=round(result.seconds, 1), examples=result.num_examples,
         )  # fmt: skip

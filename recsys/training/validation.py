@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,16 +12,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from recsys.embeddings import Comm
 from recsys.errors import ContractError
-from recsys.models import SequentialModel, gaps_between
+from recsys.models import gaps_between
 from recsys.training.checkpoint import read_arrays, write_arrays
 
 # Shape suffixes in this file:
 #   U users   H places of a history, newest last   T targets, flat over the users   B users in a batch
 K = 10
 USERS_PER_BATCH = 512
-CELLS = 4_000_000
-"""Users x items scored at once: with a million items, four users and 16 MB of scores."""
 
 
 class ValidationUsers(NamedTuple):
@@ -35,6 +34,8 @@ class ValidationUsers(NamedTuple):
     """int64: whose target this is, ascending."""
     target_item_nums_T: Tensor
     """int64, distinct per user; 0 for an item that the vocabulary does not have yet."""
+    user_num_U: Tensor = torch.zeros(0, dtype=torch.int64)
+    """int64, 0 for a user that the vocabulary does not have; empty where no model asks for it."""
 
     def __len__(self) -> int:  # the users, not the fields
         return self.item_nums_UH.shape[0]
@@ -47,6 +48,20 @@ class ValidationUsers(NamedTuple):
             self.ages_days_UH[rank::size],
             torch.div(self.user_T[mine_T], size, rounding_mode="floor"),
             self.target_item_nums_T[mine_T],
+            self.user_num_U[rank::size],
+        )
+
+    def batch(self, number: int) -> ValidationUsers:
+        """Users ``number * USERS_PER_BATCH`` on; none past the last."""
+        start = number * USERS_PER_BATCH
+        nums_BH = self.item_nums_UH[start : start + USERS_PER_BATCH]
+        here_T = (self.user_T >= start) & (self.user_T < start + len(nums_BH))
+        return ValidationUsers(
+            nums_BH,
+            self.ages_days_UH[start : start + USERS_PER_BATCH],
+            self.user_T[here_T] - start,
+            self.target_item_nums_T[here_T],
+            self.user_num_U[start : start + USERS_PER_BATCH],
         )
 
 
@@ -77,34 +92,51 @@ def read_users(path: Path, *, history_length: int) -> ValidationUsers:
     return users
 
 
+UserVectors = Callable[[Tensor, Tensor], Tensor]
+"""(B, D) of item_nums (B, H) and gaps (B, H). Collective."""
+
+BestItems = Callable[[Tensor, int], Tensor]
+"""Of (B, D): the k best item numbers, (B, k), best first. Collective."""
+
+
 @torch.no_grad()
-def ndcg_sums(model: SequentialModel, users: ValidationUsers, *, k: int = K) -> tuple[float, int]:
-    """Sum over users of NDCG@k, and how many users.
+def ndcg_of(
+    users: ValidationUsers, user_vectors: UserVectors, best: BestItems, comm: Comm, *, k: int = K
+) -> float:
+    """Mean NDCG@k of all users, each rank asking about its share; the same on every rank. Collective.
 
     Binary relevance; the ideal list has min(k, targets) hits, targets outside the vocabulary included:
     they cannot be hit, and leaving them out would flatter the figure. Ties go to the smaller item number.
     """
+    mine = users.share(comm.rank, comm.size)
+    # Rank 0 has the largest share; a rank that stopped earlier would leave the others waiting.
+    num_batches = -(-len(users.share(0, comm.size)) // USERS_PER_BATCH)
+    gains = [_gains(mine.batch(number), user_vectors, best, k) for number in range(num_batches)]
+    total, num_users = comm.sum([math.fsum(map(math.fsum, gains)), float(len(mine))], "validation")
+    return total / num_users if num_users else 0.0
+
+
+def _gains(
+    users: ValidationUsers, user_vectors: UserVectors, best: BestItems, k: int
+) -> list[float]:
+    """NDCG@k by user."""
     discount_k = 1.0 / torch.log2(torch.arange(2, k + 2, dtype=torch.float64))
-    total = 0.0
-    items = model.items.weight
-    batch_users = max(1, min(USERS_PER_BATCH, CELLS // len(items)))
-    for start in range(0, len(users), batch_users):
-        nums_BH = users.item_nums_UH[start : start + batch_users]
-        ages_BH = users.ages_days_UH[start : start + batch_users]
-        here_T = (users.user_T >= start) & (users.user_T < start + len(nums_BH))
-        user_T, target_T = users.user_T[here_T] - start, users.target_item_nums_T[here_T]
-        gaps_BH = gaps_between(ages_BH, (nums_BH != 0).float())
-        scores = model.user_vectors(nums_BH, gaps_BH) @ items.T
-        scores[:, 0] = float("-inf")
-        wanted = torch.zeros(scores.shape, dtype=torch.bool)
-        wanted[user_T, target_T] = True
-        wanted[:, 0] = False
-        hits_Bk = torch.gather(wanted, 1, top_k(scores, k))
-        found_B = (hits_Bk * discount_k[: hits_Bk.shape[1]]).sum(dim=1)
-        num_targets_B = torch.bincount(user_T, minlength=len(nums_BH)).clamp(min=1, max=k)
-        ideal_B = torch.cumsum(discount_k, 0)[num_targets_B - 1]
-        total += float((found_B / ideal_B).sum())
-    return total, len(users)
+    nums_BH, ages_BH = users.item_nums_UH, users.ages_days_UH
+    gaps_BH = gaps_between(ages_BH, (nums_BH != 0).float())
+    best_Bk = best(user_vectors(nums_BH, gaps_BH), k)
+    known_T = users.target_item_nums_T > 0
+    wanted = _pairs(users.user_T[known_T], users.target_item_nums_T[known_T])
+    row_B1 = torch.arange(len(users)).unsqueeze(1)
+    hits_Bk = torch.isin(_pairs(row_B1, best_Bk), wanted)
+    found_B = (hits_Bk * discount_k[: hits_Bk.shape[1]]).sum(dim=1)
+    num_targets_B = torch.bincount(users.user_T, minlength=len(users)).clamp(min=1, max=k)
+    ideal_B = torch.cumsum(discount_k, 0)[num_targets_B - 1]
+    return (found_B / ideal_B).tolist()
+
+
+def _pairs(users: Tensor, item_nums: Tensor) -> Tensor:
+    """One number for a user and an item; item numbers are below 2^31."""
+    return (users << 31) | item_nums
 
 
 def top_k(scores: Tensor, k: int) -> Tensor:

@@ -16,12 +16,20 @@ from typing import Any
 
 import torch
 
-from recsys.embeddings import Comm, HorovodComm, LocalComm
+from recsys.embeddings import Comm, HorovodComm, LocalComm, ShardedEmbeddings
 from recsys.errors import Conflict, ContractError, RecsysError
 from recsys.locks import exclusive
+from recsys.models.ranking_fields import Attributes
 from recsys.records import write_atomically
-from recsys.training.loop import Report, Trainer
-from recsys.training.spec import Fit, FitResult, TrainingSpec
+from recsys.training.checkpoint import read_arrays, write_arrays
+from recsys.training.heartbeat import Heartbeat
+from recsys.training.keeper import Report
+from recsys.training.loop import Trainer
+from recsys.training.ranking import RankingTask
+from recsys.training.sequential import SequentialTask
+from recsys.training.spec import Fit, FitResult, TrainingSpec, answers_file
+from recsys.training.task import Task
+from recsys.training.validation import read_users
 
 RESULTS = "results.json"
 PROGRESS = "progress.jsonl"
@@ -50,32 +58,59 @@ def run_rank(spec: TrainingSpec, comm: Comm) -> list[FitResult]:
     torch.set_num_threads(spec.threads_per_process)
     torch.use_deterministic_algorithms(True)
     results: dict[str, FitResult] = {}
-    for fit in spec.fits:
-        folder = spec.checkpoint_folder(fit)
-        with _reporting(spec, comm, fit) as report, _only_writer(folder, comm, fit):
-            epochs = number_of_epochs(fit, results)
-            trainer = Trainer(fit, comm, folder=folder, epochs=epochs, report=report)
-            report(
-                event="fit_started", epochs=epochs, steps_per_epoch=trainer.steps,
-                examples=trainer.num_examples, num_items=fit.num_items,
-            )  # fmt: skip
-            result = trainer.train()
-            report(event="fit_done", epoch=result.best_epoch, seconds=result.seconds)
-        results[fit.name] = result
-    if comm.rank == 0:
-        content = json.dumps(
-            [result.model_dump(mode="json") for result in results.values()], indent=1
-        )
-        write_atomically(spec.work / RESULTS, content.encode())
-    comm.barrier()
+    timeout = spec.fits[0].training.stall_timeout_seconds
+    with Heartbeat(spec.work, comm.rank, comm.size, timeout_seconds=timeout) as heart:
+        for fit in spec.fits:
+            folder = spec.checkpoint_folder(fit)
+            with _reporting(spec, comm, fit) as report, _only_writer(folder, comm, fit):
+                epochs = number_of_epochs(fit, results)
+                report(event="fit_started", epochs=epochs, num_items=fit.num_items)
+                task = task_of(fit)
+                trainer = Trainer(
+                    fit, task, comm, folder=folder, epochs=epochs, report=report, beat=heart.beat
+                )
+                result = trainer.train()
+                if fit.measured and isinstance(task, RankingTask):
+                    answer_users(fit, task, trainer.embeddings, comm, spec.work)
+                report(event="fit_done", epoch=result.best_epoch, seconds=result.seconds)
+            results[fit.name] = result
+        if comm.rank == 0:
+            content = json.dumps([r.model_dump(mode="json") for r in results.values()], indent=1)
+            write_atomically(spec.work / RESULTS, content.encode())
+        comm.barrier()
     return list(results.values())
+
+
+def task_of(fit: Fit) -> Task:
+    """The model that the fit trains."""
+    if fit.ranking is None:
+        return SequentialTask(fit)
+    users = (
+        read_users(Path(fit.validation), history_length=fit.history_length)
+        if fit.validation
+        else None
+    )
+    return RankingTask(
+        fit.ranking, Attributes.of(read_arrays(Path(fit.attributes))), as_of=fit.as_of,
+        quiet_days=fit.training.quiet_days, seed=fit.training.seed, users=users,
+    )  # fmt: skip
+
+
+def answer_users(
+    fit: Fit, task: RankingTask, embeddings: ShardedEmbeddings, comm: Comm, work: Path
+) -> None:
+    """Leave what the trained model says of the measuring window's users, a file for each rank."""
+    task.users = read_users(Path(fit.measured), history_length=fit.history_length)
+    task.dense.eval()
+    answers = task.answers(embeddings, comm)
+    write_arrays(answers_file(work, fit, comm.rank), vars(answers))
 
 
 def number_of_epochs(fit: Fit, done: dict[str, FitResult]) -> int:
     """How many epochs at most: given, that of an earlier fit, or the most that conf allows."""
     if fit.epochs:
         return fit.epochs
-    return done[fit.epochs_of].best_epoch if fit.epochs_of else fit.training.max_epochs
+    return done[fit.epochs_of].best_epoch if fit.epochs_of else fit.pace.max_epochs
 
 
 @contextmanager

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,14 +12,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from recsys.embeddings import Comm, EmbeddingTable, LocalComm, RowwiseAdagrad, Sgd, plan_tables
-from recsys.embeddings.routing import joined_parts, padded
+from recsys.embeddings import EmbeddingTable, LocalComm, RowwiseAdagrad, Sgd, plan_tables
+from recsys.embeddings.routing import Parts, padded
 from recsys.embeddings.tables import fresh_rows
 from recsys.errors import ConfigError
-from tests.embeddings.ranks import run_ranks
+from tests.embeddings.comm_contract import CHECKS as COMM_CHECKS
+from tests.embeddings.ranks import Check, assert_passed
 from tests.embeddings.sharded_contract import CHECKS
-
-Check = Callable[[Comm], None]
 
 
 class ThreadComm(LocalComm):
@@ -51,12 +49,12 @@ class ThreadComm(LocalComm):
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("size", [1, 2, 3])
-def test_ranks_as_threads(check: Check, size: int) -> None:
+def test_ranks_as_threads(check: Check, size: int, tmp_path: Path) -> None:
     table, meeting = [None] * size, threading.Barrier(size)
 
     def one(rank: int) -> None:
         try:
-            check(ThreadComm(rank, size, table, meeting))
+            check(ThreadComm(rank, size, table, meeting), tmp_path)
         except BaseException:
             meeting.abort()  # the others end at once, with an error of their own
             raise
@@ -70,17 +68,16 @@ def test_ranks_as_threads(check: Check, size: int) -> None:
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-def test_one_process(check: Check) -> None:
-    check(LocalComm())
+def test_one_process(check: Check, tmp_path: Path) -> None:
+    check(LocalComm(), tmp_path)
 
 
-@pytest.mark.horovod
+@pytest.mark.parametrize("kind", [pytest.param("horovod", marks=pytest.mark.horovod), "torch"])
 @pytest.mark.parametrize("size", [2, pytest.param(3, marks=pytest.mark.slow)])
-def test_ranks_of_horovod(size: int, tmp_path: Path) -> None:
-    run_ranks("tests.embeddings.sharded_contract", size, tmp_path)
-    wanted = [size, [check.__name__ for check in CHECKS]]
-    for rank in range(size):
-        assert json.loads((tmp_path / f"passed-{rank}.json").read_text()) == wanted
+def test_ranks_as_processes(kind: str, size: int, tmp_path: Path) -> None:
+    """The contracts of Comm and of the tables, in one start: most of its time is the import of torch."""
+    checks = (*COMM_CHECKS, *CHECKS)
+    assert_passed(checks, "tests.embeddings.sharded_contract", kind, size, tmp_path)
 
 
 def test_small_tables_are_replicated_and_the_plan_says_what_each_rank_holds() -> None:
@@ -125,8 +122,13 @@ def test_parts_grow_by_an_eighth() -> None:
         assert size <= padded(size) <= size * 9 / 8 + 1
 
 
-def test_a_message_has_its_parts_in_order_and_zeros_behind_each() -> None:
-    message, splits = joined_parts([[torch.tensor([1, 2]), torch.tensor([3])], [torch.tensor([4])]])
-    assert splits == [64, 64]
-    assert message[:4].tolist() == [1, 2, 3, 0]
-    assert message[64:66].tolist() == [4, 0]
+def test_a_message_has_its_pieces_in_order_and_zeros_behind_each_part_but_none_for_the_sender() -> (
+    None
+):
+    parts = Parts([[2, 1], [0, 70], [5, 5]], 2, lambda size: torch.full((size,), 9.0))
+    assert parts.splits == [64, 72, 0]
+    for rank in (0, 1):
+        for number, piece in enumerate(parts.pieces(rank)):
+            piece.fill_(10 * rank + number)
+    assert parts.message[:4].tolist() == [0, 0, 1, 0]
+    assert parts.message[64:].tolist() == [11.0] * 70 + [0.0] * 2

@@ -15,6 +15,7 @@ from recsys.contracts import HISTORIES
 from recsys.features import count_examples, row_group_bytes, training_examples
 from recsys.features.training_examples import windows_of
 from recsys.lake import local_rows, struct_type
+from tests.features.rows import vocabulary_df
 
 DAY = date(2024, 6, 1)
 
@@ -23,6 +24,7 @@ def batch_of(histories: list[list[int]]) -> pa.RecordBatch:
     """A history of item numbers; an even number is a purchase, an odd one a view; ages fall by one a place."""
     return pa.RecordBatch.from_pydict({
         "user_id": [f"u{number}" for number in range(len(histories))],
+        "user_num": pa.array([7 + number for number in range(len(histories))], pa.int32()),
         "as_of": [DAY] * len(histories),
         "first_example_id": pa.array([100 * number for number in range(len(histories))], pa.int64()),
         "item_nums": pa.array(histories, pa.list_(pa.int32())),
@@ -44,7 +46,8 @@ def test_a_short_history_is_padded_on_the_left() -> None:
     assert row["item_nums"] == [0, 0, 4, 5, 6]
     assert row["ages_days"] == [0, 0, 3, 2, 1]
     assert row["targets"] == [0, 0, 0, 0, 1]  # 4 has nothing before it, 5 is a view
-    assert (row["example_id"], row["user_id"], row["num_events"]) == (0, "u0", 3)
+    assert (row["example_id"], row["user_id"], row["user_num"]) == (0, "u0", 7)
+    assert row["num_events"] == 3
 
 
 def test_a_long_history_becomes_windows_from_the_newest_that_share_one_event() -> None:
@@ -52,6 +55,7 @@ def test_a_long_history_becomes_windows_from_the_newest_that_share_one_event() -
     assert (first["item_nums"], first["targets"]) == ([6, 8, 10, 12], [0, 1, 1, 1])
     assert (second["item_nums"], second["targets"]) == ([0, 2, 4, 6], [0, 0, 1, 1])
     assert (first["example_id"], second["example_id"]) == (0, 1)
+    assert (first["user_num"], second["user_num"]) == (7, 7)
     # the widest that still fits, and one more
     assert len(windows_of(batch_of([[2, 4, 6, 8]]), 4, ["purchase"])) == 1
     assert len(windows_of(batch_of([[2, 4, 6, 8, 10]]), 4, ["purchase"])) == 2
@@ -92,15 +96,18 @@ def test_numbers_are_dense_and_do_not_depend_on_partitions(spark: SparkSession) 
         for n in range(1, 30)
     ]
     histories = local_rows(spark, rows, struct_type(HISTORIES))
+    vocabulary = vocabulary_df(spark, DAY, ["i"], [f"u{n}" for n in range(29, 1, -1)])
     built = [
         training_examples(
-            histories.repartition(parts), shop=ShopConfig(), max_length=10, num_examples=50
+            histories.repartition(parts), vocabulary, shop=ShopConfig(), max_length=10,
+            num_examples=50,
         ).collect()
         for parts in (1, 5)
-    ]
+    ]  # fmt: skip
     # u1 is too short, u7 capped; lengths 2 to 11 make one window, 12 to 21 two, 22 to 29 three
     assert [row.example_id for row in built[0]] == list(range(9 + 2 * 10 + 3 * 8))
     assert built[0] == built[1]
     assert count_examples(histories, max_length=10) == len(built[0])
     assert {"u1", "u7"}.isdisjoint(row.user_id for row in built[0])
     assert {len(row.item_nums) for row in built[0]} == {11 * 4}
+    assert all(row.user_num == 30 - int(row.user_id[1:]) for row in built[0])

@@ -10,19 +10,21 @@ from pyspark.sql import SparkSession
 from jobs import build_training_set
 from recsys.config import RecsysConfig
 from recsys.config.sections import TrainingConfig, TrainingSetConfig
-from recsys.contracts import HISTORIES, TRAINING_EXAMPLES
+from recsys.contracts import HISTORIES, TRAINING_EXAMPLES, VOCABULARIES
 from recsys.lake import Lake, local_rows, struct_type
+from tests.features.rows import vocabulary_df
 
 pytestmark = pytest.mark.spark
 RUN_DATE = date(2024, 6, 1)
 USERS = 40
+USER_IDS = [f"u{n}" for n in range(USERS)]
 
 
 def write_histories(spark: SparkSession, lake: Lake, config: RecsysConfig) -> None:
     """The same users at each cut-off, with a history of 5; straight to Delta."""
     rows = [
         (
-            f"u{n}",
+            user_id,
             day,
             None,
             list("abcde"),
@@ -32,10 +34,13 @@ def write_histories(spark: SparkSession, lake: Lake, config: RecsysConfig) -> No
             False,
         )
         for day in config.evaluation.cut_offs(RUN_DATE).all()
-        for n in range(USERS)
+        for user_id in USER_IDS
     ]
     histories = local_rows(spark, rows, struct_type(HISTORIES))
     histories.coalesce(1).write.format("delta").save(lake.path(HISTORIES))
+    for day in config.evaluation.cut_offs(RUN_DATE).all():
+        vocabulary = vocabulary_df(spark, day, list("abcde"), USER_IDS)
+        lake.replace(vocabulary, VOCABULARIES, {"version": day})
 
 
 def test_every_cut_off_gets_its_examples(
@@ -53,6 +58,8 @@ def test_every_cut_off_gets_its_examples(
     assert [row.example_id for row in examples] == list(range(2 * USERS))
     assert np.frombuffer(examples[0].item_nums, "<i4").tolist() == [2, 3, 4, 5]
     assert np.frombuffer(examples[0].targets, "u1").tolist() == [0, 0, 0, 1]
+    number = {user_id: num for num, user_id in enumerate(USER_IDS, 1)}
+    assert all(row.user_num == number[row.user_id] for row in examples)
 
 
 def test_nothing_is_done_when_no_training_is_due(lake: Lake, config: RecsysConfig) -> None:

@@ -86,7 +86,8 @@ def write_shop(lake: Lake, config: RecsysConfig) -> None:
         days = (as_of - first_day).days
         known = local_rows(
             lake.spark,
-            [("item", as_of, f"i{item:02}", item) for item in range(1, NUM_ITEMS + 1)],
+            [("item", as_of, f"i{item:02}", item) for item in range(1, NUM_ITEMS + 1)]
+            + [("user", as_of, f"u{user:02}", user + 1) for user in range(len(bought))],
             struct_type(contracts.VOCABULARIES),
         )
         lake.replace(known, contracts.VOCABULARIES, {"version": as_of})
@@ -102,7 +103,7 @@ def write_shop(lake: Lake, config: RecsysConfig) -> None:
         lake.replace(histories, contracts.HISTORIES, {"as_of": as_of})
         count = features.count_examples(histories, max_length=MAX_LENGTH)
         examples = features.training_examples(
-            histories, shop=config.shop, max_length=MAX_LENGTH, num_examples=count
+            histories, known, shop=config.shop, max_length=MAX_LENGTH, num_examples=count
         )
         size = features.row_group_bytes(count, max_length=MAX_LENGTH, wanted_rows=16)
         lake.replace(examples, contracts.TRAINING_EXAMPLES, {"as_of": as_of}, row_group_bytes=size)

@@ -13,6 +13,13 @@ from recsys.models import sampled_softmax_loss
 NUM_ITEMS, WIDTH = 7, 4
 
 
+def loss_of(users: Tensor, items: Tensor, query: Tensor, positive: Tensor, negatives: Tensor) -> Tensor:
+    return sampled_softmax_loss(
+        users, items[positive], items[negatives],
+        query_of_P=query, item_nums_P=positive, negatives_S=negatives, num_items=NUM_ITEMS,
+    )  # fmt: skip
+
+
 def drawn(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), requires_grad=True)
 
@@ -21,7 +28,7 @@ def test_with_every_item_as_negative_it_is_the_full_softmax() -> None:
     users, items = drawn(2, WIDTH), drawn(NUM_ITEMS + 1, WIDTH, seed=1)
     query, positive = torch.tensor([0, 1]), torch.tensor([3, 6])
 
-    loss = sampled_softmax_loss(users, items, query, positive, torch.arange(1, NUM_ITEMS + 1))
+    loss = loss_of(users, items, query, positive, torch.arange(1, NUM_ITEMS + 1))
 
     logits = users @ items[1:].T  # row 0 is padding: no item
     assert loss.item() == pytest.approx(
@@ -33,7 +40,7 @@ def test_the_negatives_stand_for_the_whole_catalogue() -> None:
     users, items = drawn(1, WIDTH), drawn(NUM_ITEMS + 1, WIDTH, seed=1)
     negatives = torch.tensor([2, 5])
 
-    loss = sampled_softmax_loss(users, items, torch.tensor([0]), torch.tensor([3]), negatives)
+    loss = loss_of(users, items, torch.tensor([0]), torch.tensor([3]), negatives)
 
     scores = (users @ items.T)[0].tolist()
     rest = NUM_ITEMS / 2 * sum(math.exp(scores[n]) for n in (2, 5))
@@ -46,7 +53,7 @@ def test_an_item_predicted_from_a_place_is_no_negative_of_that_place() -> None:
     users, items = drawn(2, WIDTH), drawn(NUM_ITEMS + 1, WIDTH, seed=1)
     query, positive = torch.tensor([0, 0, 1]), torch.tensor([2, 3, 5])
     # 3 is a positive of the first place: for it only 5 is left; the second place has 3 as its negative.
-    loss = sampled_softmax_loss(users, items, query, positive, torch.tensor([3, 5]))
+    loss = loss_of(users, items, query, positive, torch.tensor([5, 3]))
 
     scores = (users @ items.T).tolist()
     share = NUM_ITEMS / 2
@@ -62,7 +69,7 @@ def test_an_item_predicted_from_a_place_is_no_negative_of_that_place() -> None:
 def test_nothing_to_predict_is_a_loss_of_zero_with_gradients_of_zero() -> None:
     users, items = drawn(0, WIDTH), drawn(NUM_ITEMS + 1, WIDTH, seed=1)
     none = torch.zeros(0, dtype=torch.int64)
-    loss = sampled_softmax_loss(users, items, none, none, torch.tensor([1, 2]))
+    loss = loss_of(users, items, none, none, torch.tensor([1, 2]))
     loss.backward()  # type: ignore[no-untyped-call]
     assert loss.item() == 0
     assert items.grad is not None

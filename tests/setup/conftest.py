@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-STEPS = ("uv", "packages", "jars", "horovod", "project")
+STEPS = ("uv", "packages", "jars", "horovod", "project", "kernel")
 
 # What each step leaves behind, by which setup.sh sees that it is there.
 RESULTS = {
@@ -22,6 +22,7 @@ RESULTS = {
     "jars": ".cache/jars/delta.jar",
     "horovod": ".venv/lib/python3.11/site-packages/horovod/torch/mpi_lib_v2.so",
     "project": ".venv/bin/recsys",
+    "kernel": "recsys/embeddings/librows.so",
 }
 
 
@@ -92,6 +93,8 @@ def sandbox(tmp_path: Path) -> Sandbox:
     shutil.copytree(CHECKOUT / "deploy/setup", root / "deploy/setup")
     for name in ("setup.py", "pyproject.toml"):
         shutil.copy(CHECKOUT / name, root / name)
+    (root / "recsys/embeddings").mkdir(parents=True)
+    shutil.copy(CHECKOUT / "recsys/embeddings/rows.cpp", root / "recsys/embeddings/rows.cpp")
     (root / "tools").mkdir()
     digest = hashlib.sha256(b"jars").hexdigest()
     (root / "deploy/setup/jars.sha256").write_text(f"{digest}  delta.jar\n")

@@ -31,7 +31,7 @@ def test_each_step_says_what_it_does_what_it_downloads_and_how_long_it_took(
 
     for number in range(len(STEPS)):
         announced, finished = lines[2 * number : 2 * number + 2]
-        assert announced.startswith(f"set-up {number + 1}/5: ")
+        assert announced.startswith(f"set-up {number + 1}/{len(STEPS)}: ")
         assert "; downloads " in announced
         assert finished.startswith("    done in ")
     assert "about 4 minutes" in lines[2 * STEPS.index("horovod")]
@@ -54,7 +54,7 @@ def test_a_step_that_fails_leaves_no_stamp_and_is_the_first_of_the_next_run(
 
     sandbox.step("jars")
     assert sandbox.run().returncode == 0
-    assert sandbox.ran() == ["jars", "horovod", "project"]
+    assert sandbox.ran() == ["jars", "horovod", "project", "kernel"]
 
 
 def test_a_set_up_that_is_killed_goes_on_with_the_step_that_was_interrupted(
@@ -70,7 +70,7 @@ def test_a_set_up_that_is_killed_goes_on_with_the_step_that_was_interrupted(
 
     sandbox.step("horovod")
     assert sandbox.run().returncode == 0
-    assert sandbox.ran() == ["horovod", "project"]
+    assert sandbox.ran() == ["horovod", "project", "kernel"]
 
 
 def test_a_lost_stamp_repeats_that_step_alone(sandbox: Sandbox) -> None:

@@ -9,14 +9,29 @@ import pytest
 import torch
 
 from recsys.config.places import PathsConfig
+from recsys.embeddings import LocalComm, ShardedEmbeddings
 from recsys.errors import CorruptArtifact, MissingInput
 from recsys.models import gaps_between
 from recsys.records import ModelManifest, verify_model
-from recsys.training.checkpoint import CheckpointManifest, model_arrays, save
-from recsys.training.model_folder import load_model, weights_hash, write_model
-from recsys.training.objective import build_model
+from recsys.training.checkpoint import write_arrays
+from recsys.training.keeper import Keeper, Progress, Weights
+from recsys.training.model_folder import load_model, trained_weights, weights_hash, write_model
+from recsys.training.sequential import ITEMS, SequentialTask
 from recsys.training.spec import Fit, FitResult
 from tests.training.worlds import AS_OF, LENGTH, NUM_ITEMS, tiny_training
+
+
+def fresh_weights(task: SequentialTask, fit: Fit) -> Weights:
+    embeddings = ShardedEmbeddings(task.tables, LocalComm(), seed=fit.training.seed)
+    return Weights(task.dense, torch.optim.AdamW(task.dense.parameters()), embeddings)
+
+
+def checkpoint_of(fit: Fit, weights: Weights, folder: Path) -> Path:
+    keeper = Keeper(fit, weights, LocalComm(), folder, report=lambda **facts: None)
+    progress = Progress(epoch=4, step=9)
+    keeper.begin(progress)
+    keeper.finish(progress)
+    return keeper.of_epoch(4)
 
 
 def untrained(root: Path) -> tuple[PathsConfig, Fit, FitResult]:
@@ -30,10 +45,7 @@ def untrained(root: Path) -> tuple[PathsConfig, Fit, FitResult]:
         num_items=NUM_ITEMS,
         history_length=LENGTH - 1,
     )
-    manifest = CheckpointManifest(
-        key=fit.key, world_size=1, epoch=4, step=9, validation_ndcg_at_10=(), files={}
-    )
-    path = save(root / "checkpoints", {"model": model_arrays(build_model(fit))}, manifest)
+    path = checkpoint_of(fit, fresh_weights(SequentialTask(fit), fit), root / "checkpoints")
     return (
         PathsConfig(root=str(root / "var")),
         fit,
@@ -55,8 +67,10 @@ def test_the_folder_is_what_later_jobs_read(tmp_path: Path) -> None:
     np.testing.assert_array_equal(model.items.weight.detach().numpy(), vectors)
     nums = torch.tensor([[0] * (LENGTH - 3) + [4, 9]])
     gaps = gaps_between((nums != 0).float() * 3, (nums != 0).float())
-    fresh = build_model(fit).eval()
-    torch.testing.assert_close(model.user_vectors(nums, gaps), fresh.user_vectors(nums, gaps))
+    task = SequentialTask(fit)
+    history = fresh_weights(task, fit).embeddings.look_up({ITEMS: nums}, learn=False)[ITEMS]
+    expected = task.encoder.eval()(history, gaps, (nums != 0).float())
+    torch.testing.assert_close(model.user_vectors(nums, gaps), expected)
 
 
 def test_writing_it_again_changes_nothing(tmp_path: Path) -> None:
@@ -92,14 +106,10 @@ def test_damage_is_named(tmp_path: Path) -> None:
         load_model(tmp_path / "nowhere")
 
     seeded = fit.model_copy(update={"training": tiny_training(seed=99)})
-    foreign = save(
-        tmp_path / "foreign",
-        {"model": model_arrays(build_model(seeded))},
-        CheckpointManifest(
-            key="", world_size=1, epoch=1, step=1, validation_ndcg_at_10=(), files={}
-        ),
+    foreign = checkpoint_of(
+        seeded, fresh_weights(SequentialTask(seeded), seeded), tmp_path / "foreign"
     )
-    (folder / "weights.npz").write_bytes((foreign / "model.npz").read_bytes())
+    write_arrays(folder / "weights.npz", trained_weights(foreign))
     with pytest.raises(CorruptArtifact, match=r"weights\.npz holds the weights of model"):
         load_model(folder)
 

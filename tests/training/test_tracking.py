@@ -31,9 +31,10 @@ def test_the_run_holds_config_versions_metrics_and_models(
         {"event": "step", "fit": "choosing", "step": 2, "epoch": 1, "loss": 2.0, "gradient_norm": 0.4},
         {
             "event": "epoch_trained", "fit": "choosing", "epoch": 1, "epochs": 2, "step": 2,
-            "seconds": 4.0, "examples_per_second": 50.0,
+            "seconds": 4.0, "examples_per_second": 50.0, "exchanged_bytes_per_step": 2048.0,
+            "ms_per_step": {"load": 0.5, "dense": 3.0}, "peak_memory_bytes": [1 << 30, 2 << 30],
         },
-        {"event": "validated", "fit": "choosing", "epoch": 1, "ndcg_at_10": 0.25, "step": 2},
+        {"event": "validated", "fit": "choosing", "epoch": 1, "metric": "ndcg_at_10", "value": 0.25, "step": 2},
         {"event": "checkpoint_written", "fit": "choosing", "epoch": 1, "checkpoint": "/c/epoch-001-0"},
     ]  # fmt: skip
     (tmp_path / "model").mkdir()
@@ -53,6 +54,9 @@ def test_the_run_holds_config_versions_metrics_and_models(
     losses = client.get_metric_history(run.run_id, "choosing.loss")
     assert [(metric.step, metric.value) for metric in losses] == [(1, 3.0), (2, 2.0)]
     assert found.data.metrics["choosing.ndcg_at_10"] == 0.25
+    assert found.data.metrics["choosing.ms_per_step.dense"] == 3.0
+    assert found.data.metrics["choosing.exchanged_bytes_per_step"] == 2048
+    assert found.data.metrics["choosing.peak_memory_bytes.rank_1"] == 2 << 30
     assert {a.path for a in client.list_artifacts(run.run_id)} == {"config.json", "model"}
     artifact = Path(client.download_artifacts(run.run_id, "config.json"))
     assert RecsysConfig.model_validate_json(artifact.read_text()) == config

@@ -45,8 +45,8 @@ def test_other_fits_are_trained(
     config, spec, record = night
     seeded = world_spec(tmp_path, training=tiny_training(seed=99))
     assert trained_before(config, AS_OF, seeded) is None
-    more_processes = spec.model_copy(update={"world_size": 2})  # other sums, other last bits
-    assert trained_before(config, AS_OF, more_processes) is None
+    more_processes = spec.model_copy(update={"world_size": 2})  # other last bits, as good
+    assert trained_before(config, AS_OF, more_processes) == record
     earlier = record.model_copy(update={"fits": {}})  # as before records named their fits
     earlier.write(config.paths)
     assert trained_before(config, AS_OF, spec) is None

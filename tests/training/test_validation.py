@@ -12,35 +12,35 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recsys.embeddings import Comm
 from recsys.errors import ContractError
-from recsys.models import SequentialEncoder, SequentialModel
 from recsys.training import validation
 from recsys.training.validation import (
+    BestItems,
+    UserVectors,
     ValidationUsers,
     left_padded,
-    ndcg_sums,
+    ndcg_of,
     read_users,
     top_k,
     write_users,
 )
+from tests.training.rank_threads import run_ranks
 from tests.training.worlds import cyclic_histories, validation_users
 
 NUM_ITEMS, LENGTH = 40, 5
 
 
-class Fixed(SequentialModel):
-    """A model whose scores are given: user u's vector is the row of scores, item vectors are the axes."""
+def given_scores(scores_UI: torch.Tensor) -> tuple[UserVectors, BestItems]:
+    """A model whose scores are given: user u's vector is the row of scores; item 0 is padding."""
 
-    def __init__(self, scores_UI: torch.Tensor) -> None:
-        encoder = SequentialEncoder(
-            embedding_dim=8, history_length=LENGTH, num_blocks=1, num_heads=1, dropout=0.0
-        )
-        super().__init__(num_items=NUM_ITEMS, embedding_dim=NUM_ITEMS + 1, encoder=encoder)
-        self.items.weight = torch.nn.Parameter(torch.eye(NUM_ITEMS + 1))
-        self.scores_UI = scores_UI
+    def user_vectors(item_nums_BH: torch.Tensor, gaps_BH: torch.Tensor) -> torch.Tensor:
+        return scores_UI[item_nums_BH[:, -1] - 1]  # the newest item number names the user
 
-    def user_vectors(self, item_nums_BH: torch.Tensor, gaps_BH: torch.Tensor) -> torch.Tensor:
-        return self.scores_UI[item_nums_BH[:, -1] - 1]  # the newest item number names the user
+    def best(users_BI: torch.Tensor, k: int) -> torch.Tensor:
+        return 1 + top_k(users_BI[:, 1:], k)
+
+    return user_vectors, best
 
 
 def reference_ndcg(scores: list[float], targets: set[int], k: int) -> float:
@@ -70,32 +70,30 @@ def test_agrees_with_the_formula_on_any_number_of_ranks(
     row = st.lists(st.integers(0, 4), min_size=NUM_ITEMS + 1, max_size=NUM_ITEMS + 1)
     scores = [[float(score) for score in data.draw(row)] for _ in range(num_users)]
     targets = [data.draw(st.sets(st.integers(0, NUM_ITEMS), min_size=1)) for _ in range(num_users)]
-    model = Fixed(torch.tensor(scores))
-    parts = [ndcg_sums(model, users_of(targets).share(rank, size)) for rank in range(size)]
+    users, model = users_of(targets), given_scores(torch.tensor(scores))
+    found = run_ranks(size, lambda comm: ndcg_of(users, *model, comm))
     expected = sum(reference_ndcg(s, t, 10) for s, t in zip(scores, targets, strict=True))
-    assert sum(users for _, users in parts) == num_users
-    assert sum(total for total, _ in parts) == pytest.approx(expected, rel=1e-9, abs=1e-12)
+    assert found == [pytest.approx(expected / num_users, rel=1e-9, abs=1e-12)] * size
 
 
-def test_a_large_catalogue_is_scored_for_few_users_at_once(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_every_rank_asks_as_often_as_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To ask is collective: five users on two ranks are batches of two and one, and of two and none."""
+    monkeypatch.setattr(validation, "USERS_PER_BATCH", 2)
     random = np.random.default_rng(5)
-    scores = torch.from_numpy(random.integers(0, 4, (7, NUM_ITEMS + 1)).astype(np.float32))
-    users = users_of([set(random.integers(1, NUM_ITEMS + 1, 3).tolist()) for _ in range(7)])
-    whole = ndcg_sums(Fixed(scores), users)
-    cells = []
+    scores = torch.from_numpy(random.integers(0, 4, (5, NUM_ITEMS + 1)).astype(np.float32))
+    users = users_of([set(random.integers(1, NUM_ITEMS + 1, 3).tolist()) for _ in range(5)])
+    user_vectors, best = given_scores(scores)
+    asked: list[tuple[int, int]] = []
 
-    def watched(scores: torch.Tensor, k: int) -> torch.Tensor:
-        cells.append(scores.numel())
-        return top_k(scores, k)
+    def of_rank(comm: Comm) -> float:
+        def counting(users_BI: torch.Tensor, k: int) -> torch.Tensor:
+            asked.append((comm.rank, len(users_BI)))
+            return best(users_BI, k)
 
-    monkeypatch.setattr(validation, "top_k", watched)
-    monkeypatch.setattr(validation, "CELLS", 3 * (NUM_ITEMS + 1) - 1)
-    assert ndcg_sums(Fixed(scores), users) == pytest.approx(whole)
-    assert max(cells) == 2 * (NUM_ITEMS + 1)
-    monkeypatch.setattr(validation, "CELLS", 1)
-    assert ndcg_sums(Fixed(scores), users) == pytest.approx(whole), "one user at least"
+        return ndcg_of(users, user_vectors, counting, comm)
+
+    assert len(set(run_ranks(2, of_rank))) == 1
+    assert sorted(asked) == [(0, 1), (0, 2), (1, 0), (1, 2)]
 
 
 def test_the_top_is_found_without_an_order_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,6 +46,7 @@ def write_file(
     table = pa.table(
         {
             "example_id": pa.array(first_id + np.arange(rows)),
+            "user_num": pa.array((first_id + np.arange(rows) + 1).astype(np.int32)),
             "item_nums": pa.array([row.astype("<i4").tobytes() for row in item_nums], pa.binary()),
             "ages_days": pa.array([row.tobytes() for row in ages], pa.binary()),
             "targets": pa.array([row.tobytes() for row in flags], pa.binary()),

@@ -1,0 +1,302 @@
+"""A table of 10M rows x 64 on two Horovod ranks: it trains, what memory it takes, and what its checkpoints cost.
+
+    make bench-big_table
+    make bench-big_table ARGS=--quick             # 4M rows, three rounds
+    make bench-big_table ARGS="--rows 1000000 --rounds 3 --folder /mnt/disk/checkpoints"
+
+Row-wise Adagrad, batches of 8192 ids a rank, Zipf 1.05 truncated at the table's rows. A round is a copy of the
+checkpoint's files by one process, fsynced, then a save with training at rest, then a save with training going
+on. Room for the copy of the rows is made before a save and is not part of its time; it is printed beside. Memory
+is the peak of a rank's resident bytes above those it had before the table was made, over the bytes of its rows and
+their state; the making of the table is in it. What training waits for is ``begin`` and ``commit``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import psutil
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.paired import Condition, arguments, seconds
+from recsys.config.places import CHECKOUT
+from recsys.embeddings import Comm, EmbeddingTable, HorovodComm, RowwiseAdagrad, ShardedEmbeddings
+from recsys.training.checkpoint import Facts, Saver, newest, remove
+
+RANKS = 2
+DIM = 64
+BATCH = 8192
+ZIPF = 1.05
+STEPS = 20
+"""Before the first save."""
+QUICK_ROWS, QUICK_ROUNDS = 4_000_000, 3
+TABLE = "item"
+HOROVOD = {
+    "HOROVOD_LISTEN_ADDRESS": "127.0.0.1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+}  # fmt: skip
+
+
+@dataclass
+class Found:
+    """What one rank measured; seconds and bytes, one of each kind a round."""
+
+    table_bytes: int = 0
+    """This rank's rows and their state."""
+    making_bytes: int = 0
+    """Peak above idle while the table is made."""
+    training_bytes: int = 0
+    """Peak above idle over the steps."""
+    losses: list[float] = field(default_factory=list)
+    """Of the first and the last step before the first save."""
+    rate: int = 0
+    """Examples a second, of all ranks."""
+    files_bytes: int = 0
+    copy_seconds: list[float] = field(default_factory=list)
+    prepare_seconds: list[float] = field(default_factory=list)
+    save_seconds: list[float] = field(default_factory=list)
+    save_bytes: list[int] = field(default_factory=list)
+    """Peak above idle during a save, training going on."""
+    wait_seconds: list[float] = field(default_factory=list)
+    steps_in_save: list[int] = field(default_factory=list)
+    save_in_training_seconds: list[float] = field(default_factory=list)
+
+
+class Rank:
+    """One of the processes."""
+
+    def __init__(self, comm: Comm, folder: Path, rows: int) -> None:
+        self.comm, self.folder = comm, folder
+        self.draw = np.random.default_rng((17, comm.rank))
+        self.found = Found()
+        comm.barrier()
+        self.idle_bytes = resident_bytes()
+        reset_peak()
+        table = EmbeddingTable(TABLE, rows, DIM, RowwiseAdagrad(0.05))
+        self.embeddings = ShardedEmbeddings([table], comm, seed=17)
+        self.rows = rows
+        self.found.making_bytes = peak_bytes() - self.idle_bytes
+        self.found.table_bytes = self.embeddings.plan.bytes_on(comm.rank)
+        self.saver = Saver(folder, comm)
+
+    def train(self) -> float:
+        """One step: every vector is drawn to 1, so that a row that was asked for is one that changed."""
+        ids_B = torch.from_numpy(zipf(self.draw, BATCH, self.rows))
+        vectors_BD = self.embeddings.look_up({TABLE: ids_B})[TABLE]
+        loss = (vectors_BD - 1).square().mean()
+        assert loss.isfinite()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.embeddings.update()
+        return float(loss.detach())
+
+    def measure(self, rounds: int) -> Found:
+        found = self.found
+        reset_peak()
+        first = self.train()
+        taken = seconds(lambda: [self.train() for _ in range(STEPS)])
+        found.rate = round(STEPS * BATCH * self.comm.size / taken)
+        found.losses = [first, self.train()]
+        found.training_bytes = peak_bytes() - self.idle_bytes
+        path = (
+            self.save()
+        )  # warm: the first one finds memory and disk blocks that no one has used yet
+        found.files_bytes = sum(file.stat().st_size for file in path.iterdir())
+        for _ in range(rounds):
+            self.settle(path)
+            found.copy_seconds.append(seconds(lambda: self.copy(path)))
+            self.settle(path)
+            found.prepare_seconds.append(seconds(self.prepare_at_rest))
+            found.save_seconds.append(seconds(self.save))
+            self.settle(path)
+            reset_peak()
+            found.save_in_training_seconds.append(seconds(self.save_while_training))
+            found.save_bytes.append(peak_bytes() - self.idle_bytes)
+        return found
+
+    def save(self) -> Path:
+        self.begin()
+        return self.saver.commit()
+
+    def save_while_training(self) -> None:
+        """Room for the copy is made ahead, as the trainer does; both are part of the save's time and memory."""
+        steps = 0
+        self.prepare()
+        while not self.everywhere(self.saver.prepared):
+            self.train()
+            steps += 1
+        waited = seconds(self.begin)
+        while not self.everywhere(self.saver.ready):
+            self.train()
+            steps += 1
+        self.found.wait_seconds.append(waited + seconds(self.saver.commit))
+        self.found.steps_in_save.append(steps)
+
+    def prepare(self) -> None:
+        state = self.embeddings.state()
+        self.saver.prepare(state, {name: self.embeddings.spread(name) for name in state})
+
+    def prepare_at_rest(self) -> None:
+        self.prepare()
+        while not self.everywhere(self.saver.prepared):
+            time.sleep(0.001)
+
+    def everywhere(self, mine: bool) -> bool:
+        return self.comm.sum([float(mine)], "everywhere")[0] == self.comm.size
+
+    def begin(self) -> None:
+        facts = Facts(key="big_table", epoch=0, epoch_step=self.embeddings.step,
+                      step=self.embeddings.step, world_size=self.comm.size)  # fmt: skip
+        state = self.embeddings.state()
+        spread = {name: self.embeddings.spread(name) for name in state}
+        self.saver.begin(facts, {}, state, spread, self.embeddings.step)
+
+    def copy(self, path: Path) -> None:
+        """By rank 0 alone; the others wait."""
+        if self.comm.rank == 0:
+            target = self.folder / "copy"
+            target.mkdir()
+            for file in path.iterdir():
+                shutil.copyfile(file, target / file.name)
+                with open(target / file.name, "rb+") as copied:
+                    os.fsync(copied.fileno())
+        self.comm.barrier()
+
+    def settle(self, path: Path) -> None:
+        """No side pays for what another left to be written, or finds the source gone from the cache."""
+        if self.comm.rank == 0:
+            for other in self.folder.iterdir():
+                if other != path:
+                    shutil.rmtree(other)
+            os.sync()
+            for file in path.iterdir():
+                with open(file, "rb") as source:
+                    while source.read(1 << 24):
+                        pass
+        self.comm.barrier()
+
+    def verified(self) -> None:
+        """What was saved is what is held now: no step since."""
+        path = self.save()
+        if self.comm.rank == 0:
+            loaded = newest(self.folder, "big_table")
+            assert loaded is not None and loaded.path == path
+            for name, values in self.embeddings.state()[TABLE].items():
+                read = loaded.rows(TABLE, name, 0, self.comm.size)
+                assert torch.equal(torch.from_numpy(read), values)
+        self.comm.barrier()
+
+
+def zipf(draw: np.random.Generator, count: int, rows: int) -> NDArray[np.int64]:
+    """Ids by the inverse of the continuous distribution function: it needs no array of all rows."""
+    tail = 1 - ZIPF
+    places = ((rows + 1.0) ** tail - 1) * draw.random(count) + 1
+    ids: NDArray[np.int64] = np.minimum(places ** (1 / tail), rows).astype(np.int64) - 1
+    return ids
+
+
+def resident_bytes() -> int:
+    return int(psutil.Process().memory_info().rss)
+
+
+def reset_peak() -> None:
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_bytes() -> int:
+    """Of resident memory since ``reset_peak``, as the kernel counts it: no sample can miss it."""
+    status = Path("/proc/self/status").read_text()
+    [kilobytes] = re.findall(r"VmHWM:\s+(\d+) kB", status)
+    return int(kilobytes) * 1024
+
+
+def of_rank(folder: Path, rows: int, rounds: int) -> None:
+    """What each of the processes runs; leaves ``found-RANK.json``."""
+    torch.set_num_threads(1)
+    comm = HorovodComm()
+    rank = Rank(comm, folder / "checkpoints", rows)
+    found = rank.measure(rounds)
+    rank.verified()
+    (folder / f"found-{comm.rank}.json").write_text(json.dumps(vars(found)))
+
+
+def measured(folder: Path, rows: int, rounds: int) -> list[Found]:
+    """Start the ranks; what each of them found."""
+    horovodrun = Path(sys.executable).parent / "horovodrun"
+    subprocess.run(
+        [
+            sys.executable, str(horovodrun), "-np", str(RANKS), "-H", f"localhost:{RANKS}", "--gloo",
+            "--network-interfaces", "lo", sys.executable, str(Path(__file__).resolve()),
+            "--of-rank", "--folder", str(folder), "--rows", str(rows), "--rounds", str(rounds),
+        ],
+        env={**os.environ, **HOROVOD, "PYTHONPATH": str(CHECKOUT)}, check=True, cwd=CHECKOUT,
+    )  # fmt: skip
+    return [
+        Found(**json.loads((folder / f"found-{rank}.json").read_text())) for rank in range(RANKS)
+    ]
+
+
+def report(found: list[Found], rows: int) -> None:
+    """The worse rank of each round counts: all wait for it."""
+    first, *_ = found
+    making = max(f.making_bytes / f.table_bytes for f in found)
+    training = max(f.training_bytes / f.table_bytes for f in found)
+    saving = zip(*([size / f.table_bytes for size in f.save_bytes] for f in found), strict=True)
+    waits = [max(of_ranks) for of_ranks in zip(*(f.wait_seconds for f in found), strict=True)]
+    Condition("big_table", "memory above an idle rank to table and optimizer state").report(
+        [max(making, training)], making=round(making, 3), training=round(training, 3), rows=rows,
+        ranks=RANKS, mib_of_rank=first.table_bytes >> 20, examples_per_second=first.rate,
+        loss=[round(loss, 4) for loss in first.losses],
+    )  # fmt: skip
+    case = "memory above an idle rank during a save to table and optimizer state"
+    Condition("big_table", case).report([max(of_ranks) for of_ranks in saving])
+    Condition("big_table", "checkpoint speed to a file copy").report(
+        [copy / save for copy, save in zip(first.copy_seconds, first.save_seconds, strict=True)],
+        copy_seconds=middle(first.copy_seconds), save_seconds=middle(first.save_seconds),
+        prepare_seconds=middle(first.prepare_seconds), mib=first.files_bytes >> 20,
+    )  # fmt: skip
+    Condition("big_table", "training paused of the time of a checkpoint").report(
+        [wait / copy for wait, copy in zip(waits, first.copy_seconds, strict=True)],
+        paused_seconds=middle(waits), save_seconds=middle(first.save_in_training_seconds),
+        steps_meanwhile=first.steps_in_save,
+    )  # fmt: skip
+
+
+def middle(seconds: list[float]) -> float:
+    return round(statistics.median(seconds), 2)
+
+
+def main(arguments_given: Sequence[str] | None = None) -> None:
+    parser = arguments(__doc__ or "")
+    parser.add_argument("--rows", type=int, default=10_000_000)
+    parser.add_argument("--folder", type=Path, default=CHECKOUT / "var" / "benchmarks" / "big_table",
+                        help="on the disk that is to be measured; emptied")  # fmt: skip
+    parser.add_argument("--of-rank", action="store_true", help=argparse.SUPPRESS)
+    asked = parser.parse_args(arguments_given)
+    if asked.of_rank:
+        of_rank(asked.folder, asked.rows, asked.rounds)
+        return
+    rows = min(asked.rows, QUICK_ROWS) if asked.quick else asked.rows
+    rounds = min(asked.rounds, QUICK_ROUNDS) if asked.quick else asked.rounds
+    remove(asked.folder)
+    asked.folder.mkdir(parents=True)
+    try:
+        report(measured(asked.folder, rows, rounds), rows)
+    finally:
+        remove(asked.folder)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,262 @@
+"""The embedding step on two ranks of one thread: against Horovod's own ways, and against one process.
+
+    make bench-embedding_ranks
+    make bench-embedding_ranks ARGS=--quick
+
+Tables, ids and global batch are those of embedding_step; every rank has half of the batch. All sides run in turn in
+the same two processes; what runs in one process has both threads while the other waits. The last pair is a whole
+training step of the ranking model, the loader left out.
+
+- ours: rows sharded over the ranks, row-wise Adagrad
+- Horovod's sparse path: every rank has all tables, EmbeddingBag(sparse=True), SGD: the cheapest update there is
+- sparse_as_dense: the same with gradients as large as the tables
+- bytes: what ours sends, ids and padding included, over 8 bytes for the id and 8 x width for the row and its
+  gradient, for each distinct row of a rank's batch that lies on the other rank
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import date
+from itertools import cycle
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from benchmarks.embedding_step import Problem, Size, ours, problem, tables_of
+from benchmarks.paired import Condition, arguments, ratios, seconds, show
+from recsys.config.ranking import RankingConfig
+from recsys.data import Batch
+from recsys.data.batches import generator
+from recsys.embeddings import Comm, HorovodComm, LocalComm, ShardedEmbeddings
+from recsys.models.ranking_fields import Attributes
+from recsys.training.ranking import RankingTask
+
+BENCHMARK = "embedding_ranks"
+RANKS = 2
+WINDOWS, WINDOW = 1024, 30
+"""The ranking model's global batch: about 5,000 events to predict, each beside four negatives."""
+SHARDED, ALONE = "ours, two ranks x one thread", "ours, one process x two threads"
+SPARSE, DENSE = "Horovod's sparse path", "sparse_as_dense"
+TRAINING, TRAINING_ALONE = (
+    "ranking model, two ranks x one thread",
+    "ranking model, one process x two threads",
+)
+TRAINING_STEP = (
+    "training step of the ranking model, two ranks x one thread to one process x two threads"
+)
+EMBEDDING_PART = "embedding part, two ranks x one thread to one process x two threads"
+BYTES = "bytes on the wire to the unique-row bound"
+
+
+class Sharded:
+    """Ours, on this rank's part of the batches."""
+
+    def __init__(self, given: Problem, comm: Comm) -> None:
+        self.tables = ShardedEmbeddings(tables_of(given), comm, seed=1)
+        self._given, self._comm = given, comm
+        self._batches = cycle(parts_of(given, comm))
+
+    def __call__(self) -> None:
+        ids, grads = next(self._batches)
+        found = self.tables.look_up(dict(zip(self._given.names(), ids, strict=True)))
+        torch.autograd.backward(list(found.values()), grads)
+        self.tables.update()
+
+    def measured(self) -> tuple[float, str]:
+        """A round over all batches: the bytes sent over the bound, of both ranks; and where the time goes."""
+        self.tables.take_figures()
+        for _ in self._given.batches:
+            self()
+        figures, steps = self.tables.take_figures(), len(self._given.batches)
+        rows = 0
+        for batch in self._given.batches:
+            for ids in batch:
+                mine = torch.unique(part_of(ids, self._comm))
+                rows += int((mine % RANKS != self._comm.rank).sum())
+        sent, wanted = self._comm.sum([figures.sent_bytes, rows], "bytes")
+        spent = ", ".join(
+            f"{phase} {1e3 * getattr(figures, f'{phase}_seconds') / steps:.1f} ms"
+            for phase in ("route", "exchange", "look_up", "update")
+        )
+        return sent / (wanted * (8 + 8 * self._given.size.dim)), spent
+
+
+def part_of(values: Tensor, comm: Comm) -> Tensor:
+    return values[comm.rank :: comm.size].contiguous()
+
+
+def parts_of(given: Problem, comm: Comm) -> list[tuple[list[Tensor], list[Tensor]]]:
+    grads = [part_of(grad, comm) for grad in given.grads]
+    return [([part_of(ids, comm) for ids in batch], grads) for batch in given.batches]
+
+
+def replicated(given: Problem, comm: Comm, *, as_dense: bool) -> Callable[[], None]:
+    """Horovod's DistributedOptimizer over whole tables on every rank."""
+    import horovod.torch as hvd  # noqa: PLC0415
+
+    modules = nn.ModuleDict(
+        {
+            name: nn.EmbeddingBag(rows, given.size.dim, mode="sum", sparse=True)
+            for name, rows in zip(given.names(), given.rows_by_table, strict=True)
+        }
+    )
+    prefix = DENSE if as_dense else SPARSE
+    optimizer = hvd.DistributedOptimizer(
+        torch.optim.SGD(modules.parameters(), lr=0.01),
+        named_parameters=[(f"{prefix}.{name}", p) for name, p in modules.named_parameters()],
+        sparse_as_dense=as_dense,
+    )
+    batches = cycle(parts_of(given, comm))
+
+    def step() -> None:
+        ids, grads = next(batches)
+        optimizer.zero_grad()
+        starts_B = torch.arange(len(ids[0]))
+        found = [
+            module(of_table, starts_B)
+            for module, of_table in zip(modules.values(), ids, strict=True)
+        ]
+        torch.autograd.backward(found, grads)
+        optimizer.step()
+
+    return step
+
+
+def ranking_batches(windows: int, num_users: int, num_items: int) -> list[Batch]:
+    """Windows of history in which every sixth event is to be predicted; few items are in most of them."""
+    batches = []
+    for number in range(4):
+        draw = np.random.default_rng(number)
+        shape = (windows, WINDOW)
+        items = np.minimum(num_items, draw.zipf(1.2, shape)).astype(np.int64)
+        ages = np.sort(draw.exponential(30, shape).astype(np.float32), axis=1)[:, ::-1].copy()
+        targets = draw.random(shape) < 1 / 6
+        targets[:, 0] = False
+        users = draw.integers(1, num_users + 1, windows)
+        columns = (np.arange(windows), users, items, ages, targets)
+        batches.append(Batch(*(torch.from_numpy(column) for column in columns)))
+    return batches
+
+
+def ranking_attributes(num_users: int, num_items: int) -> Attributes:
+    draw = np.random.default_rng(1)
+    return Attributes(
+        segment_num_U=draw.integers(1, 6, num_users + 1).astype(np.int32),
+        category_num_I=draw.integers(1, 201, num_items + 1).astype(np.int32),
+        price_bucket_I=draw.integers(1, 11, num_items + 1).astype(np.int32),
+        item_count_I=draw.integers(1, 100, num_items + 1),
+        segments=tuple(f"segment {number}" for number in range(5)),
+        categories=tuple(f"category {number}" for number in range(200)),
+        price_edges=np.arange(1.0, 10.0),
+    )
+
+
+def ranking_step(comm: Comm, rows: int) -> Callable[[], None]:
+    """A whole step as the trainer takes it, on this rank's part of the batch: defaults of conf but the batch."""
+    config = RankingConfig()
+    num_users, num_items = max(rows // 2, 100), max(rows // 5, 100)
+    attributes = ranking_attributes(num_users, num_items)
+    task = RankingTask(config, attributes, as_of=date(2026, 1, 1), quiet_days=0.0, seed=1)
+    embeddings = ShardedEmbeddings(task.tables, comm, seed=1)
+    optimizer = comm.wrap_optimizer(torch.optim.AdamW(task.dense.parameters(), lr=1e-3), task.dense)
+    draw = generator(comm.rank)
+    batches = cycle(
+        [
+            Batch(*(part_of(column, comm) for column in batch))
+            for batch in ranking_batches(WINDOWS, num_users, num_items)
+        ]
+    )
+
+    def step() -> None:
+        optimizer.zero_grad()
+        asked = task.ask(next(batches), draw)
+        task.loss(asked, embeddings.look_up(asked.ids)).backward()  # type: ignore[no-untyped-call]
+        comm.synchronize(optimizer)
+        nn.utils.clip_grad_norm_(task.dense.parameters(), config.max_gradient_norm)
+        comm.step(optimizer)
+        embeddings.update()
+
+    return step
+
+
+def one_rank(size: Size, rounds: int, repeats: int) -> None:
+    """What each of the two processes does; rank 0 tells."""
+    comm = HorovodComm()
+    torch.set_num_threads(1)
+    given = problem(size)
+    sharded = Sharded(given, comm)
+    sides: dict[str, tuple[Callable[[], None], int]] = {
+        SHARDED: (sharded, repeats),
+        SPARSE: (replicated(given, comm, as_dense=False), max(1, repeats // 3)),
+        DENSE: (replicated(given, comm, as_dense=True), 1),
+        TRAINING: (ranking_step(comm, size.rows), repeats),
+    }
+    alone = {ALONE, TRAINING_ALONE}
+    if comm.rank == 0:
+        sides[ALONE] = (ours(given), repeats)
+        sides[TRAINING_ALONE] = (ranking_step(LocalComm(), size.rows), repeats)
+    turns = (ALONE, SHARDED, SPARSE, DENSE, TRAINING_ALONE, TRAINING)
+    taken: dict[str, list[float]] = {name: [] for name in turns}
+    for number in range(rounds + 1):
+        for name in turns:
+            comm.barrier()
+            if name not in sides:
+                continue
+            step, times = sides[name]
+            torch.set_num_threads(2 if name in alone else 1)
+            values = sorted(seconds(step) for _ in range(times))
+            if number:  # the first round warms up
+                taken[name].append(values[len(values) // 2])
+    comm.barrier()
+    wire, spent = sharded.measured()
+    if comm.rank:
+        return
+    show(taken)
+    print(f"ours, a step of rank 0: {spent}")
+    for case in (SPARSE, DENSE):
+        Condition(BENCHMARK, case).report(ratios(taken, case, SHARDED))
+    Condition(BENCHMARK, TRAINING_STEP).report(ratios(taken, TRAINING_ALONE, TRAINING))
+    Condition(BENCHMARK, EMBEDDING_PART).report(ratios(taken, ALONE, SHARDED))
+    Condition(BENCHMARK, BYTES).report([wire])
+
+
+def run(options: list[str]) -> None:
+    """Start the two ranks, on loopback."""
+    horovodrun = Path(sys.executable).parent / "horovodrun"
+    command = [
+        sys.executable, str(horovodrun), "-np", str(RANKS), "-H", f"localhost:{RANKS}", "--gloo",
+        "--network-interfaces", "lo", sys.executable, __file__, "--rank", *options,
+    ]  # fmt: skip
+    settings = {"HOROVOD_LISTEN_ADDRESS": "127.0.0.1", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        command, env={**os.environ, **settings}, stdout=subprocess.PIPE, text=True, check=False
+    )
+    if done.returncode:
+        sys.exit(f"horovodrun ended with {done.returncode}: {done.stdout[-2000:]}")
+    for line in done.stdout.splitlines():
+        print(line.partition("<stdout>:")[2] or line)
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("--rank", action="store_true", help="one of the two processes")
+    parser.add_argument("--rows", type=int, default=Size().rows, help="of all tables together")
+    parser.add_argument("--batch", type=int, default=Size().batch, help="of both ranks together")
+    asked = parser.parse_args()
+    if asked.rank:
+        size = Size(rows=asked.rows, batch=asked.batch)
+        one_rank(size, rounds=asked.rounds, repeats=3 if asked.quick else 9)
+    else:
+        run(sys.argv[1:])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,217 @@
+"""How good probabilities are: AUC, log loss and calibration error, with intervals by a bootstrap over users.
+
+auc                 the share of (taken, not taken) pairs that are in the right order; a tie is half of one
+log_loss            mean of -log of the probability given to what happened
+calibration_error   ECE: in bins of equal mass, the mean distance between the mean probability and the share taken
+
+Rows of one user are alike, so users are resampled and not rows; differences are paired: both sides see the same
+resampled users. The bins of the calibration error are those of the whole sample in every round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.errors import ContractError
+
+# Shape suffixes in this file:
+#   S rows   U users   N bins   G groups of equal scores, ascending   K rounds at once
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+METRICS = ("auc", "log_loss", "calibration_error")
+BINS = 15
+SMALLEST = 1e-7
+"""Probabilities are clipped to this distance from 0 and 1: one sure mistake must not be infinite."""
+PERCENTILES = (2.5, 97.5)
+CELLS_AT_ONCE = 4_000_000
+NEWTON_STEPS = 50
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Figures by (model, metric); differences by (model, other, metric), the first minus the second."""
+
+    figures: dict[tuple[str, str], Figure]
+    differences: dict[tuple[str, str, str], Figure]
+    num_users: int
+    num_rows: int
+
+
+def compare(
+    taken_S: NDArray[np.bool_],
+    probabilities: Mapping[str, Floats],
+    user_S: Ints,
+    *,
+    rounds: int = 1000,
+    seed: int,
+) -> Comparison:
+    """Every model's figures on the same rows, and the differences of every two.
+
+    Raises:
+        ContractError: no rows, only one kind of them, or a probability that is none; the model is named.
+    """
+    _check(taken_S, probabilities)
+    users, place_S = np.unique(user_S, return_inverse=True)
+    measures = {n: _Measure(taken_S, p, place_S, len(users)) for n, p in probabilities.items()}
+    whole = {name: measure.of(np.ones((1, len(users))))[0] for name, measure in measures.items()}
+    random = np.random.default_rng(seed)
+    at_once = max(1, CELLS_AT_ONCE // max(len(taken_S), 1))
+    resampled: dict[str, list[Floats]] = {name: [] for name in measures}
+    for start in range(0, rounds, at_once):
+        counts_KU = np.stack([
+            np.bincount(random.integers(0, len(users), len(users)), minlength=len(users))
+            for _ in range(start, min(start + at_once, rounds))
+        ]).astype(np.float64)  # fmt: skip
+        for name, measure in measures.items():
+            resampled[name].append(measure.of(counts_KU))
+    by_round = {name: np.concatenate(parts) for name, parts in resampled.items()}
+    figures, differences = {}, {}
+    for number, metric in enumerate(METRICS):
+        for name in measures:
+            figures[name, metric] = _figure(whole[name][number], by_round[name][:, number])
+        for name, other in combinations(measures, 2):
+            differences[name, other, metric] = _figure(
+                whole[name][number] - whole[other][number],
+                by_round[name][:, number] - by_round[other][:, number],
+            )
+    return Comparison(figures, differences, len(users), len(taken_S))
+
+
+def auc(taken_S: NDArray[np.bool_], scores_S: Floats) -> float:
+    """NaN where nothing was taken, or everything."""
+    return float(_Auc(taken_S, scores_S).of(np.ones((1, len(taken_S))))[0])
+
+
+def log_loss(taken_S: NDArray[np.bool_], probabilities_S: Floats) -> float:
+    """Mean over the rows."""
+    return float(_losses(taken_S, probabilities_S).mean())
+
+
+def calibration_error(
+    taken_S: NDArray[np.bool_], probabilities_S: Floats, *, bins: int = BINS
+) -> float:
+    """Over bins of equal mass; rows of equal probability share a bin."""
+    bin_S = equal_mass_bins(probabilities_S, bins)
+    gap_N = np.bincount(bin_S, weights=taken_S - probabilities_S, minlength=bins)
+    return float(np.abs(gap_N).sum() / len(taken_S))
+
+
+def equal_mass_bins(values_S: Floats, bins: int) -> Ints:
+    """The bin of each row, 0 to bins - 1, ascending; equal values are in one bin: that of their middle."""
+    _, group_S, counts_G = np.unique(values_S, return_inverse=True, return_counts=True)
+    middle_G = np.cumsum(counts_G) - 0.5 * counts_G
+    bin_G = np.minimum((middle_G * bins / len(values_S)).astype(np.int64), bins - 1)
+    chosen: Ints = bin_G[group_S]
+    return chosen
+
+
+def logistic_fit(values_S: Floats, taken_S: NDArray[np.bool_]) -> tuple[float, float]:
+    """Intercept and slope of the logistic regression on one number, by Newton's method: the popularity baseline.
+
+    Values that are all equal have no slope: 0. A little ridge keeps separable rows finite.
+    """
+    design = np.stack([np.ones_like(values_S), values_S], axis=1)
+    share = np.clip(taken_S.mean(), SMALLEST, 1 - SMALLEST)
+    found = np.array([np.log(share / (1 - share)), 0.0])
+    if np.ptp(values_S) == 0:
+        return float(found[0]), 0.0
+    ridge = 1e-6 * np.eye(2)
+    for _ in range(NEWTON_STEPS):
+        probability_S = sigmoid(design @ found)
+        slope = design.T @ (taken_S - probability_S) - ridge @ found
+        curve = (design * (probability_S * (1 - probability_S))[:, None]).T @ design + ridge
+        step = np.linalg.solve(curve, slope)
+        found = found + step
+        if np.abs(step).max() < 1e-10:  # noqa: PLR2004 (converged)
+            break
+    return float(found[0]), float(found[1])
+
+
+def sigmoid(logits_S: Floats) -> Floats:
+    """Never overflows."""
+    exp_S = np.exp(-np.abs(logits_S))
+    found: Floats = np.where(logits_S >= 0, 1.0, exp_S) / (1.0 + exp_S)
+    return found
+
+
+class _Auc:
+    """The AUC under any weights of the rows, from one sort: (taken, not taken) weight by group of equal scores."""
+
+    def __init__(self, taken_S: NDArray[np.bool_], scores_S: Floats) -> None:
+        self.order_S = np.argsort(scores_S, kind="stable")
+        ordered_S = scores_S[self.order_S]
+        self.taken_S = taken_S[self.order_S]
+        self.start_G = np.flatnonzero(np.concatenate([[True], ordered_S[1:] != ordered_S[:-1]]))
+
+    def of(self, weights_KS: Floats) -> Floats:
+        ordered_KS = weights_KS[:, self.order_S]
+        taken_KG = np.add.reduceat(ordered_KS * self.taken_S, self.start_G, axis=1)
+        others_KG = np.add.reduceat(ordered_KS * ~self.taken_S, self.start_G, axis=1)
+        below_KG = np.cumsum(others_KG, axis=1) - 0.5 * others_KG
+        pairs_K = taken_KG.sum(axis=1) * others_KG.sum(axis=1)
+        with np.errstate(invalid="ignore"):
+            found: Floats = (taken_KG * below_KG).sum(axis=1) / pairs_K
+        return found
+
+
+class _Measure:
+    """One model's figures under any weights of the users."""
+
+    def __init__(
+        self, taken_S: NDArray[np.bool_], probabilities_S: Floats, place_S: Ints, num_users: int
+    ) -> None:
+        self.auc, self.place_S = _Auc(taken_S, probabilities_S), place_S
+        self.rows_U = np.bincount(place_S, minlength=num_users).astype(np.float64)
+        losses_S = _losses(taken_S, probabilities_S)
+        self.losses_U = np.bincount(place_S, weights=losses_S, minlength=num_users)
+        key_S = place_S * BINS + equal_mass_bins(probabilities_S, BINS)
+        gaps = np.bincount(key_S, weights=taken_S - probabilities_S, minlength=num_users * BINS)
+        self.gaps_UN = gaps.reshape(num_users, BINS)
+
+    def of(self, counts_KU: Floats) -> Floats:
+        """(K, metric)."""
+        rows_K = counts_KU @ self.rows_U
+        error_K = np.abs(counts_KU @ self.gaps_UN).sum(axis=1) / rows_K
+        auc_K = self.auc.of(counts_KU[:, self.place_S])
+        return np.stack([auc_K, counts_KU @ self.losses_U / rows_K, error_K], axis=1)
+
+
+def _losses(taken_S: NDArray[np.bool_], probabilities_S: Floats) -> Floats:
+    clipped_S = np.clip(probabilities_S, SMALLEST, 1 - SMALLEST)
+    losses_S: Floats = -np.log(np.where(taken_S, clipped_S, 1 - clipped_S))
+    return losses_S
+
+
+def _figure(value: np.float64, resampled_K: Floats) -> Figure:
+    finite = resampled_K[np.isfinite(resampled_K)]
+    low, high = np.percentile(finite, PERCENTILES) if len(finite) else (np.nan, np.nan)
+    return Figure(float(value), float(low), float(high))
+
+
+def _check(taken_S: NDArray[np.bool_], probabilities: Mapping[str, Floats]) -> None:
+    taken = int(taken_S.sum())
+    if not 0 < taken < len(taken_S):
+        raise ContractError(
+            f"{len(taken_S)} rows of which {taken} were taken: probabilities cannot be measured without both kinds"
+        )
+    for name, values_S in probabilities.items():
+        if values_S.shape != taken_S.shape or not ((values_S >= 0) & (values_S <= 1)).all():
+            raise ContractError(
+                f"{name} gives {len(values_S)} numbers for {len(taken_S)} rows, "
+                f"{int((~((values_S >= 0) & (values_S <= 1))).sum())} of them no probabilities"
+            )

@@ -1,0 +1,235 @@
+"""The fields of the ranking model: its tables, and the rows that a user and a candidate ask for.
+
+Training and scoring both come here for the numbers, so that they cannot differ. Only numpy: Spark's workers
+score without torch. In every field 0 means unknown: a row of zeros that never learns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.errors import ContractError
+
+# Shape suffixes in this file:
+#   B users, each at a moment   H newest items of a history   M candidates of each user
+#   I item numbers, 0 included   U user numbers, 0 included
+Ints = NDArray[np.int64]
+Ages = NDArray[np.float32]
+
+HISTORY = "history"
+USER_FIELDS = ("user", HISTORY, "segment", "hour", "weekday")
+CANDIDATE_FIELDS = (
+    "item", "category", "price_bucket", "segment_category", "weekday_category", "last_item_item",
+)  # fmt: skip
+FIELDS = USER_FIELDS + CANDIDATE_FIELDS
+"""A table each. ``history`` has its own, not the items': to have been bought and to be offered are two things."""
+
+HOURS, WEEKDAYS, PRICE_BUCKETS = 24, 7, 10
+
+
+@dataclass(frozen=True)
+class Attributes:
+    """What is known of items and users by number, as of the day that a model was fitted for."""
+
+    segment_num_U: NDArray[np.int32]
+    category_num_I: NDArray[np.int32]
+    price_bucket_I: NDArray[np.int32]
+    """1 to PRICE_BUCKETS."""
+    item_count_I: NDArray[np.int64]
+    """How often the item was taken, in the histories that training reads."""
+    segments: tuple[str, ...]
+    """Name of segment 1, 2, …"""
+    categories: tuple[str, ...]
+    price_edges: NDArray[np.float64]
+    """Ascending; a price's bucket is 1 + the number of edges that are not above it."""
+
+    @property
+    def num_items(self) -> int:
+        return len(self.category_num_I) - 1
+
+    @property
+    def num_users(self) -> int:
+        return len(self.segment_num_U) - 1
+
+    def known(self, moments: Moments) -> Moments:
+        """The same moments for a model of these attributes: users and items that are newer than it are unknown."""
+        return moments._replace(
+            user_num_B=np.where(moments.user_num_B > self.num_users, 0, moments.user_num_B),
+            history_BH=self.known_items(moments.history_BH),
+        )
+
+    def known_items(self, item_nums: Ints) -> Ints:
+        """0 in place of an item that is newer than the model."""
+        return np.where(item_nums > self.num_items, 0, item_nums)
+
+    def table_rows(self, cross_rows: int) -> dict[str, int]:
+        """Rows of each field's table, 0 included."""
+        segments, categories, items = len(self.segments), len(self.categories), self.num_items
+        return {
+            "user": self.num_users + 1,
+            HISTORY: items + 1,
+            "segment": segments + 1,
+            "hour": HOURS + 1,
+            "weekday": WEEKDAYS + 1,
+            "item": items + 1,
+            "category": categories + 1,
+            "price_bucket": PRICE_BUCKETS + 1,
+            "segment_category": rows_of_cross((segments, categories), cross_rows),
+            "weekday_category": rows_of_cross((WEEKDAYS, categories), cross_rows),
+            "last_item_item": rows_of_cross((items, items), cross_rows),
+        }
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """As an npz file holds them; ``of`` reads them back. No objects: nothing is unpickled."""
+        return {
+            "segment_num_U": self.segment_num_U,
+            "category_num_I": self.category_num_I,
+            "price_bucket_I": self.price_bucket_I,
+            "item_count_I": self.item_count_I,
+            "segments": np.array(self.segments, dtype=np.str_),
+            "categories": np.array(self.categories, dtype=np.str_),
+            "price_edges": self.price_edges,
+        }
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, NDArray[Any]]) -> Attributes:
+        """Raises ContractError where an array is missing, or two disagree about how many there are."""
+        names = list(cls.__dataclass_fields__)
+        if missing := [name for name in names if name not in arrays]:
+            raise ContractError(f"attributes have no {', '.join(missing)}: run train again")
+        values: dict[str, Any] = {name: arrays[name] for name in names}
+        for name in ("segments", "categories"):
+            values[name] = tuple(arrays[name].tolist())
+        found = cls(**values)
+        lengths = {len(a) for a in (found.category_num_I, found.price_bucket_I, found.item_count_I)}
+        if len(lengths) > 1:
+            raise ContractError(
+                f"attributes of {sorted(lengths)} items in one file: run train again"
+            )
+        return found
+
+
+class Moments(NamedTuple):
+    """B users, each at a moment: what is known then."""
+
+    user_num_B: Ints
+    segment_num_B: Ints
+    history_BH: Ints
+    """Newest last, 0 before the first."""
+    hour_B: Ints
+    """1 to 24: the hour of the newest event, + 1."""
+    weekday_B: Ints
+    """1 is Monday."""
+
+    @property
+    def last_item_B(self) -> Ints:
+        return self.history_BH[:, -1]
+
+    def at(self, rows: Any) -> Moments:
+        """The moments that ``rows`` pick."""
+        return Moments(*(column[rows] for column in self))
+
+
+def moments_of(
+    user_num_B: Ints, segment_num_B: Ints, history_BH: Ints, newest_age_B: Ages, as_of: date
+) -> Moments:
+    """Users at the newest event of ``history_BH``, that many days before ``as_of``."""
+    hour_B, weekday_B = clock(newest_age_B, as_of)
+    return Moments(user_num_B, segment_num_B, history_BH, hour_B, weekday_B)
+
+
+def clock(ages_days_B: Ages, as_of: date) -> tuple[Ints, Ints]:
+    """Hour and weekday, from 1, of events so many days before ``as_of`` begins in the shop's zone.
+
+    0 where the age is not above 0: padding. On the two days a year on which clocks change, and before them
+    since the last change, the hour is off by one.
+    """
+    ages = np.asarray(ages_days_B, dtype=np.float64)
+    days = np.ceil(ages)
+    hour = np.minimum(np.floor((days - ages) * HOURS), HOURS - 1) + 1
+    weekday = (as_of.weekday() - days) % WEEKDAYS + 1
+    known = ages > 0
+    return np.where(known, hour, 0).astype(np.int64), np.where(known, weekday, 0).astype(np.int64)
+
+
+def numbers_of(names: Sequence[str], values: Sequence[str | None]) -> NDArray[np.int32]:
+    """The number of each value among ``names``, from 1; 0 for None and for what is not there."""
+    number = {name: place for place, name in enumerate(names, 1)}
+    return np.array([number.get(value, 0) if value else 0 for value in values], dtype=np.int32)
+
+
+def price_buckets(edges: NDArray[np.float64], prices: NDArray[np.float64]) -> NDArray[np.int32]:
+    """The bucket of each price, from 1; 0 for NaN."""
+    buckets = 1 + np.searchsorted(edges, prices, side="right")
+    return np.where(np.isnan(prices), 0, buckets).astype(np.int32)
+
+
+def user_ids(moments: Moments) -> dict[str, Ints]:
+    """By user field, the rows to look up: (B,), for the history (B, H), whose rows but 0 are averaged."""
+    return {
+        "user": moments.user_num_B,
+        HISTORY: moments.history_BH,
+        "segment": moments.segment_num_B,
+        "hour": moments.hour_B,
+        "weekday": moments.weekday_B,
+    }
+
+
+def candidate_ids(
+    attributes: Attributes, moments: Moments, item_nums_BM: Ints, *, cross_rows: int
+) -> dict[str, Ints]:
+    """By candidate field, the rows to look up, (B, M)."""
+    category_BM = attributes.category_num_I[item_nums_BM].astype(np.int64)
+    segment_B1, weekday_B1 = moments.segment_num_B[:, None], moments.weekday_B[:, None]
+    segments, categories, items = (
+        len(attributes.segments), len(attributes.categories), attributes.num_items,
+    )  # fmt: skip
+    return {
+        "item": item_nums_BM,
+        "category": category_BM,
+        "price_bucket": attributes.price_bucket_I[item_nums_BM].astype(np.int64),
+        "segment_category": crossed(segment_B1, category_BM, (segments, categories), cross_rows),
+        "weekday_category": crossed(weekday_B1, category_BM, (WEEKDAYS, categories), cross_rows),
+        "last_item_item": crossed(
+            moments.last_item_B[:, None], item_nums_BM, (items, items), cross_rows
+        ),
+    }
+
+
+def candidate_numbers(attributes: Attributes, item_nums_BM: Ints) -> NDArray[np.float32]:
+    """(B, M, 1): log1p of how often each item was taken."""
+    counts = np.log1p(attributes.item_count_I[item_nums_BM])
+    return np.asarray(counts, dtype=np.float32)[..., None]
+
+
+def rows_of_cross(sizes: tuple[int, int], cross_rows: int) -> int:
+    """One for every pair of numbers from 1 to ``sizes``, and row 0; no more than ``cross_rows``."""
+    return min(cross_rows, sizes[0] * sizes[1] + 1)
+
+
+def crossed(first: Ints, second: Ints, sizes: tuple[int, int], cross_rows: int) -> Ints:
+    """The row of a pair of numbers, broadcast; 0 where either is 0.
+
+    Where every pair has a row of its own it is addressed directly. Else pairs share the rows from 1 on: a pair
+    has 1 + mix(first * 2^32 + second) mod (cross_rows - 1), where mix is the finaliser of splitmix64 (Steele,
+    Lea and Flood 2014), in arithmetic modulo 2^64.
+    """
+    if rows_of_cross(sizes, cross_rows) == sizes[0] * sizes[1] + 1:
+        row = (first - 1) * sizes[1] + second
+    else:
+        mixed = _mix((first.astype(np.uint64) << np.uint64(32)) | second.astype(np.uint64))
+        row = 1 + (mixed % np.uint64(cross_rows - 1)).astype(np.int64)
+    return np.where((first > 0) & (second > 0), row, 0)
+
+
+def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    mixed = values + np.uint64(0x9E3779B97F4A7C15)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> np.uint64(31))

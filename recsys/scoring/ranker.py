@@ -1,0 +1,87 @@
+"""The exported ranking tower under ONNX Runtime: one thread, calls of one size."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.errors import CorruptArtifact
+from recsys.scoring.ranking_inputs import RankingInputs
+
+# From 1.29 on the official builds report to their maker unless this is set before the import.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+import onnxruntime as ort
+
+# Shape suffixes in this file:
+#   B users   M candidates of each
+INPUTS = ("user_vectors", "candidate_vectors", "candidate_numbers")
+OUTPUT = "logits"
+USERS_PER_CALL = 64
+"""Every call has this many users, the last one padded: kernels choose their summation by shape, so a logit
+would otherwise depend in its last bits on who else is in the batch."""
+
+
+class Ranker:
+    """``ranking.onnx``: the vectors and numbers of ``RankingInputs`` -> logits (B, M)."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the session.
+
+        Raises:
+            CorruptArtifact: the file is no ONNX model, or has other inputs and outputs.
+        """
+        options = ort.SessionOptions()
+        # Spark runs one worker per core; ORT would take the whole box.
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = 4
+        try:
+            self._session = ort.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # ORT raises a family of its own, without a public parent
+            raise CorruptArtifact(
+                f"{path} does not open as an ONNX model ({str(error)[:200]}): run export_onnx again"
+            ) from None
+        found = tuple(node.name for node in self._session.get_inputs())
+        outputs = tuple(node.name for node in self._session.get_outputs())
+        if set(found) != set(INPUTS) or outputs != (OUTPUT,):
+            raise CorruptArtifact(
+                f"{path} takes {found} and gives {outputs}; stage 2 wants {INPUTS} -> {OUTPUT!r}: "
+                "run export_onnx again with this version of the code"
+            )
+        self.path = path
+
+    def logits(self, inputs: RankingInputs) -> NDArray[np.float32]:
+        """(B, M); 1 / (1 + exp(-logit)) is a probability.
+
+        Raises:
+            CorruptArtifact: the model gave NaN or infinity.
+        """
+        out = np.zeros(inputs.candidate_vectors_BMCD.shape[:2], dtype=np.float32)
+        users = len(out)
+        for start in range(0, users, USERS_PER_CALL):
+            rows = min(USERS_PER_CALL, users - start)
+            feeds = {
+                name: _filled(array[start : start + rows])
+                for name, array in zip(INPUTS, inputs, strict=True)
+            }
+            out[start : start + rows] = self._session.run([OUTPUT], feeds)[0][:rows]
+        if not np.isfinite(out).all():
+            bad = int((~np.isfinite(out).all(axis=1)).sum())
+            raise CorruptArtifact(
+                f"{self.path} gives NaN or infinity for {bad} of {users} users: "
+                "do not publish this model; train again"
+            )
+        return out
+
+
+def _filled(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """``USERS_PER_CALL`` rows, zeros behind the real ones."""
+    whole = np.zeros((USERS_PER_CALL, *rows.shape[1:]), dtype=np.float32)
+    whole[: len(rows)] = rows
+    return whole

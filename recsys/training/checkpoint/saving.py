@@ -1,0 +1,295 @@
+"""Saving: every rank writes the rows it holds, in the background; rank 0 commits once all are on disk.
+
+A save is three things. ``begin`` copies this rank's rows and returns; a thread writes, hashes and fsyncs them
+while training goes on; ``commit`` is where the ranks meet, and where the manifest is renamed into place. A process
+that dies before that leaves a folder that no one believes. What the copy costs in memory is the rows once more,
+less what is already on disk.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+from pydantic import BaseModel
+from torch import Tensor
+
+from recsys.embeddings import Comm
+from recsys.errors import ContractError, RecsysError
+from recsys.failpoints import failpoint
+from recsys.records import write_atomically
+from recsys.training.checkpoint import blocks
+from recsys.training.checkpoint.arrays import packed
+from recsys.training.checkpoint.blocks import Content
+from recsys.training.checkpoint.manifest import (
+    DENSE,
+    MANIFEST,
+    Facts,
+    FileFacts,
+    Manifest,
+    Place,
+    TableFacts,
+    file_of,
+    newest_first,
+)
+
+_NAME = re.compile(r"[A-Za-z0-9_-]+")
+
+Tables = Mapping[str, Mapping[str, Tensor]]
+
+
+class _Part(BaseModel):
+    """What one rank tells the others when it is done."""
+
+    files: dict[str, FileFacts] = {}
+    rows: dict[str, int] = {}
+    """This rank's, by table."""
+    problem: str = ""
+
+
+class _Attempt:
+    """This rank's part of one save."""
+
+    def __init__(self, path: Path, facts: Facts, embedding_step: int) -> None:
+        self.path, self.facts, self.embedding_step = path, facts, embedding_step
+        self.tables: dict[str, TableFacts] = {}
+        self.part = _Part()
+        self.thread: threading.Thread | None = None
+
+    def write(self, contents: list[Content]) -> None:
+        """Write every file; what goes wrong is kept for ``commit``."""
+        name = ""
+        try:
+            while contents:
+                content = contents.pop(0)
+                name = content.name
+                self.part.files[name] = blocks.write(self.path, content)
+                failpoint(f"checkpoint:written {name}")
+                del content
+            _fsync_folder(self.path)
+        except Exception as error:
+            contents.clear()  # the copies are of no use any more
+            self.part.problem = f"{name or self.path}: {_reason(error)}"
+
+
+class Saver:
+    """Writes the checkpoints of one fit. One save at a time; every rank makes the same calls."""
+
+    def __init__(self, folder: Path, comm: Comm, *, background: bool = True) -> None:
+        """Without ``background``, ``begin`` writes before it returns, and copies nothing."""
+        self.folder, self.comm, self.background = folder, comm, background
+        self._attempt: _Attempt | None = None
+        self._memory = blocks.Memory()
+
+    def prepare(self, tables: Tables, spread: Mapping[str, int]) -> None:
+        """Make room for the copies of the next ``begin``, in the background: some steps ahead of it. Optional.
+
+        From here to the end of the save the rows take up to twice their memory.
+        """
+        if self.background:
+            self._memory.prepare(
+                [
+                    values
+                    for table, arrays in tables.items()
+                    for values in arrays.values()
+                    if self._writes(spread[table])
+                ]
+            )
+
+    @property
+    def prepared(self) -> bool:
+        """All that was asked of ``prepare`` is there."""
+        return self._memory.prepared
+
+    @property
+    def in_flight(self) -> bool:
+        """Something was begun and is not committed."""
+        return self._attempt is not None
+
+    @property
+    def ready(self) -> bool:
+        """This rank's part is on disk, or has failed: ``commit`` has no disk to wait for here."""
+        thread = self._attempt.thread if self._attempt else None
+        return thread is None or not thread.is_alive()
+
+    def begin(
+        self, facts: Facts, dense: Mapping[str, npt.NDArray[Any]], tables: Tables,
+        spread: Mapping[str, int], embedding_step: int,
+    ) -> None:  # fmt: skip
+        """Copy what is to be saved and start to write it. Collective.
+
+        ``tables`` has this rank's rows, as ``ShardedEmbeddings.state`` gives them. A table of spread 1 and the
+        dense arrays are written by rank 0; they are the same on all ranks. What goes wrong on one rank is
+        raised by ``commit``, on all.
+
+        Raises:
+            RecsysError: on every rank, where rank 0 cannot make the folder.
+        """
+        assert self._attempt is None, "commit comes before the next begin"
+        path = self._new_folder(facts)
+        attempt = self._attempt = _Attempt(path, facts, embedding_step)
+        try:
+            contents = self._contents(attempt, dense, tables, spread)
+        except Exception as error:  # out of memory, most likely
+            attempt.part.problem = f"{path}: {_reason(error)}"
+            return
+        finally:
+            self._memory.release()
+        if self.background:
+            name = f"checkpoint-{self.comm.rank}"
+            attempt.thread = threading.Thread(
+                target=attempt.write, args=(contents,), name=name, daemon=True
+            )
+            attempt.thread.start()
+        else:
+            attempt.write(contents)
+
+    def commit(self) -> Path:
+        """Make what was begun exist, on every rank at once. Collective.
+
+        Raises:
+            RecsysError: on every rank, where one could not write; rank, file and reason are named. The folder is
+                gone again, the checkpoints before it stay.
+        """
+        assert self._attempt is not None, "begin comes first"
+        attempt, self._attempt = self._attempt, None
+        if attempt.thread is not None:
+            attempt.thread.join()
+        texts = self.comm.gather_texts(attempt.part.model_dump_json(), "checkpoint parts")
+        parts = [_Part.model_validate_json(text) for text in texts]
+        problem = _problem_of(parts)
+        if not problem and self.comm.rank == 0:
+            try:
+                self._write_manifest(attempt, parts)
+            except Exception as error:
+                problem = f"rank 0: {MANIFEST}: {_reason(error)}"
+        problem = self.comm.gather_texts(problem, "checkpoint committed")[0]
+        if problem:
+            if self.comm.rank == 0:
+                # Half a checkpoint on a full disk leaves no room for the next one.
+                shutil.rmtree(attempt.path, ignore_errors=True)
+            raise RecsysError(
+                f"checkpoint {attempt.path} was not written: {problem}. The one before it is kept: "
+                "free some room, or look after the disk, and run again"
+            )
+        return attempt.path
+
+    def _new_folder(self, facts: Facts) -> Path:
+        """Rank 0 makes it, for all."""
+        answer = {"name": "", "problem": ""}
+        if self.comm.rank == 0:
+            try:
+                answer["name"] = self._make_folder(facts)
+            except OSError as error:
+                answer["problem"] = _reason(error)
+        answer = json.loads(self.comm.gather_texts(json.dumps(answer), "checkpoint folder")[0])
+        if answer["problem"]:
+            raise RecsysError(
+                f"no folder for a checkpoint below {self.folder}: rank 0: {answer['problem']}"
+            )
+        return self.folder / str(answer["name"])
+
+    def _make_folder(self, facts: Facts) -> str:
+        before = [
+            place.attempt
+            for place, _ in newest_first(self.folder)
+            if (place.epoch, place.epoch_step) == (facts.epoch, facts.epoch_step)
+        ]
+        place = Place(facts.epoch, facts.epoch_step, 1 + max(before, default=-1))
+        (self.folder / place.folder_name).mkdir(parents=True)
+        failpoint("checkpoint:folder_made")
+        return place.folder_name
+
+    def _contents(
+        self, attempt: _Attempt, dense: Mapping[str, npt.NDArray[Any]], tables: Tables,
+        spread: Mapping[str, int],
+    ) -> list[Content]:  # fmt: skip
+        """This rank's files, copied where they are written later."""
+        if attempt.facts.world_size != self.comm.size:
+            raise ContractError(
+                f"a checkpoint of world size {attempt.facts.world_size} on {self.comm.size} ranks"
+            )
+        contents = [Content(DENSE, [packed(dense)])] if self.comm.rank == 0 else []
+        for table, arrays in tables.items():
+            size = spread[table]
+            rank = self.comm.rank if size > 1 else 0
+            if size not in {1, self.comm.size} or "weight" not in arrays:
+                raise ContractError(
+                    f"table {table!r} is spread over {size} of {self.comm.size} ranks and has the arrays "
+                    f"{', '.join(arrays)}: wanted are 1 or all ranks, and weight"
+                )
+            rows, dim = arrays["weight"].shape
+            attempt.part.rows[table] = rows
+            attempt.tables[table] = TableFacts(
+                rows=rows, dim=dim, spread=size, arrays=tuple(arrays)
+            )
+            for array, values in arrays.items():
+                if not (_NAME.fullmatch(table) and _NAME.fullmatch(array)) or len(values) != rows:
+                    raise ContractError(
+                        f"array {array!r} of table {table!r} has {len(values)} rows, weight has {rows}; "
+                        "names are letters, digits, - and _"
+                    )
+                if self._writes(size):
+                    name = file_of(table, array, rank, size)
+                    memory = self._memory if self.background else None
+                    contents.append(blocks.npy(name, values, memory))
+        return contents
+
+    def _writes(self, spread: int) -> bool:
+        """What every rank has, rank 0 writes."""
+        return spread > 1 or self.comm.rank == 0
+
+    def _write_manifest(self, attempt: _Attempt, parts: Sequence[_Part]) -> None:
+        manifest = Manifest(
+            facts=attempt.facts,
+            embedding_step=attempt.embedding_step,
+            tables={
+                name: table.model_copy(update={"rows": _all_rows(name, table.spread, parts)})
+                for name, table in attempt.tables.items()
+            },
+            files=dict(sorted(item for part in parts for item in part.files.items())),
+        )
+        # The names of all files, and the folder's own, are on disk before the manifest makes them count.
+        _fsync_folder(attempt.path)
+        _fsync_folder(self.folder)
+        failpoint("checkpoint:before_manifest")
+        write_atomically(attempt.path / MANIFEST, manifest.sealed().rendered())
+        failpoint("checkpoint:after_manifest")
+
+
+def _all_rows(table: str, spread: int, parts: Sequence[_Part]) -> int:
+    """Rows of the whole table; every rank must hold its share of them."""
+    if spread == 1:
+        return parts[0].rows[table]
+    have = [part.rows[table] for part in parts]
+    rows = sum(have)
+    wanted = [len(range(rank, rows, spread)) for rank in range(spread)]
+    if have != wanted:
+        raise ContractError(f"the ranks hold {have} rows of table {table!r}; wanted are {wanted}")
+    return rows
+
+
+def _problem_of(parts: Sequence[_Part]) -> str:
+    told = [f"rank {rank}: {part.problem}" for rank, part in enumerate(parts) if part.problem]
+    return "; ".join(told)
+
+
+def _reason(error: Exception) -> str:
+    """Bounded, and without the file's name, which is named before it."""
+    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return f"{type(error).__name__}: {said}"[:500]
+
+
+def _fsync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

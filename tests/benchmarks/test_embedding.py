@@ -1,0 +1,74 @@
+"""The benchmarks of the embedding tables at a tiny size: every condition is measured, and judged by targets.toml."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import embedding_step
+from benchmarks.paired import Condition, ratios
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def threads_as_they_were() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def results(said: str) -> dict[str, dict[str, object]]:
+    found = [json.loads(line[7:]) for line in said.splitlines() if line.startswith("RESULT ")]
+    return {str(line["case"]): line for line in found}
+
+
+def test_one_process(capsys: pytest.CaptureFixture[str], threads_as_they_were: None) -> None:
+    size = embedding_step.Size(num_tables=3, rows=600, dim=8, batch=64)
+    embedding_step.run(size, rounds=1, repeats=1)
+    found = results(capsys.readouterr().out)
+    wanted = {case: line["wanted"] for case, line in found.items()}
+    assert wanted == {"EmbeddingBag(sparse) + SparseAdam": 5, "dense Adam": 20}
+
+
+@pytest.mark.horovod
+def test_two_ranks() -> None:
+    script = CHECKOUT / "benchmarks" / "embedding_ranks.py"
+    done = subprocess.run(
+        [sys.executable, script, "--quick", "--rounds", "1", "--rows", "120000", "--batch", "512"],
+        capture_output=True, text=True, timeout=200, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = results(done.stdout)
+    wanted = {case: line["wanted"] for case, line in found.items()}
+    assert {"Horovod's sparse path": 2, "sparse_as_dense": 10}.items() <= wanted.items()
+    wire = found["bytes on the wire to the unique-row bound"]
+    assert wire["met"], "what is sent does not depend on the machine's mood"
+    assert 1 <= float(str(wire["ratio"])) <= 1.2
+
+
+def test_a_bound_from_above_is_met_from_below(capsys: pytest.CaptureFixture[str]) -> None:
+    size = Condition("embedding_ranks", "bytes on the wire to the unique-row bound")
+    assert size.report([1.1, 1.2, 1.5])
+    assert not size.report([1.1, 1.21, 1.3])
+    speed = Condition("embedding_step", "dense Adam")
+    assert speed.report(
+        ratios({"adam": [8.0, 9.0, 10.0], "ours": [0.4, 0.45, 0.5]}, "adam", "ours")
+    )
+    assert not speed.report([19.9])
+    first = json.loads(capsys.readouterr().out.splitlines()[0][7:])
+    assert first == {
+        "benchmark": "embedding_ranks", "case": size.case, "ratio": 1.2, "min": 1.1, "max": 1.5,
+        "wanted": 1.2, "met": True,
+    }  # fmt: skip
+
+
+def test_a_condition_without_a_target_is_an_error() -> None:
+    with pytest.raises(KeyError, match="faster than light"):
+        Condition("embedding_step", "faster than light").report([1.0])
