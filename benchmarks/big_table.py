@@ -6,9 +6,9 @@
 
 Row-wise Adagrad, batches of 8192 ids a rank, Zipf 1.05 truncated at the table's rows. A round is a copy of the
 checkpoint's files by one process, fsynced, then a save with training at rest, then a save with training going
-on. Room for the copy of the rows is made before a save and is not part of its time; it is printed beside. Memory
-is the peak of a rank's resident bytes above those it had before the table was made, over the bytes of its rows and
-their state; the making of the table is in it. What training waits for is ``begin`` and ``commit``.
+on. Memory is the peak of a rank's resident bytes above those it had before the table was made, over the bytes of
+its rows and their state; the making of the table is in it. What training waits for is ``begin`` and ``commit``; by how
+much its steps are slower meanwhile, on cores that the writing threads need too, is printed beside.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 from benchmarks.paired import Condition, arguments, seconds
 from recsys.config.places import CHECKOUT
 from recsys.embeddings import Comm, EmbeddingTable, HorovodComm, RowwiseAdagrad, ShardedEmbeddings
-from recsys.training.checkpoint import Facts, Saver, newest, remove
+from recsys.training.checkpoint import Facts, Saver, newest
 
 RANKS = 2
 DIM = 64
@@ -66,11 +66,12 @@ class Found:
     """Examples a second, of all ranks."""
     files_bytes: int = 0
     copy_seconds: list[float] = field(default_factory=list)
-    prepare_seconds: list[float] = field(default_factory=list)
     save_seconds: list[float] = field(default_factory=list)
     save_bytes: list[int] = field(default_factory=list)
     """Peak above idle during a save, training going on."""
     wait_seconds: list[float] = field(default_factory=list)
+    slower_seconds: list[float] = field(default_factory=list)
+    """What the steps during a save took beyond what as many took before it."""
     steps_in_save: list[int] = field(default_factory=list)
     save_in_training_seconds: list[float] = field(default_factory=list)
 
@@ -118,7 +119,6 @@ class Rank:
             self.settle(path)
             found.copy_seconds.append(seconds(lambda: self.copy(path)))
             self.settle(path)
-            found.prepare_seconds.append(seconds(self.prepare_at_rest))
             found.save_seconds.append(seconds(self.save))
             self.settle(path)
             reset_peak()
@@ -128,30 +128,24 @@ class Rank:
 
     def save(self) -> Path:
         self.begin()
-        return self.saver.commit()
+        return self.commit()
 
     def save_while_training(self) -> None:
-        """Room for the copy is made ahead, as the trainer does; both are part of the save's time and memory."""
         steps = 0
-        self.prepare()
-        while not self.everywhere(self.saver.prepared):
-            self.train()
-            steps += 1
-        waited = seconds(self.begin)
+        waited, started = seconds(self.begin), time.perf_counter()
         while not self.everywhere(self.saver.ready):
             self.train()
             steps += 1
-        self.found.wait_seconds.append(waited + seconds(self.saver.commit))
+        took = time.perf_counter() - started
+        self.found.wait_seconds.append(waited + seconds(self.commit))
         self.found.steps_in_save.append(steps)
+        undisturbed = steps * BATCH * self.comm.size / self.found.rate
+        self.found.slower_seconds.append(took - undisturbed)
 
-    def prepare(self) -> None:
-        state = self.embeddings.state()
-        self.saver.prepare(state, {name: self.embeddings.spread(name) for name in state})
-
-    def prepare_at_rest(self) -> None:
-        self.prepare()
-        while not self.everywhere(self.saver.prepared):
-            time.sleep(0.001)
+    def commit(self) -> Path:
+        path = self.saver.commit()
+        self.embeddings.thaw()
+        return path
 
     def everywhere(self, mine: bool) -> bool:
         return self.comm.sum([float(mine)], "everywhere")[0] == self.comm.size
@@ -159,9 +153,9 @@ class Rank:
     def begin(self) -> None:
         facts = Facts(key="big_table", epoch=0, epoch_step=self.embeddings.step,
                       step=self.embeddings.step, world_size=self.comm.size)  # fmt: skip
-        state = self.embeddings.state()
-        spread = {name: self.embeddings.spread(name) for name in state}
-        self.saver.begin(facts, {}, state, spread, self.embeddings.step)
+        rows = self.embeddings.freeze()
+        spread = {name: self.embeddings.spread(name) for name in rows}
+        self.saver.begin(facts, {}, rows, spread, self.embeddings.step)
 
     def copy(self, path: Path) -> None:
         """By rank 0 alone; the others wait."""
@@ -238,7 +232,7 @@ def measured(folder: Path, rows: int, rounds: int) -> list[Found]:
     subprocess.run(
         [
             sys.executable, str(horovodrun), "-np", str(RANKS), "-H", f"localhost:{RANKS}", "--gloo",
-            "--network-interfaces", "lo", sys.executable, str(Path(__file__).resolve()),
+            "--network-interfaces", "lo", sys.executable, "-m", "benchmarks.big_table",
             "--of-rank", "--folder", str(folder), "--rows", str(rows), "--rounds", str(rounds),
         ],
         env={**os.environ, **HOROVOD, "PYTHONPATH": str(CHECKOUT)}, check=True, cwd=CHECKOUT,
@@ -265,11 +259,12 @@ def report(found: list[Found], rows: int) -> None:
     Condition("big_table", "checkpoint speed to a file copy").report(
         [copy / save for copy, save in zip(first.copy_seconds, first.save_seconds, strict=True)],
         copy_seconds=middle(first.copy_seconds), save_seconds=middle(first.save_seconds),
-        prepare_seconds=middle(first.prepare_seconds), mib=first.files_bytes >> 20,
+        mib=first.files_bytes >> 20,
     )  # fmt: skip
     Condition("big_table", "training paused of the time of a checkpoint").report(
         [wait / copy for wait, copy in zip(waits, first.copy_seconds, strict=True)],
-        paused_seconds=middle(waits), save_seconds=middle(first.save_in_training_seconds),
+        paused_seconds=middle(waits),
+        slower_seconds=middle(first.slower_seconds), save_seconds=middle(first.save_in_training_seconds),
         steps_meanwhile=first.steps_in_save,
     )  # fmt: skip
 
@@ -290,12 +285,12 @@ def main(arguments_given: Sequence[str] | None = None) -> None:
         return
     rows = min(asked.rows, QUICK_ROWS) if asked.quick else asked.rows
     rounds = min(asked.rounds, QUICK_ROUNDS) if asked.quick else asked.rounds
-    remove(asked.folder)
+    shutil.rmtree(asked.folder, ignore_errors=True)
     asked.folder.mkdir(parents=True)
     try:
         report(measured(asked.folder, rows, rounds), rows)
     finally:
-        remove(asked.folder)
+        shutil.rmtree(asked.folder, ignore_errors=True)
 
 
 if __name__ == "__main__":

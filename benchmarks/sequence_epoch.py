@@ -195,7 +195,7 @@ def epoch(side: Side, shop: Shop, number: int) -> float:
     nums_UW = torch.from_numpy(shop.item_nums_UW[:, :-1])
     order = torch.randperm(len(nums_UW), generator=generator(number))
     started = time.perf_counter()
-    for step, chosen in enumerate(order.split(BATCH)):
+    for step, chosen in enumerate(torch.split(order, BATCH)):
         side.train(nums_UW[chosen], 100_000 * number + step)
     return time.perf_counter() - started
 

@@ -8,6 +8,7 @@ from recsys.embeddings.figures import StepFigures
 from recsys.embeddings.plan import Plan, plan_tables
 from recsys.embeddings.routing import Bags
 from recsys.embeddings.sharded import ShardedEmbeddings
+from recsys.embeddings.snapshot import FrozenRows
 from recsys.embeddings.tables import EmbeddingTable, LazyAdam, RowwiseAdagrad, Sgd
 from recsys.embeddings.torch_comm import TorchComm
 
@@ -15,6 +16,7 @@ __all__ = [
     "Bags",
     "Comm",
     "EmbeddingTable",
+    "FrozenRows",
     "HorovodComm",
     "LazyAdam",
     "LocalComm",

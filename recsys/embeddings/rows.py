@@ -186,9 +186,11 @@ class CompiledRows:
         vectors = self._buffers.split([request.shape for request in requests])
         threads = torch.get_num_threads()
         if all(request.starts_B is None for request in requests):
+            # They lie side by side; the address of one without rows is no address.
+            first = max(vectors, key=lambda of_table: of_table.numel() > 0)
             self._library.take(
                 from_U.data_ptr(), wanted.place_P.data_ptr(), len(wanted.place_P), dim,
-                vectors[0].data_ptr(), threads,
+                first.data_ptr(), threads,
             )  # fmt: skip
             return vectors
         places = wanted.place_P.split_with_sizes([request.num_ids for request in requests])

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
 
 from recsys.embeddings.buffers import zeros_in_large_pages
 from recsys.embeddings.rows import RowOps, row_ops
-from recsys.embeddings.tables import EmbeddingTable, Slots, fresh_rows
+from recsys.embeddings.snapshot import FrozenRows, Snapshot
+from recsys.embeddings.tables import EmbeddingTable, Slots, fill_fresh
 
 # Shape suffixes in this file:
 #   U distinct rows   R rows of the shard   D embedding width
@@ -21,6 +23,7 @@ class Shard:
     weight_RD: Tensor
     slots: Slots
     ops: RowOps
+    _snapshot: Snapshot | None = None
 
     def __init__(self, tables: Sequence[EmbeddingTable], rank: int, spread: int) -> None:
         """``spread`` ranks share each table; 1 where every rank has it whole (``rank`` is 0 then)."""
@@ -47,9 +50,7 @@ class Shard:
         self.weight_RD = zeros_in_large_pages(self.num_rows, self.dim, dtype).to(device)
         for table in self.tables:
             place = (seed, numbers[table.name])
-            self.rows_of(table).copy_(
-                fresh_rows(table, place, slice(self.rank, None, self.spread), dtype)
-            )
+            fill_fresh(self.rows_of(table), table, place, slice(self.rank, None, self.spread))
         self.slots = self.rule.slots(self.weight_RD)
         self.clear_padding()
 
@@ -58,6 +59,27 @@ class Shard:
         rows = self._slice_of(table)
         slots = {name: slot[rows] for name, slot in self.slots.items()}
         return {"weight": self.weight_RD[rows], **slots}
+
+    def freeze(self) -> dict[str, dict[str, FrozenRows]]:
+        """By table and array, this rank's rows as they are now, whatever becomes of them; until the next call."""
+        if self._snapshot is not None:
+            self._snapshot.close()
+        arrays = {"weight": self.weight_RD, **self.slots}
+        snapshot = self._snapshot = Snapshot(arrays)
+        frozen: dict[str, dict[str, FrozenRows]] = {}
+        for table in self.tables:
+            rows = self._slice_of(table)
+            frozen[table.name] = {
+                name: FrozenRows(snapshot, name, rows.start, tuple(array[rows].shape), array.dtype)
+                for name, array in arrays.items()
+            }
+        return frozen
+
+    def thaw(self) -> None:
+        """Nobody reads what ``freeze`` gave any more."""
+        if self._snapshot is not None:
+            self._snapshot.close()
+        self._snapshot = None
 
     def rows_of(self, table: EmbeddingTable) -> Tensor:
         """This rank's rows of one table, not copied."""
@@ -73,7 +95,9 @@ class Shard:
         self, rows: Sequence[Tensor], grads: Sequence[Tensor], scale: float, step: int
     ) -> None:
         """Sum the gradients of each row in the order they are given (by rank), and update it once."""
-        if any(len(of_rank) for of_rank in rows):
+        if not any(len(of_rank) for of_rank in rows):
+            return
+        with self._snapshot.changing(rows) if self._snapshot else nullcontext():
             self.ops.update(
                 self.rule, self.weight_RD, self.slots, rows, grads, scale=scale, step=step
             )

@@ -26,6 +26,7 @@ from recsys.embeddings.plan import Plan, plan_tables
 from recsys.embeddings.routing import Ids, Parts
 from recsys.embeddings.rows import Source
 from recsys.embeddings.shard import Shard
+from recsys.embeddings.snapshot import FrozenRows
 from recsys.embeddings.tables import EmbeddingTable
 from recsys.errors import ContractError, Refused
 
@@ -152,6 +153,18 @@ class ShardedEmbeddings:
     def state(self) -> dict[str, dict[str, Tensor]]:
         """By table, "weight" and the state of its rule: this rank's rows, views and not copies."""
         return {name: self._shard_of(name).state_of(table) for name, table in self.tables.items()}
+
+    def freeze(self) -> dict[str, dict[str, FrozenRows]]:
+        """As ``state``, to be read by another thread while training goes on; until ``thaw`` or the next call."""
+        frozen: dict[str, dict[str, FrozenRows]] = {}
+        for shard in (*self.shards, *self.replicated):
+            frozen |= shard.freeze()
+        return {name: frozen[name] for name in self.tables}
+
+    def thaw(self) -> None:
+        """What ``freeze`` gave is not read any more."""
+        for shard in (*self.shards, *self.replicated):
+            shard.thaw()
 
     def load_state(self, read: ReadRows, step: int) -> None:
         """Take every table's rows and state from ``read`` (table, array, rank, spread), and the number of steps done.

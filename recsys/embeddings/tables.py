@@ -146,19 +146,18 @@ class EmbeddingTable:
         return 4 * (self.dim + state)
 
 
-def fresh_rows(
-    table: EmbeddingTable, place: Sequence[int], wanted: slice, dtype: torch.dtype
-) -> Tensor:
-    """The rows ``wanted`` of a fresh table; ``place`` seeds it. A row is the same whoever asks for it.
+def fill_fresh(rows_RD: Tensor, table: EmbeddingTable, place: Sequence[int], wanted: slice) -> None:
+    """Fill ``rows_RD`` with the rows ``wanted`` of a fresh table; ``place`` seeds it.
 
-    Drawn chunk by chunk, each from a generator of its own, so that no process ever holds the whole table.
+    A row is the same whoever asks for it. Drawn chunk by chunk, each from a generator of its own, so that no
+    process ever holds more of the table than its rows.
     """
-    first, step = wanted.start, wanted.step
-    parts = []
+    first, step, filled = wanted.start, wanted.step, 0
     for number, start in enumerate(range(0, table.rows, INITIAL_CHUNK_ROWS)):
         stop = min(start + INITIAL_CHUNK_ROWS, table.rows)
         [seed] = np.random.SeedSequence((*place, number)).generate_state(1, np.uint64)
         draw = torch.Generator().manual_seed(int(seed) >> 1)  # torch takes 63 bits
         chunk = torch.randn(stop - start, table.dim, generator=draw, dtype=torch.float32)
-        parts.append(chunk[(first - start) % step :: step])
-    return torch.cat(parts).to(dtype).mul_(table.initial_std)
+        mine = chunk[(first - start) % step :: step]
+        rows_RD[filled : filled + len(mine)].copy_(mine).mul_(table.initial_std)
+        filled += len(mine)

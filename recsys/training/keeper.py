@@ -146,7 +146,7 @@ class Keeper:
         if self.saver.in_flight:
             self._commit(progress)
         embeddings = self.weights.embeddings
-        tables = embeddings.state()
+        tables = embeddings.freeze()
         facts = Facts(
             key=self.fit.key, epoch=progress.epoch, step=progress.step, epoch_step=progress.epoch_step,
             position=progress.position.model_dump(mode="json") if progress.position else {},
@@ -173,7 +173,10 @@ class Keeper:
         return found.path
 
     def _commit(self, progress: Progress) -> None:
-        written = self.saver.commit()
+        try:
+            written = self.saver.commit()
+        finally:
+            self.weights.embeddings.thaw()
         if self.comm.rank == 0:
             checkpoint.prune(
                 self.folder,

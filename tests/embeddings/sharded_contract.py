@@ -26,7 +26,7 @@ from recsys.embeddings import (
     ShardedEmbeddings,
 )
 from recsys.embeddings.plan import Placement
-from recsys.embeddings.tables import RowRule, fresh_rows
+from recsys.embeddings.tables import RowRule, fill_fresh
 from recsys.errors import ContractError, Refused
 from tests.embeddings.comm_contract import CHECKS as COMM_CHECKS
 from tests.embeddings.ranks import Check, run_checks
@@ -38,6 +38,14 @@ RULES: dict[str, RowRule] = {
     "adam": LazyAdam(0.05),
 }
 Rows = NDArray[np.float64]
+
+
+def fresh_rows(
+    table: EmbeddingTable, place: tuple[int, ...], wanted: slice, dtype: torch.dtype
+) -> Tensor:
+    rows = torch.empty(len(range(wanted.start, table.rows, wanted.step)), table.dim, dtype=dtype)
+    fill_fresh(rows, table, place, wanted)
+    return rows
 
 
 def tables(rule: RowRule) -> list[EmbeddingTable]:

@@ -178,6 +178,16 @@ def test_the_bits_do_not_depend_on_the_threads() -> None:
     assert torch.equal(trained(3), trained(3))
 
 
+def test_a_table_that_is_asked_for_nothing_stands_beside_one_that_is() -> None:
+    """The first of the vectors has no memory: the others' lies where it ends, not at its address."""
+    tables = [EmbeddingTable(name, 9, 4, Sgd(1.0), initial_std=1.0) for name in ("a", "b")]
+    made = ShardedEmbeddings(tables, LocalComm(), seed=1)
+    nothing = torch.zeros(0, dtype=torch.int64)
+    found = made.look_up({"a": nothing, "b": torch.tensor([3, 5])})
+    assert found["a"].shape == (0, 4)
+    assert torch.equal(found["b"], made.table("b")[[3, 5]])
+
+
 def test_several_backward_passes_and_a_table_without_a_gradient_add_up() -> None:
     tables = [EmbeddingTable(name, 9, 4, Sgd(1.0), initial_std=0.0) for name in ("a", "b")]
     made = ShardedEmbeddings(tables, LocalComm(), seed=1)

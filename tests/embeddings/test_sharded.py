@@ -14,11 +14,10 @@ from torch import Tensor
 
 from recsys.embeddings import EmbeddingTable, LocalComm, RowwiseAdagrad, Sgd, plan_tables
 from recsys.embeddings.routing import Parts, padded
-from recsys.embeddings.tables import fresh_rows
 from recsys.errors import ConfigError
 from tests.embeddings.comm_contract import CHECKS as COMM_CHECKS
 from tests.embeddings.ranks import Check, assert_passed
-from tests.embeddings.sharded_contract import CHECKS
+from tests.embeddings.sharded_contract import CHECKS, fresh_rows
 
 
 class ThreadComm(LocalComm):

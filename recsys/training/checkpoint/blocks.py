@@ -1,15 +1,11 @@
-"""Arrays block by block: copied for a save in the background, written and hashed, read back."""
+"""Arrays block by block: written and hashed while training goes on, read back on any number of ranks."""
 
 from __future__ import annotations
 
 import hashlib
 import io
-import mmap
 import os
-import threading
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -20,12 +16,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from recsys.embeddings import FrozenRows
 from recsys.errors import CorruptArtifact
 from recsys.failpoints import failpoint
 from recsys.training.checkpoint.manifest import FileFacts
 
-BLOCK_BYTES = 32 << 20
-"""What a save holds beyond the rows themselves, and what is given back at once while it writes."""
+BLOCK_BYTES = 8 << 20
+"""What a save holds beyond the rows that change meanwhile. A step of training waits while one is read: 2 ms."""
 
 _format: Any = np.lib.format  # has no types
 
@@ -41,64 +38,15 @@ class Content:
     """In order; contiguous. Each is let go once it is written."""
 
 
-class Memory:
-    """Where copies go. What is made ready ahead, by a thread, training does not wait for.
-
-    To be given fresh pages can cost more than to fill them: 2.5 s for a GB was seen on a virtual machine whose
-    host takes back what its guest has freed, where the copy itself takes 0.1 s.
-    """
-
-    def __init__(self) -> None:
-        self._ready: deque[Rows] = deque()
-        self._enough = threading.Event()
-        self._thread: threading.Thread | None = None
-
-    def prepare(self, arrays: Sequence[Tensor]) -> None:
-        """Begin to make room for copies of ``arrays``, in this order."""
-        sizes = [block.nbytes for values in arrays for block in _split(values)]
-        self._thread = threading.Thread(
-            target=self._make, args=(sizes,), name="checkpoint-memory", daemon=True
-        )
-        self._enough.clear()
-        self._thread.start()
-
-    @property
-    def prepared(self) -> bool:
-        return self._thread is not None and not self._thread.is_alive()
-
-    def take(self, size: int) -> Rows:
-        """Room of so many bytes: what is ready, or new pages."""
-        if self._ready and len(self._ready[0]) == size:
-            return self._ready.popleft()
-        return _new_pages(size)
-
-    def release(self) -> None:
-        """Give back what was not taken."""
-        self._enough.set()
-        if self._thread is not None:
-            self._thread.join()
-        self._thread = None
-        self._ready.clear()
-
-    def _make(self, sizes: Sequence[int]) -> None:
-        for size in sizes:
-            if self._enough.is_set():
-                return
-            pages = _new_pages(size)
-            torch.from_numpy(pages)[:: mmap.PAGESIZE].zero_()  # lets other threads run meanwhile
-            self._ready.append(pages)
-
-
-def npy(name: str, values: Tensor, memory: Memory | None) -> Content:
-    """An array as an npy file, header first.
-
-    With ``memory`` all values are copied there now, block by block, so that a block's room is free as soon as it
-    is on disk. Without, they are read when they are written.
-    """
+def npy(name: str, values: Tensor | FrozenRows) -> Content:
+    """An array as an npy file, header first; frozen rows are read when they are written, a tensor is copied now."""
     dtype = torch.empty(0, dtype=values.dtype).numpy().dtype
-    blocks: Iterator[Rows] = (_on_cpu(block, dtype, memory) for block in _split(values.detach()))
-    if memory is not None:
-        blocks = _given_up(list(blocks))
+    blocks: Iterable[Rows]
+    if isinstance(values, Tensor):
+        copy = values.detach().cpu().clone()
+        blocks = [copy.numpy()] if len(copy) else []
+    else:
+        blocks = _read(values, dtype)
     return Content(name, chain([_header(tuple(values.shape), dtype)], blocks))
 
 
@@ -156,35 +104,15 @@ def shape_and_type(path: Path) -> tuple[tuple[int, ...], np.dtype[Any]]:
         return _read_header(file, path)
 
 
-def _split(values: Tensor) -> Iterator[Tensor]:
-    row_bytes = values.element_size() * max(1, values[:1].numel())
-    return iter(torch.split(values, max(1, BLOCK_BYTES // row_bytes)) if len(values) else ())
-
-
-def _on_cpu(block: Tensor, dtype: np.dtype[Any], memory: Memory | None) -> Rows:
-    if memory is not None:
-        target = memory.take(block.nbytes).view(dtype).reshape(tuple(block.shape))
-        torch.from_numpy(target).copy_(block)
-        return target
-    found: Rows = block.cpu().contiguous().numpy()
-    return found
-
-
-def _new_pages(size: int) -> Rows:
-    """Memory of its own, given back to the system when the array goes.
-
-    Huge pages where the system has them: to be given 4 KB at a time takes twice as long (2.6 against 5.8 GB/s).
-    """
-    pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    with suppress(AttributeError, OSError):
-        pages.madvise(mmap.MADV_HUGEPAGE)
-    return np.frombuffer(pages, np.uint8)
-
-
-def _given_up(blocks: list[Rows]) -> Iterator[Rows]:
-    blocks.reverse()
-    while blocks:
-        yield blocks.pop()
+def _read(rows: FrozenRows, dtype: np.dtype[Any]) -> Iterator[Rows]:
+    """Block by block into the same memory: to be given fresh pages can cost more than to fill them."""
+    row_bytes = dtype.itemsize * int(np.prod(rows.shape[1:], dtype=np.int64))
+    at_once = max(1, min(BLOCK_BYTES // max(1, row_bytes), rows.shape[0]))
+    room = torch.empty((at_once, *rows.shape[1:]), dtype=rows.dtype)
+    for start in range(0, rows.shape[0], at_once):
+        stop = min(start + at_once, rows.shape[0])
+        rows.read(start, stop, room[: stop - start])
+        yield room[: stop - start].numpy()
 
 
 def _header(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bytes:

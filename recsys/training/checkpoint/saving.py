@@ -1,9 +1,8 @@
 """Saving: every rank writes the rows it holds, in the background; rank 0 commits once all are on disk.
 
-A save is three things. ``begin`` copies this rank's rows and returns; a thread writes, hashes and fsyncs them
-while training goes on; ``commit`` is where the ranks meet, and where the manifest is renamed into place. A process
-that dies before that leaves a folder that no one believes. What the copy costs in memory is the rows once more,
-less what is already on disk.
+A save is three things. ``begin`` freezes this rank's rows and returns; a thread reads, writes, hashes and fsyncs
+them while training goes on; ``commit`` is where the ranks meet, and where the manifest is renamed into place. A
+process that dies before that leaves a folder that no one believes.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ import numpy.typing as npt
 from pydantic import BaseModel
 from torch import Tensor
 
-from recsys.embeddings import Comm
+from recsys.embeddings import Comm, FrozenRows
 from recsys.errors import ContractError, RecsysError
 from recsys.failpoints import failpoint
 from recsys.records import write_atomically
@@ -42,7 +41,7 @@ from recsys.training.checkpoint.manifest import (
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 
-Tables = Mapping[str, Mapping[str, Tensor]]
+Tables = Mapping[str, Mapping[str, Tensor | FrozenRows]]
 
 
 class _Part(BaseModel):
@@ -75,7 +74,7 @@ class _Attempt:
                 del content
             _fsync_folder(self.path)
         except Exception as error:
-            contents.clear()  # the copies are of no use any more
+            contents.clear()
             self.part.problem = f"{name or self.path}: {_reason(error)}"
 
 
@@ -83,30 +82,9 @@ class Saver:
     """Writes the checkpoints of one fit. One save at a time; every rank makes the same calls."""
 
     def __init__(self, folder: Path, comm: Comm, *, background: bool = True) -> None:
-        """Without ``background``, ``begin`` writes before it returns, and copies nothing."""
+        """Without ``background``, ``begin`` writes before it returns."""
         self.folder, self.comm, self.background = folder, comm, background
         self._attempt: _Attempt | None = None
-        self._memory = blocks.Memory()
-
-    def prepare(self, tables: Tables, spread: Mapping[str, int]) -> None:
-        """Make room for the copies of the next ``begin``, in the background: some steps ahead of it. Optional.
-
-        From here to the end of the save the rows take up to twice their memory.
-        """
-        if self.background:
-            self._memory.prepare(
-                [
-                    values
-                    for table, arrays in tables.items()
-                    for values in arrays.values()
-                    if self._writes(spread[table])
-                ]
-            )
-
-    @property
-    def prepared(self) -> bool:
-        """All that was asked of ``prepare`` is there."""
-        return self._memory.prepared
 
     @property
     def in_flight(self) -> bool:
@@ -123,9 +101,10 @@ class Saver:
         self, facts: Facts, dense: Mapping[str, npt.NDArray[Any]], tables: Tables,
         spread: Mapping[str, int], embedding_step: int,
     ) -> None:  # fmt: skip
-        """Copy what is to be saved and start to write it. Collective.
+        """Start to write. Collective.
 
-        ``tables`` has this rank's rows, as ``ShardedEmbeddings.state`` gives them. A table of spread 1 and the
+        ``tables`` has this rank's rows: frozen ones (``ShardedEmbeddings.freeze``), which must stay so until
+        ``commit``, or tensors, which are copied. A table of spread 1 and the
         dense arrays are written by rank 0; they are the same on all ranks. What goes wrong on one rank is
         raised by ``commit``, on all.
 
@@ -140,8 +119,6 @@ class Saver:
         except Exception as error:  # out of memory, most likely
             attempt.part.problem = f"{path}: {_reason(error)}"
             return
-        finally:
-            self._memory.release()
         if self.background:
             name = f"checkpoint-{self.comm.rank}"
             attempt.thread = threading.Thread(
@@ -211,7 +188,7 @@ class Saver:
         self, attempt: _Attempt, dense: Mapping[str, npt.NDArray[Any]], tables: Tables,
         spread: Mapping[str, int],
     ) -> list[Content]:  # fmt: skip
-        """This rank's files, copied where they are written later."""
+        """This rank's files."""
         if attempt.facts.world_size != self.comm.size:
             raise ContractError(
                 f"a checkpoint of world size {attempt.facts.world_size} on {self.comm.size} ranks"
@@ -231,20 +208,17 @@ class Saver:
                 rows=rows, dim=dim, spread=size, arrays=tuple(arrays)
             )
             for array, values in arrays.items():
-                if not (_NAME.fullmatch(table) and _NAME.fullmatch(array)) or len(values) != rows:
+                if (
+                    not (_NAME.fullmatch(table) and _NAME.fullmatch(array))
+                    or values.shape[0] != rows
+                ):
                     raise ContractError(
-                        f"array {array!r} of table {table!r} has {len(values)} rows, weight has {rows}; "
+                        f"array {array!r} of table {table!r} has {values.shape[0]} rows, weight has {rows}; "
                         "names are letters, digits, - and _"
                     )
-                if self._writes(size):
-                    name = file_of(table, array, rank, size)
-                    memory = self._memory if self.background else None
-                    contents.append(blocks.npy(name, values, memory))
+                if size > 1 or self.comm.rank == 0:  # what every rank has, rank 0 writes
+                    contents.append(blocks.npy(file_of(table, array, rank, size), values))
         return contents
-
-    def _writes(self, spread: int) -> bool:
-        """What every rank has, rank 0 writes."""
-        return spread > 1 or self.comm.rank == 0
 
     def _write_manifest(self, attempt: _Attempt, parts: Sequence[_Part]) -> None:
         manifest = Manifest(

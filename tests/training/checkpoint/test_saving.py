@@ -94,33 +94,6 @@ def test_ready_says_when_commit_has_nothing_to_wait_for(tmp_path: Path) -> None:
     assert newest(tmp_path, key="k") is not None
 
 
-@pytest.mark.parametrize("rows", [7, 5])
-def test_room_made_ahead_is_what_the_copies_go_into(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int
-) -> None:
-    """Also where the tables are others by then, and where it is not all there yet."""
-    monkeypatch.setattr(blocks, "BLOCK_BYTES", 24)
-    saver, whole = Saver(tmp_path, LocalComm()), tables(rows=rows)
-    saver.prepare(share(tables(rows=7), 0, 1), spread_over(1))
-    made: list[int] = []
-    new_pages = blocks._new_pages
-
-    def counted(size: int) -> blocks.Rows:
-        made.append(size)
-        return new_pages(size)
-
-    if rows == 7:
-        while not saver.prepared:
-            threading.Event().wait(0.001)
-        monkeypatch.setattr(blocks, "_new_pages", counted)
-    begin(saver, LocalComm(), facts(1), whole)
-    assert made == []
-    found = Checkpoint.open(saver.commit())
-    found.verify()
-    np.testing.assert_array_equal(found.table("item"), whole["item"]["weight"])
-    np.testing.assert_array_equal(found.table("item", "sum"), whole["item"]["sum"])
-
-
 def test_two_saves_in_a_row_and_none_at_the_same_time(tmp_path: Path) -> None:
     saver, comm = Saver(tmp_path, LocalComm()), LocalComm()
     begin(saver, comm, facts(0, 5), tables(1))
