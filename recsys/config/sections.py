@@ -74,8 +74,11 @@ class TrainingConfig(Pace):
     when: Literal["auto", "always", "never"] = "auto"
     """auto: when the live model is ``every_days`` old or older."""
     every_days: int = Field(7, ge=1)
-    launcher: Literal["spark", "horovodrun", "local"] = "spark"
-    """spark: horovod.spark inside the job; horovodrun: processes of their own; local: no Horovod."""
+    launcher: Literal["spark", "horovodrun", "torch", "local"] = "spark"
+    """spark: horovod.spark inside the job; horovodrun: processes of their own; torch: processes on this machine,
+    joined by torch.distributed, where Horovod may not run; local: one process."""
+    device: Literal["auto", "cpu"] = "auto"
+    """auto: each process takes a GPU where its machine has one."""
     num_processes: int = Field(default=2, ge=1)
     network_interface: str = "lo"
     """The interface Horovod listens and talks on. Its servers are unauthenticated: fence it."""

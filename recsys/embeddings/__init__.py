@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from recsys.embeddings.comm import Comm, HorovodComm, LocalComm
-from recsys.embeddings.device import device_of
+from recsys.embeddings.device import CPU, device_of
 from recsys.embeddings.figures import StepFigures
 from recsys.embeddings.plan import Plan, plan_tables
 from recsys.embeddings.routing import Bags
@@ -13,6 +13,7 @@ from recsys.embeddings.tables import EmbeddingTable, LazyAdam, RowwiseAdagrad, S
 from recsys.embeddings.torch_comm import TorchComm
 
 __all__ = [
+    "CPU",
     "Bags",
     "Comm",
     "EmbeddingTable",

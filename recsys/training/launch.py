@@ -7,7 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
@@ -23,6 +25,7 @@ from recsys.training.worker import RESULTS, horovod_main
 log = structlog.get_logger()
 
 OUTPUT = "processes.log"
+POLL_SECONDS = 0.1
 PR_SET_PDEATHSIG = 1
 
 
@@ -65,7 +68,9 @@ def launch(
 def _launch_once(spec: TrainingSpec, config: TrainingConfig, spark: SparkSession | None) -> None:
     for left in (*spec.work.glob("error-*.json"), *spec.work.glob("heartbeat-*.json")):
         left.unlink()
-    started_by = {"spark": _by_spark, "horovodrun": _by_horovodrun, "local": _alone}
+    started_by = {
+        "spark": _by_spark, "horovodrun": _by_horovodrun, "torch": _by_torch, "local": _alone,
+    }  # fmt: skip
     try:
         started_by[config.launcher](spec, config, spark)
     except Exception as error:
@@ -108,6 +113,7 @@ def process_environment(config: TrainingConfig) -> dict[str, str]:
         "OMP_NUM_THREADS": str(config.threads_per_process),
         "MKL_NUM_THREADS": str(config.threads_per_process),
         "PYTHONUNBUFFERED": "1",
+        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # without it products on a GPU differ from run to run
     }
 
 
@@ -156,6 +162,34 @@ def _by_horovodrun(spec: TrainingSpec, config: TrainingConfig, spark: SparkSessi
 def _alone(spec: TrainingSpec, config: TrainingConfig, spark: SparkSession | None) -> None:
     command = [sys.executable, "-m", "recsys.training.worker", str(_spec_file(spec)), "--local"]
     _run(command, spec, process_environment(config))
+
+
+def _by_torch(spec: TrainingSpec, config: TrainingConfig, spark: SparkSession | None) -> None:
+    """As many processes on this machine; the first that fails ends the others.
+
+    On several machines the cluster starts them: ``python -m recsys.training.worker SPEC --torch RANK MEETING``.
+    """
+    meeting = spec.work / "meeting"
+    meeting.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "recsys.training.worker", str(_spec_file(spec)), "--torch"]
+    with open(spec.work / OUTPUT, "ab") as output, ExitStack() as ended:
+        ranks = []
+        for rank in range(spec.world_size):
+            ranks.append(
+                subprocess.Popen(
+                    [*command, str(rank), str(meeting)], stdout=output, stderr=output,
+                    env={**_inherited(), **process_environment(config)},
+                    preexec_fn=_die_with_parent,  # noqa: PLW1509  (one system call)
+                )
+            )  # fmt: skip
+            ended.callback(ranks[-1].wait)
+            ended.callback(ranks[-1].kill)
+        while any(rank.poll() is None for rank in ranks):
+            if failed := [rank for rank in ranks if rank.poll()]:
+                raise subprocess.CalledProcessError(failed[0].returncode, failed[0].args)
+            time.sleep(POLL_SECONDS)
+    if failed := [rank for rank in ranks if rank.returncode]:
+        raise subprocess.CalledProcessError(failed[0].returncode, failed[0].args)
 
 
 def _run(command: list[str], spec: TrainingSpec, variables: Mapping[str, str]) -> None:

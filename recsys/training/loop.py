@@ -22,7 +22,7 @@ from recsys.data import (
     num_steps,
     read_examples,
 )
-from recsys.embeddings import Comm, ShardedEmbeddings, plan_tables
+from recsys.embeddings import CPU, Comm, ShardedEmbeddings, plan_tables
 from recsys.errors import ContractError, RecsysError, Refused
 from recsys.training.figures import Clock, EpochFigures
 from recsys.training.keeper import Keeper, Report, Weights
@@ -42,6 +42,7 @@ class Trainer:
 
     def __init__(
         self, fit: Fit, task: Task, comm: Comm, *, folder: Path, epochs: int, report: Report, beat: Beat,
+        device: torch.device = CPU,
     ) -> None:  # fmt: skip
         self.fit, self.task, self.comm, self.epochs = fit, task, comm, epochs
         self.folder, self.report, self.beat = folder, report, beat
@@ -50,7 +51,10 @@ class Trainer:
             task.tables, comm.size, bytes_per_rank=self.config.table_bytes_per_process
         )
         report(event="tables_planned", plan=plan.describe())
-        self.embeddings = ShardedEmbeddings(task.tables, comm, seed=self.config.seed, plan=plan)
+        self.embeddings = ShardedEmbeddings(
+            task.tables, comm, seed=self.config.seed, plan=plan, device=device
+        )
+        task.dense.to(device)
         comm.broadcast_parameters(task.dense)
         adam = torch.optim.AdamW(
             task.dense.parameters(),

@@ -42,6 +42,14 @@ class Context:
     predictions: Predictions
     negatives_S: Tensor
 
+    def to(self, device: torch.device) -> Context:
+        return Context(
+            self.item_nums_BW.to(device),
+            self.gaps_BW.to(device),
+            Predictions(*(column.to(device) for column in self.predictions)),
+            self.negatives_S.to(device),
+        )
+
 
 class SequentialTask:
     """Every place of a history that precedes a target event predicts it."""
@@ -92,7 +100,7 @@ class SequentialTask:
 
         An example has H + 1 places: the model reads the first H.
         """
-        context: Context = asked.context
+        context: Context = asked.context.to(vectors[ITEMS].device)
         found = context.predictions
         nums_BW = context.item_nums_BW
         history, positives_PD, negatives_SD = vectors[ITEMS].split_with_sizes(
@@ -118,10 +126,11 @@ class SequentialTask:
 
         def user_vectors(nums_BH: Tensor, gaps_BH: Tensor) -> Tensor:
             vectors_BHD = embeddings.look_up({ITEMS: nums_BH}, learn=False)[ITEMS]
-            return self.encoder(vectors_BHD, gaps_BH, (nums_BH != 0).float())  # type: ignore[no-any-return]
+            mask_BH = (nums_BH != 0).float().to(vectors_BHD.device)
+            return self.encoder(vectors_BHD, gaps_BH.to(vectors_BHD.device), mask_BH)  # type: ignore[no-any-return]
 
         def best(queries_QD: Tensor, k: int) -> Tensor:
-            return embeddings.best(ITEMS, queries_QD, min(k, self.num_items))[0]
+            return embeddings.best(ITEMS, queries_QD, min(k, self.num_items))[0].cpu()
 
         return ndcg_of(self.users, user_vectors, best, comm)
 

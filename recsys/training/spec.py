@@ -14,7 +14,7 @@ from recsys.config.sections import TrainingConfig
 from recsys.data import ExampleFile
 
 DECIDES_NO_WEIGHTS = {
-    "when", "every_days", "launcher", "network_interface", "keep_checkpoints",
+    "when", "every_days", "launcher", "device", "network_interface", "keep_checkpoints",
     "start_timeout_seconds", "stall_timeout_seconds", "num_processes", "checkpoint_steps", "restarts",
     "table_gib_per_process",
 }  # fmt: skip

@@ -1,6 +1,7 @@
 """What every training process runs: all fits of a spec, one after the other, in step with the other ranks.
 
-``python -m recsys.training.worker SPEC.json [--local]`` is a process of ``horovodrun``, or the only one.
+``python -m recsys.training.worker SPEC.json`` is a process of ``horovodrun``; with ``--local`` the only one; with
+``--torch RANK MEETING`` one of a group of torch.distributed, whose ranks meet in the file MEETING.
 """
 
 from __future__ import annotations
@@ -16,7 +17,16 @@ from typing import Any
 
 import torch
 
-from recsys.embeddings import Comm, HorovodComm, LocalComm, ShardedEmbeddings
+from recsys.config.sections import TrainingConfig
+from recsys.embeddings import (
+    CPU,
+    Comm,
+    HorovodComm,
+    LocalComm,
+    ShardedEmbeddings,
+    TorchComm,
+    device_of,
+)
 from recsys.errors import Conflict, ContractError, RecsysError
 from recsys.locks import exclusive
 from recsys.models.ranking_fields import Attributes
@@ -53,6 +63,26 @@ def local_main(spec_text: str) -> None:
         run_rank(spec, LocalComm())
 
 
+def torch_main(spec_text: str, rank: int, meeting: Path) -> None:
+    """One rank of torch.distributed."""
+    spec = TrainingSpec.model_validate_json(spec_text)
+    training = spec.fits[0].training
+    with _saying_why(spec, lambda: rank):
+        comm = TorchComm(
+            rank=rank, size=spec.world_size, meeting=meeting, interface=training.network_interface,
+            device=device_for(training, rank), timeout_seconds=2 * training.stall_timeout_seconds,
+        )  # fmt: skip
+        run_rank(spec, comm)
+        comm.close()
+
+
+def device_for(training: TrainingConfig, rank: int) -> torch.device:
+    """Of this process; launchers say its number on its machine."""
+    if training.device == "cpu":
+        return CPU
+    return device_of(int(os.environ.get("HOROVOD_LOCAL_RANK", rank)))
+
+
 def run_rank(spec: TrainingSpec, comm: Comm) -> list[FitResult]:
     """Train every fit; rank 0 leaves results and progress in ``spec.work``."""
     torch.set_num_threads(spec.threads_per_process)
@@ -67,8 +97,9 @@ def run_rank(spec: TrainingSpec, comm: Comm) -> list[FitResult]:
                 report(event="fit_started", epochs=epochs, num_items=fit.num_items)
                 task = task_of(fit)
                 trainer = Trainer(
-                    fit, task, comm, folder=folder, epochs=epochs, report=report, beat=heart.beat
-                )
+                    fit, task, comm, folder=folder, epochs=epochs, report=report, beat=heart.beat,
+                    device=device_for(fit.training, comm.rank),
+                )  # fmt: skip
                 result = trainer.train()
                 if fit.measured and isinstance(task, RankingTask):
                     answer_users(fit, task, trainer.embeddings, comm, spec.work)
@@ -160,6 +191,16 @@ def _saying_why(spec: TrainingSpec, rank: Any) -> Iterator[None]:
         raise
 
 
+def main(spec_file: str, *how: str) -> None:
+    text = Path(spec_file).read_text(encoding="utf-8")
+    match how:
+        case ("--local",):
+            local_main(text)
+        case ("--torch", rank, meeting):
+            torch_main(text, int(rank), Path(meeting))
+        case _:
+            horovod_main(text)
+
+
 if __name__ == "__main__":
-    text = Path(sys.argv[1]).read_text(encoding="utf-8")
-    (local_main if "--local" in sys.argv else horovod_main)(text)
+    main(*sys.argv[1:])

@@ -79,7 +79,7 @@ def when_training(spec: TrainingSpec, do: Callable[[], None], *, more_steps: int
 def test_a_rank_that_stops_answering_is_named_and_the_run_goes_on_from_its_checkpoint(
     tmp_path: Path,
 ) -> None:
-    training = tiny_training(**LONG, stall_timeout_seconds=5, restarts=1)
+    training = tiny_training(**{**LONG, "max_epochs": 5}, stall_timeout_seconds=5, restarts=1)
     spec = world_spec(tmp_path, training=training, name="disturbed")
     stopped: list[int] = []
 
@@ -153,6 +153,26 @@ def test_thirty_kills_and_thirty_resumes_end_with_equal_tables(
     )
     assert hashes(finished) == hashes(undisturbed)
     assert [r.validation for r in finished] == [r.validation for r in undisturbed]
+
+
+@pytest.mark.horovod
+def test_processes_of_torch_distributed_are_restarted_as_those_of_horovod(tmp_path: Path) -> None:
+    training = tiny_training(**{**LONG, "launcher": "torch", "max_epochs": 5}, restarts=1)
+    spec = world_spec(tmp_path, training=training, name="disturbed")
+    killed: list[int] = []
+
+    def kill_rank_1() -> None:
+        command = ["--torch", "1"]
+        [process] = [p for p in psutil.Process().children() if p.cmdline()[-3:-1] == command]
+        os.kill(process.pid, signal.SIGKILL)
+        killed.append(process.pid)
+
+    with capture_logs() as logs, when_training(spec, kill_rank_1, more_steps=10):
+        results = launch(spec, training, None)
+    assert len(killed) == 1
+    assert [entry["restart"] for entry in logs if entry["event"] == "training_restarted"] == [1]
+    undisturbed = world_spec(tmp_path, training=training, name="undisturbed")
+    assert hashes(results) == hashes(launch(undisturbed, training, None))
 
 
 def test_a_run_killed_within_an_epoch_goes_on_within_it(

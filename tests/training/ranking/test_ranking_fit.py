@@ -29,6 +29,13 @@ from tests.training.worlds import (
     world_spec,
 )
 
+# petastorm's own; catch_warnings, which the loader silences them by, knows no threads.
+pytestmark = [
+    pytest.mark.filterwarnings(f"ignore::{kind}")
+    for kind in ("FutureWarning", "DeprecationWarning", "ResourceWarning")
+]
+
+
 NUM_USERS = 200
 
 
