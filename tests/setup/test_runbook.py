@@ -23,6 +23,7 @@ SAID_IN = [
     ('any job: "… contract broken"', "lake/tables.py", "contract broken:"),
     ("train: a process ended", "training/launch.py", "training processes ended with an error"),
     ("train: the loss is not a number", "training/loop.py", "stopped: loss"),
+    ("train: a checkpoint was not written", "training/checkpoint/saving.py", "was not written"),
     ("evaluate: the gate refused and nothing is live", "evaluation/nightly.py", "No release is live to fall back on"),
     ("export_onnx: parity", "export/parity.py", "ONNX does not give what torch gives"),
     ("score_top_n, publish: a checksum is off", "release/snapshot.py", "is no snapshot of ours"),
