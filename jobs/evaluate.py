@@ -19,7 +19,7 @@ import typer
 
 from recsys.config import RecsysConfig
 from recsys.evaluation.nightly import Evaluation, Live, evaluate_models, without_a_new_model
-from recsys.export import export_model
+from recsys.export import export_model, export_ranking
 from recsys.lake import Lake
 from recsys.records import TrainingRecord
 from recsys.release.pointer import live_release
@@ -43,6 +43,9 @@ def run(lake: Lake, config: RecsysConfig, run_date: date) -> Evaluation:
     for role, version in training.models.items():
         if role != "release":  # export_onnx exports that one, with its parity report
             export_model(config.paths.models / version)
+    for role, version in training.ranking.items():
+        if role in ("choosing", "measuring"):
+            export_ranking(config.paths.models / version)
     return evaluate_models(lake, config, run_date, training, live)
 
 

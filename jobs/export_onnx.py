@@ -1,9 +1,10 @@
-"""Export the release model's user encoder to ONNX and prove on real histories that it gives what torch gives.
+"""Export the release models to ONNX and prove on real histories that they give what torch gives.
 
     ./spark-submit.sh export_onnx --env local --run-date 2010-12-10
 
-Reads    histories   as_of = run date; the record of train
-Writes   model.onnx, parity.json and the manifest in the model's folder; nothing when no model was trained
+Reads    histories   as_of = run date; vocabularies where conf enables the ranking model; the record of train
+Writes   model.onnx (the user encoder) or ranking.onnx (the ranking tower), parity.json and the manifest in
+         the model's folder; nothing when no model was trained
 """
 
 from __future__ import annotations
@@ -13,14 +14,25 @@ from datetime import date
 import structlog
 
 from recsys.config import RecsysConfig
-from recsys.export import ParityReport, check_parity, export_model, read_histories
+from recsys.export import (
+    ParityReport,
+    check_parity,
+    export_model,
+    export_release_ranking,
+    read_histories,
+)
 from recsys.lake import Lake
 from recsys.records import ModelManifest, TrainingRecord
 from recsys.runner import Job, job_app
 
 JOB = Job(
     "export_onnx",
-    reads=("histories", "models/trained-<run_date>.json", "models/<model_version>/"),
+    reads=(
+        "histories",
+        "vocabularies",
+        "models/trained-<run_date>.json",
+        "models/<model_version>/",
+    ),
     writes=("models/<model_version>/",),
 )
 log = structlog.get_logger()
@@ -42,6 +54,8 @@ def run(lake: Lake, config: RecsysConfig, run_date: date) -> ParityReport | None
     limit = config.export.max_relative_difference
     report = check_parity(folder, histories, max_relative_difference=limit)
     log.info("parity", users=report.users, max_relative_difference=report.max_relative_difference)
+    if version := record.ranking.get("release"):
+        export_release_ranking(lake, config, run_date, config.paths.models / version)
     return report
 
 

@@ -6,7 +6,7 @@ The model that passed today's gate scores; when none was due or none passed, the
 on today's histories, stock and rules.
 
 Reads    histories, seen_items, users, items, vocabularies, item_similarity, transitions, popularity,
-         the model's folder, what evaluate decided, the live release
+         the models' folders, what evaluate decided, the live release
 Writes   top_n_lists, similar_items, popular_items    as_of = run-date, replaced atomically
 """
 
@@ -17,6 +17,7 @@ from datetime import date
 from recsys.config import RecsysConfig
 from recsys.lake import Lake
 from recsys.records import EvaluationRecord, ScoringRecord
+from recsys.release.manifest import ReleaseManifest
 from recsys.release.pointer import live_release
 from recsys.runner import Job, job_app
 from recsys.scoring.choice import LiveModel, choose_model
@@ -33,11 +34,14 @@ JOB = Job(
 
 def run(lake: Lake, config: RecsysConfig, run_date: date) -> ScoringRecord:
     release = live_release(config.paths)
-    live = (
-        LiveModel(release.model.version, release.model.as_of, release.recipe) if release else None
-    )
+    live = _live_model(release) if release else None
     evaluation = EvaluationRecord.read_if_there(config.paths, run_date)
     return score_day(lake, config, run_date, choose_model(evaluation, live, run_date))
+
+
+def _live_model(release: ReleaseManifest) -> LiveModel:
+    model = release.model
+    return LiveModel(model.version, model.as_of, release.recipe, model.ranking_version)
 
 
 app = job_app(JOB, run, __doc__)

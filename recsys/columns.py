@@ -192,8 +192,12 @@ SOURCES = _required(
 WINDOW = _required("window", "string", "choosing or measuring: which 28 days the figure is from")
 RECOMMENDER = _required("recommender", "string", "Who made the lists")
 TARGETS = _required("targets", "string", "all purchases, or first: items the user had never bought")
-METRIC = _required("metric", "string", "recall, ndcg, mrr, coverage")
-K = _required("k", "int", "Cut-off of the metric")
+METRIC = _required(
+    "metric",
+    "string",
+    "recall, ndcg, mrr, coverage; of probabilities auc, log_loss, calibration_error",
+)
+K = _required("k", "int", "Cut-off of the metric; 0 where it has none")
 LOW = Column("low", "double", "Lower end of the 95 % interval, bootstrap over users")
 HIGH = Column("high", "double", "Upper end of the 95 % interval, bootstrap over users")
 RULE = _required("rule", "string", "Name of the rule of the gate")

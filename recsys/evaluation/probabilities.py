@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from recsys.errors import ContractError
 
 # Shape suffixes in this file:
-#   S rows   U users   N bins   G groups of equal scores, ascending   K rounds at once
+#   S rows   T rows that were taken   U users   N bins, or rows not taken   G groups of equal values   K rounds
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
@@ -94,7 +94,8 @@ def compare(
 
 def auc(taken_S: NDArray[np.bool_], scores_S: Floats) -> float:
     """NaN where nothing was taken, or everything."""
-    return float(_Auc(taken_S, scores_S).of(np.ones((1, len(taken_S))))[0])
+    rows_S = np.arange(len(taken_S))
+    return float(_Auc(taken_S, scores_S, rows_S).of(np.ones((1, len(taken_S))))[0])
 
 
 def log_loss(taken_S: NDArray[np.bool_], probabilities_S: Floats) -> float:
@@ -150,22 +151,25 @@ def sigmoid(logits_S: Floats) -> Floats:
 
 
 class _Auc:
-    """The AUC under any weights of the rows, from one sort: (taken, not taken) weight by group of equal scores."""
+    """The AUC under any weights of the users, from one sort of the rows that were not taken."""
 
-    def __init__(self, taken_S: NDArray[np.bool_], scores_S: Floats) -> None:
-        self.order_S = np.argsort(scores_S, kind="stable")
-        ordered_S = scores_S[self.order_S]
-        self.taken_S = taken_S[self.order_S]
-        self.start_G = np.flatnonzero(np.concatenate([[True], ordered_S[1:] != ordered_S[:-1]]))
+    def __init__(self, taken_S: NDArray[np.bool_], scores_S: Floats, place_S: Ints) -> None:
+        order_N = np.argsort(scores_S[~taken_S], kind="stable")
+        other_N = scores_S[~taken_S][order_N]
+        self.other_place_N, self.taken_place_T = place_S[~taken_S][order_N], place_S[taken_S]
+        self.worse_T = np.searchsorted(other_N, scores_S[taken_S], side="left")
+        self.not_better_T = np.searchsorted(other_N, scores_S[taken_S], side="right")
 
-    def of(self, weights_KS: Floats) -> Floats:
-        ordered_KS = weights_KS[:, self.order_S]
-        taken_KG = np.add.reduceat(ordered_KS * self.taken_S, self.start_G, axis=1)
-        others_KG = np.add.reduceat(ordered_KS * ~self.taken_S, self.start_G, axis=1)
-        below_KG = np.cumsum(others_KG, axis=1) - 0.5 * others_KG
-        pairs_K = taken_KG.sum(axis=1) * others_KG.sum(axis=1)
+    def of(self, counts_KU: Floats) -> Floats:
+        # Rounds last: a row's users are gathered for all rounds at once.
+        counts_UK = np.ascontiguousarray(counts_KU.T)
+        below_NK = np.zeros((len(self.other_place_N) + 1, len(counts_KU)))
+        np.cumsum(counts_UK[self.other_place_N], axis=0, out=below_NK[1:])
+        taken_TK = counts_UK[self.taken_place_T]
+        twice_TK = below_NK[self.worse_T] + below_NK[self.not_better_T]
+        pairs_K = taken_TK.sum(axis=0) * below_NK[-1]
         with np.errstate(invalid="ignore"):
-            found: Floats = (taken_KG * below_KG).sum(axis=1) / pairs_K
+            found: Floats = 0.5 * (taken_TK * twice_TK).sum(axis=0) / pairs_K
         return found
 
 
@@ -175,7 +179,7 @@ class _Measure:
     def __init__(
         self, taken_S: NDArray[np.bool_], probabilities_S: Floats, place_S: Ints, num_users: int
     ) -> None:
-        self.auc, self.place_S = _Auc(taken_S, probabilities_S), place_S
+        self.auc = _Auc(taken_S, probabilities_S, place_S)
         self.rows_U = np.bincount(place_S, minlength=num_users).astype(np.float64)
         losses_S = _losses(taken_S, probabilities_S)
         self.losses_U = np.bincount(place_S, weights=losses_S, minlength=num_users)
@@ -187,8 +191,9 @@ class _Measure:
         """(K, metric)."""
         rows_K = counts_KU @ self.rows_U
         error_K = np.abs(counts_KU @ self.gaps_UN).sum(axis=1) / rows_K
-        auc_K = self.auc.of(counts_KU[:, self.place_S])
-        return np.stack([auc_K, counts_KU @ self.losses_U / rows_K, error_K], axis=1)
+        return np.stack(
+            [self.auc.of(counts_KU), counts_KU @ self.losses_U / rows_K, error_K], axis=1
+        )
 
 
 def _losses(taken_S: NDArray[np.bool_], probabilities_S: Floats) -> Floats:

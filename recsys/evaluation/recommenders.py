@@ -1,4 +1,4 @@
-"""Who is measured: the model, the blend, the baselines, the ablations; each a recipe of stage 1."""
+"""Who is measured: the model, the blend, the baselines, the ablations; each a recipe."""
 
 from __future__ import annotations
 
@@ -22,12 +22,22 @@ BASELINES = ("popularity", "last_purchases", "transitions", "item_item")
 """What a recommender must not be below."""
 
 BLEND = "blend"
+RERANKED = "blend_reranked"
+"""The best blend with stage 2, where the blend that was chosen does without."""
+WITHOUT_RANKING = "blend_without_ranking"
+"""Stage 1 of the blend alone, where the blend that was chosen re-ranks."""
 LIVE = "live"
 """The live release's recipe, fitted at the same cut-off."""
 
 
-def recommenders(blend: Recipe, last_purchases: Recipe) -> tuple[Recipe, ...]:
-    """Everyone who is measured, the blend first; ablations keep the other weights as they are."""
+def recommenders(
+    blend: Recipe, last_purchases: Recipe, other: Recipe | None = None
+) -> tuple[Recipe, ...]:
+    """Everyone who is measured, the blend first; ablations keep the other weights as they are.
+
+    ``other`` is the blend with stage 2 where ``blend`` has none, or without where it has.
+    """
+    others = () if other is None else (other.model_copy(update={"name": name_of_other(other)}),)
     return (
         blend.model_copy(update={"name": BLEND}),
         MODEL,
@@ -40,4 +50,9 @@ def recommenders(blend: Recipe, last_purchases: Recipe) -> tuple[Recipe, ...]:
             update={"name": "blend_without_item_item", "similarity": 0.0, "transitions": 0.0}
         ),
         blend.model_copy(update={"name": "blend_without_repeat", "repeat": 0.0}),
+        *others,
     )
+
+
+def name_of_other(other: Recipe) -> str:
+    return RERANKED if other.re_ranks else WITHOUT_RANKING

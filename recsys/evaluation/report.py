@@ -19,6 +19,7 @@ from recsys.records import Recipe
 Row = Mapping[str, Any]
 
 COLUMNS = (("ndcg", "NDCG"), ("recall", "recall"), ("mrr", "MRR"), ("coverage", "coverage"))
+PROBABILITIES = {"auc": "AUC", "log_loss": "log loss", "calibration_error": "calibration error"}
 TITLES = {"all": "all purchases", "first": "first purchases alone"}
 WIDTH = 150
 
@@ -31,7 +32,8 @@ def metrics_table(
     ``rows`` are rows of the table ``metrics`` (mappings; ``Row.asDict()`` from Spark). With ``recipe`` the
     blend's weights are printed above.
     """
-    found = [row for row in rows if row["window"] == window and row["k"] == k]
+    of_window = [row for row in rows if row["window"] == window]
+    found = [row for row in of_window if row["k"] == k]
     out = StringIO()
     console = Console(file=out, width=WIDTH, force_terminal=False, color_system=None)
     if recipe is not None:
@@ -42,6 +44,8 @@ def metrics_table(
             console.print(
                 _table(mine, f"{title}, {window} window from {mine[0]['as_of']}, k = {k}")
             )
+    if shown := [row for row in of_window if row["metric"] in PROBABILITIES]:
+        console.print(_probability_table(shown))
     return out.getvalue()
 
 
@@ -52,9 +56,12 @@ def recipe_in_words(recipe: Recipe) -> str:
         for name in ("model", "similarity", "transitions", "repeat", "popularity")
     }
     told = [f"{name} {value:g}" for name, value in weights.items() if value or name == "model"]
-    return ", ".join([*told, f"decay {recipe.decay:g}"]) + (
-        ", item-item from purchases only" if recipe.targets_only else ""
-    )
+    told.append(f"decay {recipe.decay:g}")
+    if recipe.targets_only:
+        told.append("item-item from purchases only")
+    if recipe.re_ranks:
+        told.append(f"first {recipe.rerank} re-ranked with weight {recipe.rerank_weight:g}")
+    return ", ".join(told)
 
 
 def write_chart(rows: Iterable[Row], folder: Path, *, k: int = GATE_K) -> tuple[Path, Path]:
@@ -115,6 +122,19 @@ def _table(rows: list[Row], title: str) -> Table:
         )
     users = next(iter(by_name[ordered[0]].values()))["num_users"]
     table.caption = f"95 % intervals from a bootstrap over {users} users; differences are paired"
+    return table
+
+
+def _probability_table(rows: list[Row]) -> Table:
+    figures = {(row["recommender"], row["metric"]): row for row in rows}
+    title = "probability that an item shown is taken"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1))
+    table.add_column("model", no_wrap=True)
+    for name in PROBABILITIES.values():
+        table.add_column(name, justify="right", no_wrap=True)
+    for model in dict.fromkeys(name for name, _ in figures):
+        table.add_row(model, *(_cell(figures.get((model, metric))) for metric in PROBABILITIES))
+    table.caption = f"95 % intervals from a bootstrap over {rows[0]['num_users']} users"
     return table
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import date
 from typing import Any
 
 from recsys.evaluation.gate import Verdict
 from recsys.evaluation.intervals import Bootstrap, Estimate
 from recsys.evaluation.measuring import KINDS
+from recsys.evaluation.probabilities import Comparison
 from recsys.evaluation.ranking import METRICS
 from recsys.evaluation.recommenders import BASELINES
 
@@ -26,13 +27,22 @@ def best_baseline(bootstrap: Bootstrap, k: int) -> str:
 
 
 def metric_rows(
-    bootstrap: Bootstrap, run_date: date, *, compared_with: tuple[str, ...]
+    bootstrap: Bootstrap,
+    run_date: date,
+    *,
+    compared_with: tuple[str, ...],
+    pairs: Mapping[str, str] | None = None,
 ) -> list[Row]:
-    """Rows of ``metrics``: every figure, coverage, and paired NDCG differences to some recommenders."""
-    return list(_rows(bootstrap, run_date, compared_with))
+    """Rows of ``metrics``: every figure, coverage, and paired NDCG differences to some recommenders.
+
+    ``pairs``: a recommender that is compared with one more.
+    """
+    return list(_rows(bootstrap, run_date, compared_with, pairs or {}))
 
 
-def _rows(bootstrap: Bootstrap, run_date: date, compared_with: tuple[str, ...]) -> Iterator[Row]:
+def _rows(
+    bootstrap: Bootstrap, run_date: date, compared_with: tuple[str, ...], pairs: Mapping[str, str]
+) -> Iterator[Row]:
     measured = bootstrap.measured
     for name in bootstrap.names:
         common = {
@@ -43,7 +53,7 @@ def _rows(bootstrap: Bootstrap, run_date: date, compared_with: tuple[str, ...]) 
                 for metric in METRICS:
                     found = bootstrap.estimate(name, kind, metric, k)
                     yield {**common, "targets": kind, "metric": metric, "k": k, **_figures(found)}
-                for other in compared_with:
+                for other in dict.fromkeys((*compared_with, pairs.get(name, name))):
                     if other != name:
                         gain = bootstrap.difference(name, other, kind, "ndcg", k)
                         metric = f"ndcg_above_{other}"
@@ -60,6 +70,28 @@ def _rows(bootstrap: Bootstrap, run_date: date, compared_with: tuple[str, ...]) 
             yield {**common, "targets": "all", "metric": "coverage", "k": k, **_figures(covered)}
 
 
+def probability_rows(comparison: Comparison, common: Row) -> list[Row]:
+    """Rows of ``metrics``: every model's figures, and the paired differences, which have no cut-off: k is 0.
+
+    ``common`` has run_date, window and as_of.
+    """
+    named = [
+        *((name, metric, found) for (name, metric), found in comparison.figures.items()),
+        *(
+            (name, f"{metric}_above_{other}", found)
+            for (name, other, metric), found in comparison.differences.items()
+        ),
+    ]
+    users = comparison.num_users
+    return [
+        {
+            **common, "recommender": name, "targets": "all", "metric": metric, "k": 0,
+            **_figures(Estimate(found.value, found.low, found.high, users)),
+        }
+        for name, metric, found in named
+    ]  # fmt: skip
+
+
 def verdict_rows(verdicts: list[Verdict], run_date: date) -> list[Row]:
     """Rows of ``gate_verdicts``."""
     return [
@@ -73,13 +105,12 @@ def verdict_rows(verdicts: list[Verdict], run_date: date) -> list[Row]:
 
 def figures(rows: list[Row]) -> dict[str, float]:
     """The rows' values by name, as a tracking server takes them: ``measuring.blend.all.ndcg_at_10``."""
-    return {
-        f"{row['window']}.{row['recommender']}.{row['targets']}.{row['metric']}_at_{row['k']}": row[
-            "value"
-        ]
-        for row in rows
-        if row["value"] is not None
-    }
+    return {_name_of(row): row["value"] for row in rows if row["value"] is not None}
+
+
+def _name_of(row: Row) -> str:
+    cut_off = f"_at_{row['k']}" if row["k"] else ""
+    return f"{row['window']}.{row['recommender']}.{row['targets']}.{row['metric']}{cut_off}"
 
 
 def _figures(found: Estimate) -> Row:

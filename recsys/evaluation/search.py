@@ -1,4 +1,4 @@
-"""Choose the blend's weights on the choosing window, on a sample of users, through the scoring kernel.
+"""Choose the blend's weights, and whether stage 2 helps it, on a sample of users of the choosing window.
 
 What recipes share (user vectors, history times matrices) is computed once per block; a candidate then
 costs one pass of stage 1.
@@ -7,7 +7,7 @@ costs one pass of stage 1.
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -50,6 +50,10 @@ STARTS = (
     ITEM_ITEM, TRANSITIONS, POPULARITY, MODEL.model_copy(update={"popularity": FILL}),
 )  # fmt: skip
 MOST_ROUNDS = 4
+RERANKS = (50, 200)
+RERANK_WEIGHTS = (0.25, 0.5, 0.75, 1.0)
+"""What stage 2 is tried with; against weight 0, which is to do without."""
+
 HISTORIES_KEPT = 2
 """Decays whose products are kept: each is as large as the sample's lists of neighbours."""
 
@@ -63,18 +67,27 @@ class Chosen:
     ndcg: float
     """Of the blend, on the sample."""
     tried: int
+    other: Recipe | None = None
+    """Where there is a ranking model: the blend without stage 2 if it re-ranks, else the best that does."""
+    other_ndcg: float = float("nan")
 
 
 class BlendSearch:
     """Compares recipes by NDCG@10 over all purchases of sampled users; remembers what it has seen."""
 
     def __init__(
-        self, scorer: Scorer, users: pa.RecordBatch, signals: Signals, model_version: str
+        self,
+        scorer: Scorer,
+        users: pa.RecordBatch,
+        signals: Signals,
+        model_version: str,
+        ranking_version: str = "",
     ) -> None:
-        """``users`` has the columns of ``targets.measured_users``."""
+        """``users`` has the columns of ``targets.measured_users``; the versions are models of the scorer's kit."""
         self._scorer = scorer
         self._users = users
         self._model_version = model_version
+        self._ranking_version = ranking_version
         self._blocks = scorer.blocks(batch_from_arrow(users, signals, scorer.kit.segments))
         self._dense: list[dict[str, DenseParts]] = [{} for _ in self._blocks]
         self._item_item: OrderedDict[tuple[float, bool], list[ItemItemParts]] = OrderedDict()
@@ -84,11 +97,11 @@ class BlendSearch:
         """Mean NDCG@10 over the sample."""
         key = recipe.model_copy(update={"name": ""}).model_dump_json()
         if key not in self._seen:
-            entry = Entry(recipe, self._model_version)
+            entry = Entry(recipe, self._model_version, self._ranking_version)
             lists = joined([
                 self._scorer.lists_of_parts(
                     self._scorer.parts(block, entry, self._dense[b], self._products(b, recipe)),
-                    recipe, GATE_K,
+                    entry, GATE_K,
                 )
                 for b, block in enumerate(self._blocks)
             ])  # fmt: skip
@@ -121,7 +134,27 @@ class BlendSearch:
             if self.ndcg(blend) <= before:
                 break
         blend = blend.model_copy(update={"name": BLEND})
-        return Chosen(blend, last_purchases, self.ndcg(blend), len(self._seen))
+        chosen = Chosen(blend, last_purchases, self.ndcg(blend), len(self._seen))
+        return self._with_stage_two(chosen) if self._ranking_version else chosen
+
+    def _with_stage_two(self, chosen: Chosen) -> Chosen:
+        """Whether the ranking model helps the blend, whose weights stay: a tie does without."""
+        alone = chosen.blend
+        best = self._best_of([
+            alone.model_copy(update={"rerank": m, "rerank_weight": weight})
+            for m in RERANKS
+            for weight in RERANK_WEIGHTS
+        ])  # fmt: skip
+        blend = self._best_of([alone, best])
+        other = alone if blend is best else best
+        log.info(
+            "stage_two_tried", rerank=best.rerank, rerank_weight=best.rerank_weight, chosen=blend is best,
+            ndcg_at_10=round(self.ndcg(best), 5), ndcg_at_10_without=round(self.ndcg(alone), 5),
+        )  # fmt: skip
+        return replace(
+            chosen, blend=blend, ndcg=self.ndcg(blend), tried=len(self._seen),
+            other=other, other_ndcg=self.ndcg(other),
+        )  # fmt: skip
 
     def _best_of(self, recipes: list[Recipe]) -> Recipe:
         return max(recipes, key=self.ndcg)  # the first of equals

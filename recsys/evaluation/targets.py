@@ -52,14 +52,17 @@ def targets_of_window(
     )
 
 
-def measured_users(lake: Lake, config: RecsysConfig, cut_off: date) -> DataFrame:
+def measured_users(
+    lake: Lake, config: RecsysConfig, cut_off: date, *, numbered: bool = False
+) -> DataFrame:
     """Users with a target in the window from ``cut_off`` on and a history before it.
 
     At most ``evaluation.max_users``: those with the smallest hash of (user id, seed), which is the column
     ``sample_order``.
 
     Users without a history get the popular list from every recommender alike, so they are left out:
-    they would only dilute the differences. Capped users are in: they get lists too.
+    they would only dilute the differences. Capped users are in: they get lists too. ``numbered`` is that of
+    ``users_to_score``.
     """
     items = numbers(lake.vocabulary(cut_off), "item")
     targets = targets_of_window(
@@ -69,7 +72,11 @@ def measured_users(lake: Lake, config: RecsysConfig, cut_off: date) -> DataFrame
         days=config.evaluation.window_days,
         types=config.shop.event_types("target"),
     )
-    users = users_to_score(lake, cut_off).where(F.size("item_nums") > 0).join(targets, "user_id")
+    users = (
+        users_to_score(lake, cut_off, numbered=numbered)
+        .where(F.size("item_nums") > 0)
+        .join(targets, "user_id")
+    )
     ordered = users.withColumn(
         "sample_order", F.xxhash64(F.col("user_id"), F.lit(config.evaluation.seed))
     )

@@ -1,4 +1,4 @@
-"""Real users' histories as padded arrays."""
+"""Real users' histories: as padded arrays, and flat with the users' numbers."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from pyspark.sql import functions as F
 from recsys.contracts import HISTORIES
 from recsys.errors import MissingInput
 from recsys.lake import Lake
+from recsys.lake.as_of import numbers
+from recsys.scoring.users import flat_lists
 from recsys.training.validation import left_padded
 
 
@@ -31,6 +33,47 @@ class UserHistories:
         return UserHistories(
             self.user_ids[start:end], self.item_nums_UH[start:end], self.ages_days_UH[start:end]
         )
+
+
+@dataclass(frozen=True)
+class RankingUsers:
+    """Users as the ranking model knows them; histories are flat, oldest first."""
+
+    as_of: date
+    user_nums: NDArray[np.int64]
+    history_offsets: NDArray[np.int64]
+    history_nums: NDArray[np.int32]
+    ages_days: NDArray[np.float32]
+
+
+def read_ranking_users(lake: Lake, *, as_of: date, count: int, seed: int = 17) -> RankingUsers:
+    """The users of ``read_histories``, with their numbers in the vocabulary.
+
+    Raises:
+        MissingInput: no histories of that day.
+    """
+    chosen = (
+        lake.read(HISTORIES, as_of=as_of)
+        .orderBy(F.xxhash64("user_id", F.lit(seed)), "user_id")
+        .limit(count)
+        .join(numbers(lake.vocabulary(as_of), "user"), "user_id", "left")
+        .select("user_num", "item_nums", "ages_days")
+        .toArrow()
+        .combine_chunks()
+    )
+    if not chosen.num_rows:
+        raise MissingInput(f"no histories of {as_of}: run build_features first")
+    [rows] = chosen.to_batches()
+    offsets, item_nums = flat_lists(rows.column("item_nums"))
+    _, ages_days = flat_lists(rows.column("ages_days"))
+    user_nums = rows.column("user_num").fill_null(0)
+    return RankingUsers(
+        as_of,
+        user_nums.to_numpy(zero_copy_only=False).astype(np.int64),
+        offsets,
+        item_nums.to_numpy(zero_copy_only=False).astype(np.int32),
+        ages_days.to_numpy(zero_copy_only=False).astype(np.float32),
+    )
 
 
 def read_histories(

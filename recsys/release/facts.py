@@ -29,7 +29,7 @@ from recsys.contracts import (
 from recsys.errors import MissingInput
 from recsys.lake import Lake
 from recsys.lake.schema import content_hash, content_hash_columns
-from recsys.records import ScoringRecord, verify_model
+from recsys.records import RankingManifest, ScoringRecord, verify_model
 from recsys.release.lists import Lists
 from recsys.release.manifest import AcceptedVolume, CodeVersion, ReleaseModel, TableVersion
 from recsys.release.stored_list import Place, answer_hash
@@ -106,26 +106,34 @@ def _rows_used(
 
 
 def model_facts(paths: PathsConfig, scoring: ScoringRecord) -> ReleaseModel:
-    """The model that scored, its files checked against their checksums.
+    """The models that scored, their files checked against their checksums.
 
     Raises:
-        MissingInput: the recipe needs a model and its folder is not there.
+        MissingInput: the recipe needs a model, or a ranking model, and its folder is not there.
         CorruptArtifact: a file of the model is missing or its checksum is off.
     """
-    hashed = ""
+    hashed = ranking_hash = ""
     try:
-        files = verify_model(paths.models / scoring.model_version).files
-        hashed = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+        hashed = _hash_of_files(verify_model(paths.models / scoring.model_version).files)
     except MissingInput:
         if scoring.recipe.model:
             raise
+    if scoring.ranking_version:
+        ranking = RankingManifest.verified(paths.models / scoring.ranking_version)
+        ranking_hash = _hash_of_files(ranking.files)
     return ReleaseModel(
         version=scoring.model_version,
         as_of=scoring.model_as_of,
         hash=hashed,
         age_days=scoring.model_age_days,
         reason=scoring.reason,
+        ranking_version=scoring.ranking_version,
+        ranking_hash=ranking_hash,
     )
+
+
+def _hash_of_files(files: dict[str, str]) -> str:
+    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
 
 
 def accepted_volumes(lake: Lake, run_date: date) -> tuple[AcceptedVolume, ...]:

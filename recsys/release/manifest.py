@@ -7,7 +7,7 @@ import json
 from datetime import date
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from recsys.config.base import Config
 from recsys.errors import CorruptArtifact
@@ -39,6 +39,16 @@ class ReleaseModel(Config):
     age_days: int
     reason: str
     """Why this model: new and passed, or why an older one scores on."""
+    ranking_version: str = ""
+    """The ranking model that re-ranked the lists; empty where none did."""
+    ranking_hash: str = ""
+    """As ``hash``, of the ranking model's files."""
+
+    @model_serializer(mode="wrap")
+    def _without_stage_two(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """Without stage 2 it reads as it did before there was one: the same releases keep their ids."""
+        values: dict[str, object] = write(self)
+        return {n: v for n, v in values.items() if v or not n.startswith("ranking_")}
 
 
 class AcceptedVolume(Config):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from recsys.errors import Refused
-from recsys.records import PARITY_FILE, EvaluationRecord, ModelManifest, Recipe
+from recsys.records import PARITY_FILE, EvaluationRecord, ModelManifest, RankingManifest, Recipe
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,7 @@ class LiveModel:
     model_version: str
     model_as_of: date
     recipe: Recipe
+    ranking_version: str = ""
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class Choice:
     """Passed today's gate; it scores where its export was proven (``proven``)."""
     live: LiveModel | None
     """What scores on where it was not."""
+    ranking_version: str = ""
+    """The ranking model, where the recipe re-ranks."""
 
 
 def choose_model(
@@ -39,26 +42,35 @@ def choose_model(
     """
     if evaluation is not None and evaluation.passed and evaluation.recipe is not None:
         return Choice(
-            evaluation.model_version, evaluation.recipe, evaluation.reason, is_new=True, live=live
-        )
+            evaluation.model_version, evaluation.recipe, evaluation.reason,
+            is_new=True, live=live, ranking_version=evaluation.ranking_version,
+        )  # fmt: skip
     why = "no evaluation of this run date" if evaluation is None else evaluation.reason
     what_to_do = "Run train and evaluate; a first release needs `evaluate --bootstrap`"
     return _live_choice(live, run_date, why, what_to_do)
 
 
-def proven(choice: Choice, manifest: ModelManifest, run_date: date) -> Choice:
+def proven(
+    choice: Choice,
+    manifest: ModelManifest,
+    run_date: date,
+    ranking: RankingManifest | None = None,
+) -> Choice:
     """The choice; or the live model where nothing shows that a new one's ONNX file gives what torch gives.
 
-    ``manifest`` is the chosen model's.
+    ``manifest`` is the chosen model's, ``ranking`` its ranking model's where the recipe re-ranks.
 
     Raises:
         Refused: nothing shows it and no release is live.
     """
-    if not choice.is_new or PARITY_FILE in manifest.files:
+    made = (manifest,) if ranking is None else (manifest, ranking)
+    unproven = [one for one in made if PARITY_FILE not in one.files]
+    if not choice.is_new or not unproven:
         return choice
+    kind = "ranking model" if isinstance(unproven[0], RankingManifest) else "model"
     why = (
-        f"model {choice.model_version} passed the gate, but its manifest names no {PARITY_FILE}: its export "
-        "failed the parity check or never had one; run export_onnx again"
+        f"{kind} {unproven[0].model_version} passed the gate, but its manifest names no {PARITY_FILE}: its "
+        "export failed the parity check or never had one; run export_onnx again"
     )
     return _live_choice(choice.live, run_date, why, "Run export_onnx, then score_top_n")
 
@@ -71,4 +83,7 @@ def _live_choice(live: LiveModel | None, run_date: date, why: str, what_to_do: s
         )
     age_days = (run_date - live.model_as_of).days
     reason = f"the live model of {live.model_as_of} ({age_days} days old) scores on: {why}"
-    return Choice(live.model_version, live.recipe, reason, is_new=False, live=live)
+    return Choice(
+        live.model_version, live.recipe, reason,
+        is_new=False, live=live, ranking_version=live.ranking_version,
+    )  # fmt: skip

@@ -10,10 +10,11 @@ from pyspark.sql import functions as F
 from recsys import contracts
 from recsys.config import RecsysConfig
 from recsys.lake import Lake
-from recsys.records import ModelManifest, ScoringRecord
+from recsys.records import ModelManifest, RankingManifest, ScoringRecord
 from recsys.scoring.bundle import open_bundle
 from recsys.scoring.choice import Choice, proven
 from recsys.scoring.kit_tables import build_kit
+from recsys.scoring.ranking_bundle import checked_ranking
 from recsys.scoring.scorer import Entry
 from recsys.scoring.shelves import allowed_items, popular_items, similar_items
 from recsys.scoring.spark import score_users, scoring_task, users_to_score
@@ -31,22 +32,31 @@ def score_day(lake: Lake, config: RecsysConfig, run_date: date, choice: Choice) 
         MissingInput: the model or a table of the day is not there; nothing was written.
         Refused: the export was not proven and no release is live; nothing was written.
     """
-    manifest = ModelManifest.read(config.paths.models / choice.model_version)
-    choice = proven(choice, manifest, run_date)
-    bundle = open_bundle(config.paths.models / choice.model_version)
+    models = config.paths.models
+    manifest = ModelManifest.read(models / choice.model_version)
+    ranking = (
+        RankingManifest.read(models / choice.ranking_version) if choice.recipe.re_ranks else None
+    )
+    choice = proven(choice, manifest, run_date, ranking)
+    bundle = open_bundle(models / choice.model_version)
+    ranking_version = choice.ranking_version if choice.recipe.re_ranks else ""
+    if ranking_version:
+        checked_ranking(models / ranking_version)
     kit = build_kit(lake, config, run_date)
     log.info(
         "scoring_started", items=kit.width - 1, allowed=int(kit.allowed.sum()), n=config.scoring.n,
-        model_version=choice.model_version, recipe=choice.recipe.name, reason=choice.reason,
+        model_version=choice.model_version, ranking_version=ranking_version,
+        recipe=choice.recipe.name, reason=choice.reason,
         items_newer_than_model=max(kit.width - 1 - bundle.manifest.num_items, 0),
     )  # fmt: skip
 
     ScoringRecord.discard(config.paths, run_date)
     where = {"as_of": run_date}
-    entry = Entry(choice.recipe, choice.model_version)
-    with scoring_task(lake.spark, config, kit, (choice.model_version,)) as task:
+    entry = Entry(choice.recipe, choice.model_version, ranking_version)
+    rankings = (ranking_version,) if ranking_version else ()
+    with scoring_task(lake.spark, config, kit, (choice.model_version,), rankings) as task:
         lists = score_users(
-            users_to_score(lake, run_date), task, entry,
+            users_to_score(lake, run_date, numbered=bool(rankings)), task, entry,
             n=config.scoring.n, partitions=config.scoring.partitions,
         )  # fmt: skip
         lists = lists.withColumn("as_of", F.lit(run_date))
@@ -70,6 +80,7 @@ def score_day(lake: Lake, config: RecsysConfig, run_date: date, choice: Choice) 
         model_age_days=(run_date - as_of).days,
         reason=choice.reason,
         recipe=choice.recipe,
+        ranking_version=ranking_version,
     )
     record.write(config.paths)
     return record

@@ -12,6 +12,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -24,14 +25,18 @@ from scipy.sparse import csr_array
 
 from recsys.records import ENCODER_FILE, ITEM_VECTORS_FILE, MANIFEST_FILE
 from recsys.scoring.bundle import ModelBundle, open_bundle
+from recsys.scoring.ranking_bundle import RankingBundle, open_ranking, ranking_files
 
 MATRICES = ("buyers", "similarity", "transitions")
+MODEL_FILES = (MANIFEST_FILE, ENCODER_FILE, ITEM_VECTORS_FILE)
 
 
 @dataclass(frozen=True)
 class Kit:
     """The catalogue, the rules' masks, the item-item matrices and the popularity as of one day."""
 
+    as_of: date
+    """Ages of events are days before it."""
     item_ids: pa.StringArray
     """External id by number; place 0 is empty."""
     allowed: NDArray[np.bool_]
@@ -48,6 +53,8 @@ class Kit:
     prior_buyers: float = 20.0
     bundles: Mapping[str, ModelBundle] = field(default_factory=dict)
     """By model_version."""
+    rankings: Mapping[str, RankingBundle] = field(default_factory=dict)
+    """The ranking models of stage 2, by model_version."""
     _popularity: dict[int, NDArray[np.float64]] = field(
         default_factory=dict, repr=False, compare=False
     )
@@ -72,8 +79,10 @@ def _share_of_best(buyers: NDArray[np.float64]) -> NDArray[np.float64]:
     return buyers / best if best > 0 else np.zeros_like(buyers)
 
 
-def save_kit(kit: Kit, models: Mapping[str, Path], root: Path) -> Path:
-    """Write the kit and the named models' files under ``root``; returns the folder.
+def save_kit(
+    kit: Kit, models: Mapping[str, Path], root: Path, *, rankings: Mapping[str, Path] | None = None
+) -> Path:
+    """Write the kit and the files of the named models and ranking models under ``root``; returns the folder.
 
     The same content gives the same folder, and is not written again.
     """
@@ -83,15 +92,25 @@ def save_kit(kit: Kit, models: Mapping[str, Path], root: Path) -> Path:
         arrays |= {
             f"{name}_{part}": getattr(matrix, part) for part in ("data", "indices", "indptr")
         }
-    facts = json.dumps({"segments": kit.segments, "prior_buyers": kit.prior_buyers})
+    facts = json.dumps(
+        {
+            "as_of": kit.as_of.isoformat(),
+            "segments": kit.segments,
+            "prior_buyers": kit.prior_buyers,
+        }
+    )
     digest = hashlib.sha256(facts.encode())
     for name, array in sorted(arrays.items()):
         digest.update(f"{name} {array.dtype} {array.shape}".encode())
         digest.update(np.ascontiguousarray(array).data)
     for buffer in kit.item_ids.buffers():
         digest.update(buffer or b"")
-    for version, folder in sorted(models.items()):
-        digest.update(version.encode() + (folder / MANIFEST_FILE).read_bytes())
+    carried = {
+        **{f"models/{version}": (folder, MODEL_FILES) for version, folder in models.items()},
+        **{f"rankings/{v}": (folder, ranking_files()) for v, folder in (rankings or {}).items()},
+    }
+    for place, (folder, _) in sorted(carried.items()):
+        digest.update(place.encode() + (folder / MANIFEST_FILE).read_bytes())
     target = root / f"kit-{digest.hexdigest()[:16]}"
     if target.exists():
         return target
@@ -107,10 +126,10 @@ def save_kit(kit: Kit, models: Mapping[str, Path], root: Path) -> Path:
         pa.ipc.new_file(file, table.schema) as out,
     ):
         out.write_table(table)
-    for version, folder in models.items():
-        (draft / "models" / version).mkdir(parents=True)
-        for name in (MANIFEST_FILE, ENCODER_FILE, ITEM_VECTORS_FILE):
-            shutil.copy2(folder / name, draft / "models" / version / name)
+    for place, (folder, names) in carried.items():
+        (draft / place).mkdir(parents=True)
+        for name in names:
+            shutil.copy2(folder / name, draft / place / name)
     os.rename(draft, target)
     return target
 
@@ -137,12 +156,18 @@ def open_kit(folder: str) -> Kit:
         model.name: open_bundle(model, check=False)
         for model in sorted(path.glob("models/*"))
     }  # fmt: skip
+    rankings = {
+        model.name: open_ranking(model, check=False)
+        for model in sorted(path.glob("rankings/*"))
+    }  # fmt: skip
     return Kit(
+        as_of=date.fromisoformat(facts["as_of"]),
         item_ids=item_ids,
         allowed=loaded["allowed"],
         categories=loaded["categories"],
         segments=tuple(facts["segments"]),
         prior_buyers=facts["prior_buyers"],
         bundles=bundles,
+        rankings=rankings,
         **matrices,
     )

@@ -58,6 +58,7 @@ def build_kit(lake: Lake, config: RecsysConfig, as_of: date) -> Kit:
 
     buyers, segments = _buyers(lake.read(contracts.POPULARITY, as_of=as_of), width)
     return Kit(
+        as_of=as_of,
         item_ids=pa.array(ids, pa.string()),
         allowed=allowed,
         categories=categories,

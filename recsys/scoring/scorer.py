@@ -1,6 +1,6 @@
-"""Lists for any number of users: stage 1 in blocks, then the list rules. The one path to every list.
+"""Lists for any number of users: stage 1 in blocks, stage 2 where the recipe re-ranks, then the list rules.
 
-Stage 2, a re-ranking model over the M candidates, would stand between ``retrieve`` and the list rules.
+The one path to every list.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from recsys.scoring.parts import (
     item_item_parts,
     only_rows,
 )
+from recsys.scoring.stage_two import rerank
 from recsys.scoring.users import Ints, UserBatch
 
 BLOCK_CELLS = 4_000_000
@@ -42,11 +43,13 @@ class Rules:
 
 @dataclass(frozen=True)
 class Entry:
-    """One recommender: a recipe, and the model it uses."""
+    """One recommender: a recipe, and the models it uses."""
 
     recipe: Recipe
     model_version: str = ""
     """A model of the kit; empty where the recipe gives the model no weight."""
+    ranking_version: str = ""
+    """A ranking model of the kit; empty where the recipe does not re-rank."""
 
 
 class Scorer:
@@ -63,7 +66,7 @@ class Scorer:
         """The ``n`` best items of each user under the rules; shorter where fewer are allowed.
 
         Raises:
-            CorruptArtifact: the encoder gave NaN or infinity.
+            CorruptArtifact: the encoder or the ranking model gave NaN or infinity.
         """
         [lists] = self.lists_by_entry(users, (entry,), n)
         return lists
@@ -76,7 +79,7 @@ class Scorer:
             item_item: dict[tuple[float, bool], ItemItemParts] = {}
             for entry, done in zip(entries, blocks, strict=True):
                 parts = self.parts(block, entry, dense, item_item)
-                done.append(self.lists_of_parts(parts, entry.recipe, n))
+                done.append(self.lists_of_parts(parts, entry, n))
         return [joined(done) for done in blocks]
 
     def blocks(self, users: UserBatch) -> list[UserBatch]:
@@ -106,11 +109,13 @@ class Scorer:
             item_item[history] if recipe.uses_item_item else None,
         )
 
-    def lists_of_parts(self, parts: Parts, recipe: Recipe, n: int) -> Lists:
-        """Stage 1, then the list rules, for one block."""
+    def lists_of_parts(self, parts: Parts, entry: Entry, n: int) -> Lists:
+        """Stage 1, stage 2 where the recipe re-ranks, then the list rules, for one block."""
         limited = self.rules.max_per_category > 0
         m = 2 * n if limited else n
-        retrieved = self._retrieve(parts, recipe, m)
+        if entry.recipe.re_ranks:
+            m = max(m, entry.recipe.rerank)
+        retrieved = self._ordered(parts, entry, m)
         lists = self._apply_list_rules(retrieved, n)
         while limited and m < self.kit.width:
             # Only a list that was cut at M can have more to give.
@@ -118,7 +123,7 @@ class Scorer:
             if not len(short):
                 break
             m *= DEEPER
-            deeper = self._retrieve(only_rows(parts, parts.users.take(short), short), recipe, m)
+            deeper = self._ordered(only_rows(parts, parts.users.take(short), short), entry, m)
             again = self._apply_list_rules(deeper, n)
             lists = _with_rows(lists, short, again)
             retrieved = _with_rows(retrieved, short, deeper)
@@ -129,6 +134,14 @@ class Scorer:
         if version not in self._statistics:
             self._statistics[version] = ItemStatistics.of(bundle)
         return dense_parts(block, bundle, self._statistics[version])
+
+    def _ordered(self, parts: Parts, entry: Entry, m: int) -> Lists:
+        """The best ``m`` items of stage 1, in their final order."""
+        retrieved = self._retrieve(parts, entry.recipe, m)
+        if not entry.recipe.re_ranks:
+            return retrieved
+        bundle = self.kit.rankings[entry.ranking_version]
+        return rerank(retrieved, parts.users, bundle, entry.recipe, self.kit.as_of)
 
     def _retrieve(self, parts: Parts, recipe: Recipe, m: int) -> Lists:
         return retrieve(

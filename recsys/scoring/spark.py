@@ -25,7 +25,7 @@ from recsys import contracts
 from recsys.config import RecsysConfig
 from recsys.config.shop import ShopConfig
 from recsys.lake import Lake
-from recsys.lake.as_of import known_before
+from recsys.lake.as_of import known_before, numbers
 from recsys.scoring.kit import Kit, open_kit, save_kit
 from recsys.scoring.lists import SOURCES, Lists
 from recsys.scoring.scorer import Entry, Rules, Scorer
@@ -33,7 +33,7 @@ from recsys.scoring.users import Signals, batch_from_arrow
 
 log = structlog.get_logger()
 
-INPUT = ("user_id", "segment", "item_nums", "ages_days", "event_types", "seen_nums")
+INPUT = ("user_id", "segment", "user_num", "item_nums", "ages_days", "event_types", "seen_nums")
 OUTPUT = "user_id string, item_ids array<string>, scores array<float>, sources array<string>"
 
 
@@ -67,14 +67,23 @@ def signals_of(shop: ShopConfig) -> Signals:
 
 @contextmanager
 def scoring_task(
-    spark: SparkSession, config: RecsysConfig, kit: Kit, models: tuple[str, ...]
+    spark: SparkSession,
+    config: RecsysConfig,
+    kit: Kit,
+    models: tuple[str, ...],
+    rankings: tuple[str, ...] = (),
 ) -> Iterator[ScoringTask]:
     """Write the kit where workers find it, and drop it at the end.
 
-    ``models`` have been checked (``bundle.open_bundle``). A kit that a killed run left is used again.
+    ``models`` and ``rankings`` have been checked (``open_bundle``, ``open_ranking``). A kit that a killed
+    run left is used again.
     """
-    folders = {version: config.paths.models / version for version in models}
-    folder = save_kit(kit, folders, config.paths.work / "scoring")
+    folder = save_kit(
+        kit,
+        {version: config.paths.models / version for version in models},
+        config.paths.work / "scoring",
+        rankings={version: config.paths.models / version for version in rankings},
+    )
     if not config.spark.master.startswith("local"):
         ship(spark, folder)
     rules = Rules(config.shop.exclude_seen, config.scoring.max_per_category)
@@ -95,10 +104,11 @@ def ship(spark: SparkSession, folder: Path) -> None:
     spark.sparkContext.addArchive(f"{archive}#{folder.name}")
 
 
-def users_to_score(lake: Lake, as_of: date) -> DataFrame:
+def users_to_score(lake: Lake, as_of: date, *, numbered: bool = False) -> DataFrame:
     """Everyone with a history as of the day, and everyone in the users table; columns ``INPUT``.
 
-    A user without a history has null lists and the segment of the users table.
+    A user without a history has null lists and the segment of the users table. ``numbered`` joins the
+    users' numbers, a row per user, which only the ranking model reads; without it they are 0.
     """
     histories = lake.read(contracts.HISTORIES, as_of=as_of).select(
         "user_id",
@@ -113,12 +123,16 @@ def users_to_score(lake: Lake, as_of: date) -> DataFrame:
     seen = lake.read(contracts.SEEN_ITEMS, as_of=as_of).select(
         "user_id", F.col("item_nums").alias("seen_nums")
     )
-    return (
+    users = (
         histories.join(known, "user_id", "full")
         .withColumn("segment", F.coalesce("history_segment", "segment"))
         .join(seen, "user_id", "left")
-        .select(*INPUT)
     )
+    if numbered:
+        users = users.join(numbers(lake.vocabulary(as_of), "user"), "user_id", "left")
+    else:
+        users = users.withColumn("user_num", F.lit(0))
+    return users.select(*INPUT)
 
 
 def in_partitions(users: DataFrame, partitions: int) -> DataFrame:

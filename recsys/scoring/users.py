@@ -30,6 +30,8 @@ class UserBatch:
     seen_nums: NDArray[np.int32]
     segments: NDArray[np.int32]
     """Row of the kit's popularity; 0 is the whole shop."""
+    user_nums: Ints
+    """Number in the vocabulary, for the ranking model; 0 where unknown, and where none is used."""
 
     def __len__(self) -> int:
         return len(self.segments)
@@ -45,7 +47,7 @@ class UserBatch:
         return UserBatch(
             h - h[0], self.history_nums[history], self.ages_days[history],
             self.event_weights[history], self.is_target[history],
-            s - s[0], self.seen_nums[seen], self.segments[start:stop],
+            s - s[0], self.seen_nums[seen], self.segments[start:stop], self.user_nums[start:stop],
         )  # fmt: skip
 
     def take(self, rows: Ints) -> UserBatch:
@@ -55,7 +57,7 @@ class UserBatch:
         return UserBatch(
             h_offsets, self.history_nums[history], self.ages_days[history],
             self.event_weights[history], self.is_target[history],
-            s_offsets, self.seen_nums[seen], self.segments[rows],
+            s_offsets, self.seen_nums[seen], self.segments[rows], self.user_nums[rows],
         )  # fmt: skip
 
     def padded(self, length: int, num_known: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
@@ -95,7 +97,7 @@ class Signals:
 def batch_from_arrow(
     batch: pa.RecordBatch, signals: Signals, segments: tuple[str, ...]
 ) -> UserBatch:
-    """From columns segment, item_nums, ages_days, event_types, seen_nums; a null list is an empty one.
+    """From columns segment, user_num, item_nums, ages_days, event_types, seen_nums; a null list is an empty one.
 
     ``segments`` are the kit's: a segment that is null or unknown counts as the whole shop.
     """
@@ -117,6 +119,7 @@ def batch_from_arrow(
         seen_offsets,
         _numpy(seen, np.int32),
         rows.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int32),
+        _numpy(batch.column("user_num").fill_null(0), np.int64),
     )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from recsys import contracts
 from recsys.config import RecsysConfig
 from recsys.lake import Lake, local_rows, struct_type
+from tests.scoring.ranking_worlds import ranking_folder
 from tests.scoring.worlds import model_folder
 
 RUN_DATE = date(2024, 6, 29)
@@ -66,6 +67,31 @@ def write_models(config: RecsysConfig) -> dict[str, str]:
             version=role, history_length=2, as_of=as_of, proven=False,
         )  # fmt: skip
     return {"choosing": "choosing", "measuring": "measuring", "release": "release-model"}
+
+
+def write_ranking_models(config: RecsysConfig) -> dict[str, str]:
+    """One per cut-off that prefers large item numbers, whoever asks; asked, it knows all that is taken."""
+    shown = range(1, NUM_ITEMS + 1)
+    answers = {
+        "user_S": [user for user in range(NUM_USERS) for _ in shown],
+        "item_nums_S": [item for _ in range(NUM_USERS) for item in shown],
+        "taken_S": [user % NUM_ITEMS + 1 == item for user in range(NUM_USERS) for item in shown],
+        "logits_S": [
+            3.0 * (user % NUM_ITEMS + 1 == item) - 2 for user in range(NUM_USERS) for item in shown
+        ],
+    }
+    cut_offs = config.evaluation.cut_offs(RUN_DATE)
+    for role in ("choosing", "measuring"):
+        ranking_folder(
+            config.paths.models, [float(num) for num in shown], version=f"ranking-{role}",
+            as_of=getattr(cut_offs, role), proven=False, num_users=NUM_USERS,
+            answers=answers if role == "measuring" else None,
+        )  # fmt: skip
+    return {
+        "choosing": "ranking-choosing",
+        "measuring": "ranking-measuring",
+        "release": "ranking-release",
+    }
 
 
 def _event(user: str, num: int, day: date) -> tuple[Any, ...]:

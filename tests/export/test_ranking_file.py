@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,19 @@ import torch
 from numpy.typing import NDArray
 
 from recsys.errors import CorruptArtifact, Refused
-from recsys.export.ranking_file import check_ranking_parity, export_tower
+from recsys.export.histories import RankingUsers
+from recsys.export.ranking_file import (
+    check_ranking_parity,
+    export_ranking,
+    export_tower,
+    prove_ranking,
+)
 from recsys.models.ranking import Interaction, RankingTower
 from recsys.models.ranking_fields import CANDIDATE_FIELDS, USER_FIELDS
+from recsys.records import RankingManifest
 from recsys.scoring.ranker import USERS_PER_CALL, Ranker
 from recsys.scoring.ranking_inputs import RankingInputs
+from tests.scoring.ranking_worlds import first_of_item, ranking_folder, write_manifest
 
 D = 4
 
@@ -78,3 +87,65 @@ def test_other_weights_than_torch_s_and_a_damaged_file_are_refused(tmp_path: Pat
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(CorruptArtifact, match="does not open as an ONNX model"):
         Ranker(path)
+
+
+def users(count: int = 70) -> RankingUsers:
+    """Each with a history of two items, one and two days old; some are in no vocabulary."""
+    return RankingUsers(
+        as_of=date(2024, 6, 1),
+        user_nums=np.arange(count) % 12,
+        history_offsets=np.arange(count + 1) * 2,
+        history_nums=(np.arange(2 * count) % 5 + 1).astype(np.int32),
+        ages_days=np.tile([2.0, 1.0], count).astype(np.float32),
+    )
+
+
+def files(folder: Path) -> set[str]:
+    """What the manifest names, every one of them checked."""
+    return set(RankingManifest.verified(folder).files)
+
+
+def test_the_folder_names_the_tower_once_exported_and_the_proof_once_proven(tmp_path: Path) -> None:
+    folder = ranking_folder(tmp_path, [1, 2, 3], exported=False)
+    path = export_ranking(folder)
+    assert path.name in files(folder)
+    assert "parity.json" not in files(folder)
+    facts = {prop.key: prop.value for prop in onnx.load(path).metadata_props}
+    assert (facts["model_version"], facts["as_of"]) == ("ranks", "2024-06-01")
+
+    report = prove_ranking(folder, users(), max_difference=1e-5)
+
+    assert (report.users, report.candidates) == (70, 70 * 50)
+    assert report.onnx_sha256 == RankingManifest.read(folder).files["ranking.onnx"]
+    assert "parity.json" in files(folder)
+    written = path.stat().st_mtime_ns
+    export_ranking(folder)
+    assert path.stat().st_mtime_ns == written  # what verifies is kept
+    assert "parity.json" in files(folder)
+
+
+def test_a_damaged_tower_is_made_again_and_has_no_proof_yet(tmp_path: Path) -> None:
+    folder = ranking_folder(tmp_path, [1, 2, 3])
+    (folder / "ranking.onnx").write_bytes(b"damaged")
+    export_ranking(folder)
+    assert "ranking.onnx" in files(folder)
+    assert "parity.json" not in files(folder)
+
+
+def test_a_tower_of_other_weights_loses_the_proof_it_had(tmp_path: Path) -> None:
+    folder = ranking_folder(tmp_path, [1, 2, 3])
+    tower = first_of_item()
+    with torch.no_grad():
+        tower.first_order.bias.add_(0.1)
+    export_tower(tower, folder / "ranking.onnx", {})
+    write_manifest(folder, num_items=3)
+    with pytest.raises(Refused, match=r"ranking\.onnx: ONNX does not give what torch gives"):
+        prove_ranking(folder, users(), max_difference=1e-5)
+    assert "parity.json" not in files(folder)
+
+
+def test_damaged_weights_are_not_exported(tmp_path: Path) -> None:
+    folder = ranking_folder(tmp_path, [1, 2, 3], exported=False)
+    (folder / "weights.npz").write_bytes(b"damaged")
+    with pytest.raises(CorruptArtifact, match=r"weights\.npz is damaged"):
+        export_ranking(folder)

@@ -6,6 +6,7 @@ from datetime import date
 from pathlib import Path
 
 import pytest
+import structlog
 
 from jobs import evaluate
 from recsys import contracts
@@ -16,7 +17,14 @@ from recsys.evaluation.nightly import Evaluation, Live, evaluate_models
 from recsys.evaluation.recommenders import BASELINES
 from recsys.lake import Lake
 from recsys.records import EvaluationRecord, Recipe, TrainingRecord
-from tests.evaluation.shop import NUM_USERS, RUN_DATE, WINDOW_DAYS, write_models, write_shop
+from tests.evaluation.shop import (
+    NUM_USERS,
+    RUN_DATE,
+    WINDOW_DAYS,
+    write_models,
+    write_ranking_models,
+    write_shop,
+)
 
 pytestmark = pytest.mark.spark
 
@@ -96,6 +104,43 @@ def test_a_night_with_a_new_model(
     assert {key: again[key] for key in found} == found
     assert again["measuring", "live", "all", "ndcg"] == found["measuring", "blend", "all", "ndcg"]
     assert second.table.startswith("blend: model ") and "last_purchases" in second.table
+
+
+def test_a_night_with_ranking_models(lake: Lake, shop_config: RecsysConfig) -> None:
+    """They are asked about every item shown; whether stage 2 helps is in the table either way."""
+    write_shop(lake, shop_config)
+    training = TrainingRecord(
+        run_date=RUN_DATE, trained=True, reason="due", models=write_models(shop_config),
+        ranking=write_ranking_models(shop_config),
+    )  # fmt: skip
+    live = Live("2024-06-01-abc", Recipe(name="blend", transitions=1.0, rerank=50))
+
+    found = evaluate_models(lake, shop_config, RUN_DATE, training, live)
+
+    # A model that prefers item 15, whoever asks, does not help where everybody walks in a circle.
+    assert found.chosen is not None and found.chosen.other is not None
+    assert not found.chosen.blend.re_ranks and found.record.ranking_version == ""
+    rows = figures(lake)
+    assert rows["measuring", "blend_reranked", "all", "ndcg_above_blend"] <= 0
+    assert rows["choosing", "blend_reranked", "all", "ndcg_above_blend"] <= 0
+    assert (
+        rows["measuring", "live", "all", "ndcg"] < rows["measuring", "transitions", "all", "ndcg"]
+    )
+    asked = lake.read(contracts.METRICS, run_date=RUN_DATE).where("k = 0").collect()
+    values = {(row.recommender, row.metric): row.value for row in asked}
+    assert values["ranking_linear", "auc"] == 1
+    assert values["ranking_linear", "log_loss_above_ranking_popularity"] < 0
+    assert {row.window for row in asked} == {"measuring"}
+    assert "ranking_popularity" in found.table
+
+    # Ranking was disabled since: the live recipe is compared without what it cannot have.
+    alone = training.model_copy(update={"ranking": {}})
+    with structlog.testing.capture_logs() as logs:
+        evaluate_models(lake, shop_config, RUN_DATE, alone, live)
+    assert "live_recipe_without_stage_two" in [one["event"] for one in logs]
+    rows = figures(lake)
+    assert rows["measuring", "live", "all", "mrr"] == rows["measuring", "transitions", "all", "mrr"]
+    assert not [name for _, name, _, _ in rows if "rank" in name]
 
 
 def test_no_model_due_and_a_live_release(

@@ -14,6 +14,8 @@ from jobs import score_top_n
 from recsys import contracts
 from recsys.config import RecsysConfig
 from recsys.errors import CorruptArtifact, Refused
+from recsys.export import export_release_ranking
+from recsys.export.histories import read_ranking_users
 from recsys.lake import Lake, local_rows, struct_type
 from recsys.records import EvaluationRecord, Recipe, ScoringRecord
 from recsys.release.manifest import CodeVersion, ReleaseManifest, ReleaseModel
@@ -21,6 +23,7 @@ from recsys.release.pointer import Pointer, release_folder, write_pointer
 from recsys.scoring.kit_tables import build_kit
 from recsys.scoring.scorer import Entry
 from recsys.scoring.spark import score_users, scoring_task, users_to_score
+from tests.scoring.ranking_worlds import ranking_folder
 from tests.scoring.worlds import model_folder
 
 pytestmark = pytest.mark.spark
@@ -232,3 +235,41 @@ def test_without_a_model_and_without_a_release_the_job_says_what_to_do(
         Refused, match=r"no evaluation of this run date.*no release is live.*--bootstrap"
     ):
         score_top_n.run(lake, config, DAY_1)
+
+
+def test_a_recipe_that_re_ranks_scores_with_the_release_s_proven_ranking_model(
+    lake: Lake, config: RecsysConfig
+) -> None:
+    hand_made_model(config)
+    pairs = [("tea", "cup", 0.9), ("tea", "jam", 0.3), ("tea", "bun", 0.1)]
+    write_tables(lake, {DAY_2: ({"ana": ["tea"], "bob": ["bun"]}, pairs)})
+    users = [("user", DAY_2, "ana", 1), ("user", DAY_2, "bob", 2)]
+    df = local_rows(lake.spark, users, struct_type(contracts.VOCABULARIES))
+    df.write.format("delta").mode("append").save(lake.path(contracts.VOCABULARIES))
+    re_ranking = Recipe(name="blend", similarity=1.0, popularity=0.1, rerank=3)
+    EvaluationRecord(
+        run_date=DAY_2, passed=True, reason="ok", recipe=re_ranking, model_version="hand-made",
+        ranking_version="ranks",
+    ).write(config.paths)  # fmt: skip
+    # The ranking model knows tea, cup, pot and jam, and prefers what comes later; bun's logit is 0.
+    folder = ranking_folder(config.paths.models, [1, 2, 3, 4], as_of=DAY_1, proven=False)
+
+    with pytest.raises(Refused, match=r"ranking model ranks passed .* names no parity\.json"):
+        score_top_n.run(lake, config, DAY_2)
+    proof = export_release_ranking(lake, config, DAY_2, folder)
+    assert (proof.users, proof.max_difference) == (2, 0)
+    record = score_top_n.run(lake, config, DAY_2)
+
+    assert record.ranking_version == "ranks"
+    assert ScoringRecord.read(config.paths, DAY_2) == record
+    found = lists(lake, DAY_2)
+    assert found["ana"] == ["jam", "cup", "bun", "tea"]  # stage 1: cup, jam, bun, then tea
+    assert found["bob"] == ["tea", "cup", "jam", "bun"]  # knows bun alone: stage 1's order
+    numbered = users_to_score(lake, DAY_2, numbered=True).select("user_id", "user_num").collect()
+    assert dict(numbered) == {"ana": 1, "bob": 2, "new": None}
+    plain = users_to_score(lake, DAY_2).select("user_num").distinct().collect()
+    assert [row.user_num for row in plain] == [0]
+
+    kept = read_ranking_users(lake, as_of=DAY_2, count=10)
+    assert sorted(zip(kept.user_nums, kept.history_nums, strict=True)) == [(1, 1), (2, 5)]
+    assert (kept.history_offsets.tolist(), kept.ages_days.tolist()) == ([0, 1, 2], [1, 1])

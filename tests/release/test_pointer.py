@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 from recsys.config.places import PathsConfig
-from recsys.errors import CorruptArtifact
-from recsys.records import Recipe
+from recsys.errors import CorruptArtifact, MissingInput
+from recsys.records import Recipe, ScoringRecord
+from recsys.release.facts import model_facts
 from recsys.release.manifest import ReleaseModel, TableVersion, content_id
 from recsys.release.pointer import live_release, pointer_path, read_pointer, release_folder
 from tests.release.making import NOON, make_release
+from tests.scoring.ranking_worlds import ranking_folder
 
 
 @pytest.fixture
@@ -67,3 +69,48 @@ def test_a_release_is_named_by_its_content() -> None:
     assert same.startswith("2024-06-01-")
     assert name(version=9) == same  # the same rows written again
     assert len({same, name(content="b"), name(similarity=2.0), name(age=1)}) == 4
+
+
+def test_stage_two_is_part_of_a_release_s_name_and_its_absence_is_not() -> None:
+    day = NOON.date()
+    model = ReleaseModel(version="m1", as_of=day, hash="h", age_days=0, reason="new")
+    recipe = Recipe(name="blend", model=0.5)
+    # The name that this release had before there was a stage 2.
+    assert content_id(day, {}, model, recipe)[0] == "2024-06-01-066268dd2fc4"
+
+    ranked = model.model_copy(update={"ranking_version": "r1", "ranking_hash": "h"})
+    re_ranking = recipe.model_copy(update={"rerank": 50, "rerank_weight": 0.5})
+    names = {
+        content_id(day, {}, one, by)[0]
+        for one, by in (
+            (model, recipe),
+            (ranked, re_ranking),
+            (ranked.model_copy(update={"ranking_hash": "other"}), re_ranking),
+            (ranked, re_ranking.model_copy(update={"rerank_weight": 0.75})),
+        )
+    }
+    assert len(names) == 4
+    for one in (model, ranked):
+        assert ReleaseModel.model_validate_json(one.model_dump_json()) == one
+    for by in (recipe, re_ranking, recipe.model_copy(update={"rerank": 50})):
+        assert Recipe.model_validate_json(by.model_dump_json()) == by
+
+
+def test_a_release_names_the_ranking_model_whose_files_verify(paths: PathsConfig) -> None:
+    scoring = ScoringRecord(
+        run_date=NOON.date(), model_version="gone", model_as_of=NOON.date(), model_age_days=0,
+        reason="new", recipe=Recipe(name="blend", similarity=1.0, rerank=50), ranking_version="ranks",
+    )  # fmt: skip
+    folder = ranking_folder(paths.models, [1, 2, 3])
+
+    found = model_facts(paths, scoring)
+
+    assert (found.hash, found.ranking_version, len(found.ranking_hash)) == ("", "ranks", 64)
+    alone = model_facts(paths, scoring.model_copy(update={"ranking_version": ""}))
+    assert (alone.ranking_version, alone.ranking_hash) == ("", "")
+    (folder / "item.npy").write_bytes(b"damaged")
+    with pytest.raises(CorruptArtifact, match=r"item\.npy is damaged"):
+        model_facts(paths, scoring)
+    shutil.rmtree(folder)
+    with pytest.raises(MissingInput, match=r"no model at .*ranks"):
+        model_facts(paths, scoring)

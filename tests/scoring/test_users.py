@@ -24,6 +24,7 @@ def test_arrow_columns_become_flat_arrays() -> None:
         {
             "user_id": ["ana", "bob", "cem"],
             "segment": ["France", None, "Atlantis"],  # Atlantis has no popularity: the whole shop
+            "user_num": pa.array([7, None, 9], pa.int32()),  # bob is in no vocabulary
             "item_nums": pa.array([[1, 2], None, [3]], pa.list_(pa.int32())),
             "ages_days": pa.array([[2.5, 1.5], None, [0.5]], pa.list_(pa.float32())),
             "event_types": pa.array([["view", "purchase"], None, ["other"]], pa.list_(pa.string())),
@@ -43,6 +44,7 @@ def test_arrow_columns_become_flat_arrays() -> None:
     assert users.is_target.tolist() == [False, True, False]
     assert users.seen_offsets.tolist() == [0, 1, 1, 1]
     assert users.segments.tolist() == [2, 0, 0]
+    assert users.user_nums.tolist() == [7, 0, 9]
     assert users.has_history.tolist() == [True, False, True]
 
 
@@ -54,3 +56,4 @@ def test_take_is_the_users_at_those_places() -> None:
     assert taken.history_nums.tolist() == [4, 5, 1, 2]
     assert taken.seen_nums.tolist() == [2, 3, 1]
     assert taken.segments.tolist() == [2, 0]
+    assert taken.user_nums.tolist() == [3, 1]

@@ -18,6 +18,8 @@ from recsys.records import PARITY_FILE, ModelManifest
 from recsys.scoring.kit import Kit
 from recsys.scoring.users import UserBatch
 
+AS_OF = date(2024, 6, 1)
+
 
 def mean_encoder(path: Path, history_length: int, dim: int) -> None:
     """user_vectors = sum of the history's vectors / number of real places (0 / 0 is NaN, as a softmax gives)."""
@@ -54,7 +56,7 @@ def mean_encoder(path: Path, history_length: int, dim: int) -> None:
 
 def model_folder(
     models: Path, item_vectors: np.ndarray[Any, Any], *, version: str = "hand-made", history_length: int = 8,
-    as_of: date = date(2024, 6, 1), proven: bool = True,
+    as_of: date = AS_OF, proven: bool = True,
 ) -> Path:  # fmt: skip
     """A model as training and export leave it; ``item_vectors`` has the padding row.
 
@@ -92,6 +94,7 @@ def kit_of(
     allowed[[0, *hidden]] = False
     rows = [[0.0, *row] for row in buyers] or [[0.0] * (num_items + 1)]
     return Kit(
+        as_of=AS_OF,
         item_ids=pa.array(["", *(f"item-{num}" for num in range(1, num_items + 1))]),
         allowed=allowed,
         categories=np.array([-1, *(categories or [-1] * num_items)], dtype=np.int32),
@@ -117,8 +120,12 @@ def users_of(
     segments: Sequence[int] = (),
     weights: Sequence[Sequence[float]] = (),
     targets: Sequence[Sequence[bool]] = (),
+    user_nums: Sequence[int] = (),
 ) -> UserBatch:
-    """Users with these item numbers, oldest first, one day apart; the newest event is one day old."""
+    """Users with these item numbers, oldest first, one day apart; the newest event is one day old.
+
+    The first user has the number 1, and so on.
+    """
     seen = seen or [[] for _ in histories]
     ages = [float(age) for history in histories for age in range(len(history), 0, -1)]
     flat_weights = [w for row in weights for w in row] if weights else [1.0] * len(ages)
@@ -127,6 +134,7 @@ def users_of(
         _offsets(histories), _flat(histories), np.array(ages, np.float32),
         np.array(flat_weights, np.float64), np.array(flat_targets, bool),
         _offsets(seen), _flat(seen), np.array(segments or [0] * len(histories), np.int32),
+        np.array(user_nums or range(1, len(histories) + 1), np.int64),
     )  # fmt: skip
 
 

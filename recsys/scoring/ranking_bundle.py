@@ -1,0 +1,166 @@
+"""A ranking model's folder as scoring sees it: checked against its manifest, its tables memory-mapped."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from recsys.config.ranking import RankingConfig
+from recsys.errors import ContractError, CorruptArtifact, MissingInput
+from recsys.models.ranking_fields import FIELDS, Attributes, Moments, moments_of
+from recsys.records import ATTRIBUTES_FILE, MANIFEST_FILE, TOWER_FILE, RankingManifest
+from recsys.scoring.ranker import Ranker
+from recsys.scoring.ranking_inputs import RankingInputs, newest_places, ranking_inputs
+
+# Shape suffixes in this file:
+#   B users   M candidates of each
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class RankingBundle:
+    """What stage 2 needs of a model."""
+
+    manifest: RankingManifest
+    ranker: Ranker
+    tables: Mapping[str, Floats]
+    """By field, [rows, embedding_dim]; memory-mapped; row 0 is zeros."""
+    attributes: Attributes
+    config: RankingConfig
+
+    @property
+    def history_bag(self) -> int:
+        """Newest events of a history that become a field: no more than a window of training had."""
+        return min(self.config.history_bag, self.manifest.history_length)
+
+    def moments(
+        self,
+        user_nums: Ints,
+        history_offsets: Ints,
+        history_nums: NDArray[np.int32],
+        ages_days: Floats,
+        as_of: date,
+    ) -> Moments:
+        """Users at their newest event, known as of the day that the model was fitted for.
+
+        Histories are flat, oldest first. A user's segment is the one that training saw; users and items
+        that are newer than the model are unknown: 0.
+        """
+        history_BH, newest_age_B = newest_places(
+            history_offsets, history_nums, ages_days, self.history_bag
+        )
+        known_B = np.where(user_nums > self.attributes.num_users, 0, user_nums)
+        segment_B = self.attributes.segment_num_U[known_B].astype(np.int64)
+        return self.attributes.known(
+            moments_of(known_B, segment_B, history_BH, newest_age_B, as_of)
+        )
+
+    def inputs(self, moments: Moments, item_nums_BM: Ints) -> RankingInputs:
+        """What the tower is fed; candidate 0 is a place that is not filled."""
+        return ranking_inputs(
+            self.tables, self.attributes, moments, item_nums_BM, cross_rows=self.config.cross_rows
+        )
+
+
+def checked_ranking(folder: Path) -> RankingManifest:
+    """Check a ranking model's files against its manifest, and that it was exported.
+
+    Raises:
+        MissingInput: no such model, or it was not exported.
+        CorruptArtifact: a file is not what the manifest says; the message names it and what to do.
+    """
+    manifest = RankingManifest.verified(folder)
+    for name in ranking_files():
+        if name != MANIFEST_FILE and name not in manifest.files:
+            step = "evaluate and export_onnx" if name == TOWER_FILE else "train"
+            raise MissingInput(f"ranking model {folder.name} has no {name}: run {step} first")
+    return manifest
+
+
+def open_ranking(folder: Path, *, check: bool = True) -> RankingBundle:
+    """Open a ranking model for scoring; ``check=False`` skips the checksums, as ``open_bundle``'s does.
+
+    Raises:
+        MissingInput: as ``checked_ranking``.
+        CorruptArtifact: as ``checked_ranking``, or a file that does not open, or shapes that disagree.
+    """
+    manifest = checked_ranking(folder) if check else RankingManifest.read(folder)
+    config, attributes, tables = open_tables(folder, manifest)
+    return RankingBundle(manifest, Ranker(folder / TOWER_FILE), tables, attributes, config)
+
+
+def open_tables(
+    folder: Path, manifest: RankingManifest
+) -> tuple[RankingConfig, Attributes, dict[str, Floats]]:
+    """What a ranking model's folder holds beside the tower.
+
+    Raises:
+        CorruptArtifact: a file does not open, or another shape than the manifest and the attributes say.
+    """
+    try:
+        config = RankingConfig.model_validate(manifest.ranking)
+    except ValidationError as error:
+        raise CorruptArtifact(
+            f"{folder / MANIFEST_FILE} has a ranking section that this version of the code does not know "
+            f"({error.error_count()} problems): {_what_to_do(folder)}"
+        ) from None
+    attributes = _attributes(folder)
+    if attributes.num_items != manifest.num_items:
+        raise CorruptArtifact(
+            f"{folder / ATTRIBUTES_FILE} has {attributes.num_items} items, the manifest {manifest.num_items}: "
+            + _what_to_do(folder)
+        )
+    rows = attributes.table_rows(config.cross_rows)
+    tables = {name: _table(folder, name, (rows[name], config.embedding_dim)) for name in FIELDS}
+    return config, attributes, tables
+
+
+def ranking_files() -> tuple[str, ...]:
+    """The files of a folder that scoring opens."""
+    return (MANIFEST_FILE, TOWER_FILE, ATTRIBUTES_FILE, *(_table_file(name) for name in FIELDS))
+
+
+def _attributes(folder: Path) -> Attributes:
+    path = folder / ATTRIBUTES_FILE
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return Attributes.of(arrays)
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, ContractError) as error:
+        raise CorruptArtifact(
+            f"{path} does not open ({str(error)[:200]}): {_what_to_do(folder)}"
+        ) from None
+
+
+def _table(folder: Path, name: str, wanted: tuple[int, int]) -> Floats:
+    path = folder / _table_file(name)
+    try:
+        table: Floats = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise CorruptArtifact(
+            f"{path} does not open ({str(error)[:200]}): {_what_to_do(folder)}"
+        ) from None
+    if table.shape != wanted or table.dtype != np.float32:
+        raise CorruptArtifact(
+            f"{path} is {table.dtype} {table.shape}, the attributes and the manifest say float32 {wanted}: "
+            + _what_to_do(folder)
+        )
+    return table
+
+
+def _table_file(name: str) -> str:
+    return f"{name}.npy"
+
+
+def _what_to_do(folder: Path) -> str:
+    return (
+        f"nothing was written and the live release keeps serving; restore {folder} from a copy, "
+        "or delete the folder and run train, evaluate and export_onnx again"
+    )
