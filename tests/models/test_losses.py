@@ -13,7 +13,9 @@ from recsys.models import sampled_softmax_loss
 NUM_ITEMS, WIDTH = 7, 4
 
 
-def loss_of(users: Tensor, items: Tensor, query: Tensor, positive: Tensor, negatives: Tensor) -> Tensor:
+def loss_of(
+    users: Tensor, items: Tensor, query: Tensor, positive: Tensor, negatives: Tensor
+) -> Tensor:
     return sampled_softmax_loss(
         users, items[positive], items[negatives],
         query_of_P=query, item_nums_P=positive, negatives_S=negatives, num_items=NUM_ITEMS,
