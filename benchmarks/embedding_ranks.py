@@ -3,9 +3,9 @@
     make bench-embedding_ranks
     make bench-embedding_ranks ARGS=--quick
 
-Tables, ids and global batch are those of embedding_step; every rank has half of the batch. All sides run in turn in
-the same two processes; what runs in one process has both threads while the other waits. The last pair is a whole
-training step of the ranking model, the loader left out.
+Tables, ids and global batch are those of embedding_step; every rank has half of the batch. A round is one process
+with two threads and then two ranks with one each, started anew. The last pair is a whole training step of the ranking
+model, the loader left out.
 
 - ours: rows sharded over the ranks, row-wise Adagrad
 - Horovod's sparse path: every rank has all tables, EmbeddingBag(sparse=True), SGD: the cheapest update there is
@@ -16,15 +16,17 @@ training step of the ranking model, the loader left out.
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
+import statistics
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import date
 from itertools import cycle
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,6 +34,7 @@ from torch import Tensor, nn
 
 from benchmarks.embedding_step import Problem, Size, ours, problem, tables_of
 from benchmarks.paired import Condition, arguments, ratios, seconds, show
+from recsys.config.places import CHECKOUT
 from recsys.config.ranking import RankingConfig
 from recsys.data import Batch
 from recsys.data.batches import generator
@@ -40,6 +43,7 @@ from recsys.models.ranking_fields import Attributes
 from recsys.training.ranking import RankingTask
 
 BENCHMARK = "embedding_ranks"
+FOUND = "FOUND "
 RANKS = 2
 WINDOWS, WINDOW = 1024, 30
 """The ranking model's global batch: about 5,000 events to predict, each beside four negatives."""
@@ -187,75 +191,93 @@ def ranking_step(comm: Comm, rows: int) -> Callable[[], None]:
     return step
 
 
-def one_rank(size: Size, rounds: int, repeats: int) -> None:
-    """What each of the two processes does; rank 0 tells."""
+def timed(sides: Mapping[str, tuple[Callable[[], None], int]]) -> dict[str, float]:
+    """The median second of each side's steps, its first ones left out."""
+    found = {}
+    for name, (step, repeats) in sides.items():
+        step()
+        found[name] = statistics.median(seconds(step) for _ in range(repeats))
+    return found
+
+
+def one_rank(size: Size, repeats: int) -> None:
+    """A round of what two processes do; rank 0 tells."""
     comm = HorovodComm()
     torch.set_num_threads(1)
     given = problem(size)
     sharded = Sharded(given, comm)
-    sides: dict[str, tuple[Callable[[], None], int]] = {
-        SHARDED: (sharded, repeats),
-        SPARSE: (replicated(given, comm, as_dense=False), max(1, repeats // 3)),
-        DENSE: (replicated(given, comm, as_dense=True), 1),
-        TRAINING: (ranking_step(comm, size.rows), repeats),
-    }
-    alone = {ALONE, TRAINING_ALONE}
-    if comm.rank == 0:
-        sides[ALONE] = (ours(given), repeats)
-        sides[TRAINING_ALONE] = (ranking_step(LocalComm(), size.rows), repeats)
-    turns = (ALONE, SHARDED, SPARSE, DENSE, TRAINING_ALONE, TRAINING)
-    taken: dict[str, list[float]] = {name: [] for name in turns}
-    for number in range(rounds + 1):
-        for name in turns:
-            comm.barrier()
-            if name not in sides:
-                continue
-            step, times = sides[name]
-            torch.set_num_threads(2 if name in alone else 1)
-            values = sorted(seconds(step) for _ in range(times))
-            if number:  # the first round warms up
-                taken[name].append(values[len(values) // 2])
-    comm.barrier()
+    taken = timed(
+        {
+            SHARDED: (sharded, repeats),
+            SPARSE: (replicated(given, comm, as_dense=False), max(1, repeats // 3)),
+            DENSE: (replicated(given, comm, as_dense=True), max(1, repeats // 4)),
+            TRAINING: (ranking_step(comm, size.rows), repeats),
+        }
+    )
     wire, spent = sharded.measured()
-    if comm.rank:
-        return
+    if comm.rank == 0:
+        print(FOUND + json.dumps({"seconds": taken, "wire": wire, "spent": spent}), flush=True)
+
+
+def one_process(size: Size, repeats: int) -> None:
+    """A round of what one process does with two threads. Horovod is not in it: its thread would take from them."""
+    torch.set_num_threads(2)
+    steps = {ALONE: ours(problem(size)), TRAINING_ALONE: ranking_step(LocalComm(), size.rows)}
+    taken = timed({name: (step, repeats) for name, step in steps.items()})
+    print(FOUND + json.dumps({"seconds": taken}), flush=True)
+
+
+def found_by(command: list[str], threads: int) -> dict[str, Any]:
+    settings = {
+        "HOROVOD_LISTEN_ADDRESS": "127.0.0.1", "OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(CHECKOUT),
+    }  # fmt: skip
+    done = subprocess.run(
+        command, env={**os.environ, **settings}, stdout=subprocess.PIPE, text=True, check=False
+    )
+    lines = [line.partition(FOUND)[2] for line in done.stdout.splitlines() if FOUND in line]
+    if done.returncode or not lines:
+        sys.exit(f"{command} ended with {done.returncode}: {done.stdout[-2000:]}")
+    found: dict[str, Any] = json.loads(lines[0])
+    return found
+
+
+def run(size: Size, rounds: int, repeats: int) -> None:
+    """Both sides in turn, in processes of their own."""
+    horovodrun = Path(sys.executable).parent / "horovodrun"
+    worker = [
+        sys.executable, "-m", "benchmarks.embedding_ranks", "--rows", str(size.rows),
+        "--batch", str(size.batch), "--repeats", str(repeats), "--part",
+    ]  # fmt: skip
+    ranks = [
+        sys.executable, str(horovodrun), "-np", str(RANKS), "-H", f"localhost:{RANKS}", "--gloo",
+        "--network-interfaces", "lo", *worker, "ranks",
+    ]  # fmt: skip
+    taken: dict[str, list[float]] = {}
+    for _ in range(rounds):
+        alone, together = found_by([*worker, "alone"], 2), found_by(ranks, 1)
+        for name, of_round in (alone["seconds"] | together["seconds"]).items():
+            taken.setdefault(name, []).append(of_round)
     show(taken)
-    print(f"ours, a step of rank 0: {spent}")
+    print(f"ours, a step of rank 0: {together['spent']}")
     for case in (SPARSE, DENSE):
         Condition(BENCHMARK, case).report(ratios(taken, case, SHARDED))
     Condition(BENCHMARK, TRAINING_STEP).report(ratios(taken, TRAINING_ALONE, TRAINING))
     Condition(BENCHMARK, EMBEDDING_PART).report(ratios(taken, ALONE, SHARDED))
-    Condition(BENCHMARK, BYTES).report([wire])
+    Condition(BENCHMARK, BYTES).report([together["wire"]])
 
 
-def run(options: list[str]) -> None:
-    """Start the two ranks, on loopback."""
-    horovodrun = Path(sys.executable).parent / "horovodrun"
-    command = [
-        sys.executable, str(horovodrun), "-np", str(RANKS), "-H", f"localhost:{RANKS}", "--gloo",
-        "--network-interfaces", "lo", sys.executable, __file__, "--rank", *options,
-    ]  # fmt: skip
-    settings = {"HOROVOD_LISTEN_ADDRESS": "127.0.0.1", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        command, env={**os.environ, **settings}, stdout=subprocess.PIPE, text=True, check=False
-    )
-    if done.returncode:
-        sys.exit(f"horovodrun ended with {done.returncode}: {done.stdout[-2000:]}")
-    for line in done.stdout.splitlines():
-        print(line.partition("<stdout>:")[2] or line)
-
-
-def main() -> None:
+def main(words: list[str] | None = None) -> None:
     parser = arguments(__doc__)
-    parser.add_argument("--rank", action="store_true", help="one of the two processes")
     parser.add_argument("--rows", type=int, default=Size().rows, help="of all tables together")
     parser.add_argument("--batch", type=int, default=Size().batch, help="of both ranks together")
-    asked = parser.parse_args()
-    if asked.rank:
-        size = Size(rows=asked.rows, batch=asked.batch)
-        one_rank(size, rounds=asked.rounds, repeats=3 if asked.quick else 9)
+    parser.add_argument("--repeats", type=int, default=12, help="steps timed in a round")
+    parser.add_argument("--part", choices=("alone", "ranks"), help=argparse.SUPPRESS)
+    asked = parser.parse_args(words)
+    size = Size(rows=asked.rows, batch=asked.batch)
+    if asked.part:
+        {"alone": one_process, "ranks": one_rank}[asked.part](size, asked.repeats)
     else:
-        run(sys.argv[1:])
+        run(size, min(asked.rounds, 2) if asked.quick else asked.rounds, asked.repeats)
 
 
 if __name__ == "__main__":

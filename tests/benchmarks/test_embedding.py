@@ -39,10 +39,10 @@ def test_one_process(capsys: pytest.CaptureFixture[str], threads_as_they_were: N
 
 @pytest.mark.horovod
 def test_two_ranks() -> None:
-    script = CHECKOUT / "benchmarks" / "embedding_ranks.py"
+    small = ["--rounds", "1", "--repeats", "2", "--rows", "120000", "--batch", "512"]
     done = subprocess.run(
-        [sys.executable, script, "--quick", "--rounds", "1", "--rows", "120000", "--batch", "512"],
-        capture_output=True, text=True, timeout=200, check=False,
+        [sys.executable, "-m", "benchmarks.embedding_ranks", "--quick", *small],
+        capture_output=True, text=True, timeout=200, check=False, cwd=CHECKOUT,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     found = results(done.stdout)

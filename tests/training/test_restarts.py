@@ -118,6 +118,7 @@ def test_a_run_that_always_dies_is_given_up_after_the_restarts_that_conf_allows(
 
 @pytest.mark.horovod
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_thirty_kills_and_thirty_resumes_end_with_equal_tables(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
