@@ -97,8 +97,9 @@ class TrainingConfig(Pace):
     learning_rate: float = Field(5e-3, gt=0)
     weight_decay: float = Field(0.0, ge=0)
     warmup_steps: int = Field(20, ge=0)
-    """Steps over which the learning rate rises to its value, where it stays."""
+    """Steps over which the learning rate of the dense parameters rises to its value, where it stays."""
     max_gradient_norm: float = Field(1.0, gt=0)
+    """Of the dense parameters; Adam on the rows of a table is indifferent to the size of a gradient."""
     quiet_days: float = Field(0.04, ge=0)
     """An event is predicted from the newest one that is at least so much older: lists are made for the
     next visit, not for the next line of an invoice. 0: from the event before it."""
@@ -116,7 +117,8 @@ class TrainingConfig(Pace):
     start_timeout_seconds: int = Field(300, ge=1)
     """How long the processes may take to find each other."""
     stall_timeout_seconds: int = Field(60, ge=1)
-    """A process that the others wait for longer than this ends the run."""
+    """A process that the others wait for longer than this ends the run: more than the examples take to read, and a
+    process's rows to write."""
     seed: int = 17
 
     @property

@@ -11,7 +11,7 @@ import contextlib
 import functools
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -192,6 +192,15 @@ def _check_graph(model: onnx.ModelProto, architecture: Architecture, encoder: nn
         "history_mask": ["batch", length],
         ENCODER_OUTPUT: ["batch", width],
     }
+    check_graph(model, wanted)
+
+
+def check_graph(model: onnx.ModelProto, wanted: Mapping[str, object]) -> None:
+    """Inputs and outputs with their shapes, that every weight is in the file, and the operators.
+
+    Raises:
+        ContractError: naming what differs from what scoring feeds and reads.
+    """
     found = {
         value.name: [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
         for value in [*model.graph.input, *model.graph.output]

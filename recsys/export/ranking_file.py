@@ -15,10 +15,11 @@ import torch
 from recsys.config import RecsysConfig
 from recsys.config.base import Config
 from recsys.config.ranking import RankingConfig
-from recsys.errors import ContractError, CorruptArtifact, Refused
+from recsys.errors import CorruptArtifact, Refused
 from recsys.export.histories import RankingUsers, read_ranking_users
 from recsys.export.onnx_file import (
     OPSET,
+    check_graph,
     forget_files,
     forget_the_machine,
     quiet_exporter,
@@ -227,16 +228,4 @@ def _check_graph(model: onnx.ModelProto, width: int) -> None:
         "candidate_numbers": ["batch", "candidates", 1],
         OUTPUT: ["batch", "candidates"],
     }
-    found = {
-        value.name: [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
-        for value in [*model.graph.input, *model.graph.output]
-    }
-    if found != wanted:
-        raise ContractError(f"the exported graph takes and gives {found}, expected {wanted}")
-    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
-        raise ContractError("the exported graph keeps weights outside its file")
-    opsets = {opset.domain: opset.version for opset in model.opset_import}
-    if opsets.get("") != OPSET or set(opsets) - {"", "pkg.onnxscript.torch_lib.common"}:
-        raise ContractError(
-            f"the exported graph needs operators {opsets}, expected the standard ones at {OPSET}"
-        )
+    check_graph(model, wanted)

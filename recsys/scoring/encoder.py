@@ -5,7 +5,6 @@ Shape suffixes: B users in the batch, H history slots, D embedding width.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +12,7 @@ from numpy.typing import NDArray
 
 from recsys.errors import CorruptArtifact
 from recsys.records import ENCODER_INPUTS, ENCODER_OUTPUT
-
-# From 1.29 on the official builds report to their maker unless this is set before the import.
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-import onnxruntime as ort
+from recsys.scoring.onnx_session import open_session
 
 ROWS_PER_CALL = 256
 """Every call has this many rows, the last one padded: kernels choose their summation by shape, so a
@@ -32,28 +28,7 @@ class UserEncoder:
         Raises:
             CorruptArtifact: the file is no ONNX model, or has other inputs and outputs.
         """
-        options = ort.SessionOptions()
-        # Spark runs one worker per core; ORT would take the whole box.
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 4
-        try:
-            self._session = ort.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # ORT raises a family of its own, without a public parent
-            raise CorruptArtifact(
-                f"{path} does not open as an ONNX model ({str(error)[:200]}): nothing was written and the live "
-                "release keeps serving; run export_onnx again, or restore the model's folder from a copy"
-            ) from None
-        found = tuple(node.name for node in self._session.get_inputs())
-        outputs = tuple(node.name for node in self._session.get_outputs())
-        if set(found) != set(ENCODER_INPUTS) or ENCODER_OUTPUT not in outputs:
-            raise CorruptArtifact(
-                f"{path} takes {found} and gives {outputs}; scoring wants {ENCODER_INPUTS} -> {ENCODER_OUTPUT!r}: "
-                "run export_onnx again with this version of the code"
-            )
+        self._session = open_session(path, ENCODER_INPUTS, ENCODER_OUTPUT)
         self.path = path
         self.history_length = history_length
         self.embedding_dim = embedding_dim

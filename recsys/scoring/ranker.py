@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys.errors import CorruptArtifact
+from recsys.scoring.onnx_session import open_session
 from recsys.scoring.ranking_inputs import RankingInputs
-
-# From 1.29 on the official builds report to their maker unless this is set before the import.
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-import onnxruntime as ort
 
 # Shape suffixes in this file:
 #   B users   M candidates of each
@@ -33,27 +29,7 @@ class Ranker:
         Raises:
             CorruptArtifact: the file is no ONNX model, or has other inputs and outputs.
         """
-        options = ort.SessionOptions()
-        # Spark runs one worker per core; ORT would take the whole box.
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 4
-        try:
-            self._session = ort.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # ORT raises a family of its own, without a public parent
-            raise CorruptArtifact(
-                f"{path} does not open as an ONNX model ({str(error)[:200]}): run export_onnx again"
-            ) from None
-        found = tuple(node.name for node in self._session.get_inputs())
-        outputs = tuple(node.name for node in self._session.get_outputs())
-        if set(found) != set(INPUTS) or outputs != (OUTPUT,):
-            raise CorruptArtifact(
-                f"{path} takes {found} and gives {outputs}; stage 2 wants {INPUTS} -> {OUTPUT!r}: "
-                "run export_onnx again with this version of the code"
-            )
+        self._session = open_session(path, INPUTS, OUTPUT)
         self.path = path
 
     def logits(self, inputs: RankingInputs) -> NDArray[np.float32]:

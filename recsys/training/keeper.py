@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +110,7 @@ class Keeper:
             report,
         )
         self.saver = Saver(folder, comm)
-        self._begun_epoch = 0
+        self._begun = Progress()
         self.ranks_ready = 0.0
         """How many ranks have written their part; the loop learns it with the loss."""
 
@@ -137,14 +137,14 @@ class Keeper:
         """Commit what all ranks have written; begin anew where one is due."""
         every = self.fit.training.checkpoint_steps
         if self.saver.in_flight and self.ranks_ready == self.comm.size:
-            self._commit(progress)
+            self._commit()
         if every and progress.step % every == 0:
             self.begin(progress)
 
     def begin(self, progress: Progress) -> None:
         """Start to write; the loop goes on meanwhile."""
         if self.saver.in_flight:
-            self._commit(progress)
+            self._commit()
         embeddings = self.weights.embeddings
         tables = embeddings.freeze()
         facts = Facts(
@@ -156,12 +156,12 @@ class Keeper:
         )  # fmt: skip
         spread = {name: embeddings.spread(name) for name in tables}
         self.saver.begin(facts, self.weights.dense_arrays(), tables, spread, embeddings.step)
-        self._begun_epoch = progress.epoch
+        self._begun = replace(progress)
 
-    def finish(self, progress: Progress) -> None:
+    def finish(self) -> None:
         """Wait until what was begun is whole."""
         if self.saver.in_flight:
-            self._commit(progress)
+            self._commit()
 
     def of_epoch(self, epoch: int) -> Path:
         """Raises ContractError where the checkpoint of that epoch's end is gone or damaged."""
@@ -172,7 +172,7 @@ class Keeper:
             )
         return found.path
 
-    def _commit(self, progress: Progress) -> None:
+    def _commit(self) -> None:
         try:
             written = self.saver.commit()
         finally:
@@ -181,11 +181,12 @@ class Keeper:
             checkpoint.prune(
                 self.folder,
                 keep_newest=self.fit.training.keep_checkpoints,
-                keep_epoch=progress.best_epoch,
+                # Of what is written: a later epoch may be better and never come to be.
+                keep_epoch=self._begun.best_epoch,
                 just_written=written,
             )
             self.report(
-                event="checkpoint_written", epoch=self._begun_epoch, checkpoint=str(written)
+                event="checkpoint_written", epoch=self._begun.epoch, checkpoint=str(written)
             )
             failpoint("train:checkpoint_written")
 

@@ -76,7 +76,7 @@ class Trainer:
             self._train_epoch()
             self._validate()
             self.keeper.begin(self.progress)
-        self.keeper.finish(self.progress)
+        self.keeper.finish()
         return FitResult(
             name=self.fit.name,
             best_epoch=self.progress.best_epoch,

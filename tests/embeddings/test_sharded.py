@@ -2,68 +2,24 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from recsys.embeddings import EmbeddingTable, LocalComm, RowwiseAdagrad, Sgd, plan_tables
 from recsys.embeddings.routing import Parts, padded
 from recsys.errors import ConfigError
 from tests.embeddings.comm_contract import CHECKS as COMM_CHECKS
+from tests.embeddings.rank_threads import run_ranks
 from tests.embeddings.ranks import Check, assert_passed
 from tests.embeddings.sharded_contract import CHECKS, fresh_rows
-
-
-class ThreadComm(LocalComm):
-    """A rank that is a thread: what all send lies on one table, between two meetings."""
-
-    def __init__(self, rank: int, size: int, table: list[Any], meeting: threading.Barrier) -> None:
-        self.rank, self.size, self._table, self._meeting = rank, size, table, meeting
-
-    def _all(self, mine: Any) -> list[Any]:
-        self._table[self.rank] = mine
-        self._meeting.wait(timeout=60)
-        everything = list(self._table)
-        self._meeting.wait(timeout=60)
-        return everything
-
-    def exchange(
-        self, message: Tensor, splits: Sequence[int], name: str
-    ) -> tuple[Tensor, list[int]]:
-        parts = [sent[self.rank] for sent in self._all(message.split_with_sizes(list(splits)))]
-        return torch.cat(parts), [len(part) for part in parts]
-
-    def total(self, values: Tensor, name: str) -> Tensor:
-        return torch.stack(self._all(values)).sum(dim=0)
-
-    def gather_texts(self, text: str, name: str) -> list[str]:
-        return self._all(text)
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_ranks_as_threads(check: Check, size: int, tmp_path: Path) -> None:
-    table, meeting = [None] * size, threading.Barrier(size)
-
-    def one(rank: int) -> None:
-        try:
-            check(ThreadComm(rank, size, table, meeting), tmp_path)
-        except BaseException:
-            meeting.abort()  # the others end at once, with an error of their own
-            raise
-
-    with ThreadPoolExecutor(size) as pool:
-        ended = [pool.submit(one, rank) for rank in range(size)]
-    errors = [error for future in ended if (error := future.exception())]
-    told = [e for e in errors if not isinstance(e, threading.BrokenBarrierError)] or errors
-    if told:
-        raise told[0]
+    run_ranks(size, lambda comm: check(comm, tmp_path))
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)

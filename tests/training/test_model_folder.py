@@ -30,7 +30,7 @@ def checkpoint_of(fit: Fit, weights: Weights, folder: Path) -> Path:
     keeper = Keeper(fit, weights, LocalComm(), folder, report=lambda **facts: None)
     progress = Progress(epoch=4, step=9)
     keeper.begin(progress)
-    keeper.finish(progress)
+    keeper.finish()
     return keeper.of_epoch(4)
 
 

@@ -12,12 +12,13 @@ from torch import Tensor
 from recsys.embeddings import Comm
 from recsys.errors import ContractError, Refused
 from recsys.training import checkpoint
+from recsys.training.keeper import Progress
 from recsys.training.loop import Trainer
 from recsys.training.model_folder import trained_weights
 from recsys.training.sequential import ITEMS, SequentialTask
 from recsys.training.spec import Fit
 from recsys.training.worker import run_rank
-from tests.training.rank_threads import run_ranks
+from tests.embeddings.rank_threads import run_ranks
 from tests.training.worlds import (
     NUM_ITEMS,
     cyclic_histories,
@@ -61,7 +62,7 @@ def test_tables_go_from_1_to_2_to_3_to_1_ranks_bit_for_bit_and_validate_the_same
         metric = resumed.task.validate(resumed.embeddings, comm)
         table = resumed.embeddings.table(ITEMS)
         resumed.keeper.begin(resumed.progress)
-        resumed.keeper.finish(resumed.progress)
+        resumed.keeper.finish()
         return table, metric
 
     for size in (2, 3, 1):
@@ -108,7 +109,7 @@ def test_an_epoch_begun_on_some_ranks_is_ended_on_others(
         def stop_after(progress):  # type: ignore[no-untyped-def]
             between(progress)
             if done == steps:
-                made.keeper.finish(progress)
+                made.keeper.finish()
                 raise Stopped
 
         made.keeper.between_steps = stop_after  # type: ignore[method-assign]
@@ -119,6 +120,25 @@ def test_an_epoch_begun_on_some_ranks_is_ended_on_others(
             run_ranks(size, lambda comm: some_steps(comm, steps=2))
     run_ranks(sizes[-1], lambda comm: some_steps(comm, steps=-1))
     assert sorted(seen) == list(range(200))
+
+
+def test_the_best_epoch_that_is_written_stays_until_a_better_one_is(tmp_path: Path) -> None:
+    """A better epoch may be validated, the run killed before its checkpoint is whole, and never come again."""
+    fit = world_spec(tmp_path).fits[0]
+    folder = tmp_path / "checkpoints"
+    [made] = run_ranks(1, lambda comm: trainer(fit, comm, folder))
+    values = (0.5, 0.1, 0.2, 0.3)
+    for epoch in range(1, len(values) + 1):
+        made.keeper.begin(Progress(epoch=epoch, step=epoch, validation=values[:epoch]))
+    made.keeper.begin(
+        Progress(epoch=5, step=5, validation=(*values, 0.9))
+    )  # in flight: killed here
+    newest = checkpoint.newest(folder, fit.key)
+    assert newest is not None
+    assert newest.manifest.facts.epoch == 4
+    assert checkpoint.of_epoch(folder, 1) is not None
+    made.keeper.finish()
+    assert checkpoint.of_epoch(folder, 1) is None
 
 
 def test_two_ranks_share_the_examples_and_agree_on_everything(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from recsys.training.validation import (
     top_k,
     write_users,
 )
-from tests.training.rank_threads import run_ranks
+from tests.embeddings.rank_threads import run_ranks
 from tests.training.worlds import cyclic_histories, validation_users
 
 NUM_ITEMS, LENGTH = 40, 5

@@ -55,7 +55,7 @@ def file_of(table: str, array: str, rank: int, spread: int) -> str:
 class Facts(Config):
     """What the trainer knows when it saves, and needs to go on.
 
-    Random generators are made anew for each step from (seed, epoch, step, rank, purpose), so ``seed`` and the
+    Random generators are made anew for each step from (seed, step, rank, purpose), so ``seed`` and the
     steps are their whole state.
     """
 

@@ -10,7 +10,8 @@ import torch
 from recsys.embeddings import Comm
 from recsys.errors import RecsysError
 from recsys.training.checkpoint import Saver, newest
-from tests.training.checkpoint.saves import facts, on_ranks, save
+from tests.embeddings.rank_threads import run_ranks
+from tests.training.checkpoint.saves import facts, save
 
 
 def main(folder: Path) -> None:
@@ -27,7 +28,7 @@ def main(folder: Path) -> None:
             return str(error)
         return "committed"
 
-    [told] = set(on_ranks(2, of_rank))
+    [told] = set(run_ranks(2, of_rank))
     kept = newest(folder, key="k")
     save(folder, 3, size=2)  # there is room again: the unfinished folder is gone
     after = newest(folder, key="k")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recsys.embeddings import Comm, LocalComm
+from recsys.embeddings import Comm
 from recsys.training.checkpoint import Facts, Saver
-from tests.embeddings.test_sharded import ThreadComm
+from tests.embeddings.rank_threads import run_ranks
 
 Tables = Mapping[str, Mapping[str, NDArray[Any]]]
 T = TypeVar("T")
@@ -75,25 +73,4 @@ def save(
         begin(saver, comm, facts(epoch, epoch_step, size=size, key=key), content)
         return saver.commit()
 
-    return on_ranks(size, of_rank)[0]
-
-
-def on_ranks(size: int, work: Callable[[Comm], T]) -> list[T]:
-    """Run ``work`` once per rank, all at the same time; what one raises is raised."""
-    if size == 1:
-        return [work(LocalComm())]
-    table, meeting = [None] * size, threading.Barrier(size)
-
-    def one(rank: int) -> T:
-        try:
-            return work(ThreadComm(rank, size, table, meeting))
-        except BaseException:
-            meeting.abort()
-            raise
-
-    with ThreadPoolExecutor(size) as pool:
-        ended = [pool.submit(one, rank) for rank in range(size)]
-    errors = [error for future in ended if (error := future.exception())]
-    for error in sorted(errors, key=lambda error: isinstance(error, threading.BrokenBarrierError)):
-        raise error
-    return [future.result() for future in ended]
+    return run_ranks(size, of_rank)[0]

@@ -15,12 +15,12 @@ from recsys.errors import RecsysError
 from recsys.training.checkpoint import Checkpoint, Saver, blocks, newest, prune
 from recsys.training.checkpoint.blocks import Content
 from recsys.training.checkpoint.manifest import FileFacts
+from tests.embeddings.rank_threads import run_ranks
 from tests.small_disk import run_on_small_disk
 from tests.training.checkpoint.saves import (
     DENSE,
     begin,
     facts,
-    on_ranks,
     save,
     share,
     spread_over,
@@ -131,7 +131,7 @@ def test_a_rank_that_cannot_write_fails_the_commit_of_all(
         assert not saver.in_flight
         return str(raised.value)
 
-    told = on_ranks(3, of_rank)
+    told = run_ranks(3, of_rank)
     assert len(set(told)) == 1
     assert (
         "epoch-002-step-000000-0 was not written: rank 1: item.sum.1-of-3.npy: FileExistsError"
@@ -169,7 +169,7 @@ def test_ranks_that_do_not_hold_their_share_are_refused(tmp_path: Path) -> None:
             saver.commit()
         return str(raised.value)
 
-    told = on_ranks(2, of_rank)
+    told = run_ranks(2, of_rank)
     assert all(r"the ranks hold [3, 5] rows of table 'item'; wanted are [4, 4]" in t for t in told)
     assert list(tmp_path.iterdir()) == []
 
@@ -193,5 +193,5 @@ def test_no_folder_is_an_error_on_every_rank(tmp_path: Path) -> None:
             begin(Saver(tmp_path / "file" / "fit", comm), comm, facts(1, size=2), tables())
         return str(raised.value)
 
-    told = on_ranks(2, of_rank)
+    told = run_ranks(2, of_rank)
     assert all("rank 0: NotADirectoryError: Not a directory" in text for text in told)

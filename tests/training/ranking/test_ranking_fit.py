@@ -19,7 +19,7 @@ from recsys.training.ranking_folder import write_ranking_model
 from recsys.training.spec import FitResult, TrainingSpec
 from recsys.training.validation import ValidationUsers, write_users
 from recsys.training.worker import run_rank
-from tests.training.rank_threads import run_ranks
+from tests.embeddings.rank_threads import run_ranks
 from tests.training.ranking.test_ranking_task import plain_attributes
 from tests.training.worlds import (
     NUM_ITEMS,

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from typing import NamedTuple
 
@@ -15,12 +12,12 @@ from numpy.typing import NDArray
 
 from recsys.config.ranking import RankingConfig
 from recsys.data import Batch, generator
-from recsys.embeddings import LocalComm, ShardedEmbeddings
+from recsys.embeddings import Comm, LocalComm, ShardedEmbeddings
 from recsys.evaluation.probabilities import auc
 from recsys.models.ranking_fields import Attributes
 from recsys.training.ranking import RankingTask, bags
 from recsys.training.validation import ValidationUsers
-from tests.embeddings.test_sharded import ThreadComm
+from tests.embeddings.rank_threads import run_ranks
 
 AS_OF = date(2024, 6, 1)
 GROUPS, NUM_ITEMS, NUM_USERS, LENGTH = 4, 60, 150, 12
@@ -135,26 +132,17 @@ def test_validation_is_the_auc_of_the_answers_and_the_same_every_time(world: Wor
     assert task_of(world._replace(users=None)).validate(embeddings, LocalComm()) is None  # type: ignore[arg-type]
 
 
-class Threads(ThreadComm):
-    """Ranks that also add up."""
-
-    def sum(self, values: Sequence[float], name: str) -> list[float]:
-        return [float(sum(column)) for column in zip(*self._all(list(values)), strict=True)]
-
-
 @pytest.mark.parametrize("size", [2, 3])
 def test_ranks_share_the_users_and_agree_on_the_figure(world: World, size: int) -> None:
-    task, table, meeting = task_of(world), [None] * size, threading.Barrier(size)
+    task = task_of(world)
 
-    def one(rank: int) -> tuple[float | None, list[int]]:
-        comm = Threads(rank, size, table, meeting)
+    def of_rank(comm: Comm) -> tuple[float | None, list[int]]:
         embeddings = ShardedEmbeddings(task.tables, comm, seed=1)
         found = task.validate(embeddings, comm)
         return found, task.answers(embeddings, comm).user_S.tolist()
 
     task.dense.eval()
-    with ThreadPoolExecutor(size) as pool:
-        found = list(pool.map(one, range(size)))
+    found = run_ranks(size, of_rank)
     alone = ShardedEmbeddings(task.tables, LocalComm(), seed=1)
     wanted = task.validate(alone, LocalComm())
     assert [figure for figure, _ in found] == [pytest.approx(wanted, abs=1e-6)] * size

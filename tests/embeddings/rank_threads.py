@@ -1,4 +1,7 @@
-"""Ranks that are threads of the test's process: a training run in a second, of any size."""
+"""Ranks that are threads of the test's process: a group of any size in no time.
+
+They share torch's own generator: train without dropout.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +11,38 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from recsys.embeddings import Comm
-from tests.embeddings.test_sharded import ThreadComm
+from recsys.embeddings import Comm, LocalComm
 
 T = TypeVar("T")
 
 
-class TrainingThreadComm(ThreadComm):
-    """Adds sums and averaged gradients. The threads share torch's own generator: train without dropout."""
+class ThreadComm(LocalComm):
+    """A rank that is a thread: what all send lies on one table, between two meetings."""
+
+    def __init__(self, rank: int, size: int, table: list[Any], meeting: threading.Barrier) -> None:
+        self.rank, self.size, self._table, self._meeting = rank, size, table, meeting
+
+    def _all(self, mine: Any) -> list[Any]:
+        self._table[self.rank] = mine
+        self._meeting.wait(timeout=60)
+        everything = list(self._table)
+        self._meeting.wait(timeout=60)
+        return everything
+
+    def exchange(
+        self, message: Tensor, splits: Sequence[int], name: str
+    ) -> tuple[Tensor, list[int]]:
+        parts = [sent[self.rank] for sent in self._all(message.split_with_sizes(list(splits)))]
+        return torch.cat(parts), [len(part) for part in parts]
+
+    def total(self, values: Tensor, name: str) -> Tensor:
+        return torch.stack(self._all(values)).sum(dim=0)
+
+    def gather_texts(self, text: str, name: str) -> list[str]:
+        return self._all(text)
 
     def sum(self, values: Sequence[float], name: str) -> list[float]:
         return self.total(torch.tensor(list(values), dtype=torch.float64), name).tolist()
@@ -47,7 +71,7 @@ def run_ranks(size: int, of_rank: Callable[[Comm], T]) -> list[T]:
 
     def one(rank: int) -> T:
         try:
-            return of_rank(TrainingThreadComm(rank, size, table, meeting))
+            return of_rank(ThreadComm(rank, size, table, meeting))
         except BaseException:
             meeting.abort()
             raise
