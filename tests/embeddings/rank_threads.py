@@ -5,10 +5,13 @@ They share torch's own generator: train without dropout.
 
 from __future__ import annotations
 
+import ast
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, TypeVar
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
@@ -64,6 +67,22 @@ class ThreadComm(LocalComm):
         self._all(None)
 
 
+@contextmanager
+def one_parser_at_a_time() -> Iterator[None]:
+    """Python 3.11 counts the depth of syntax trees for all threads together (cpython issue 106905).
+
+    numpy reads the header of an array by ``ast.literal_eval``, and ranks that are threads read at once.
+    """
+    lock, literal_eval = threading.Lock(), ast.literal_eval
+
+    def alone(source: Any) -> Any:
+        with lock:
+            return literal_eval(source)
+
+    with patch("ast.literal_eval", alone):
+        yield
+
+
 def run_ranks(size: int, of_rank: Callable[[Comm], T]) -> list[T]:
     """What each rank returns; the error of one is raised, and the others end."""
     table: list[Any] = [None] * size
@@ -76,7 +95,7 @@ def run_ranks(size: int, of_rank: Callable[[Comm], T]) -> list[T]:
             meeting.abort()
             raise
 
-    with ThreadPoolExecutor(size) as pool:
+    with one_parser_at_a_time(), ThreadPoolExecutor(size) as pool:
         ended = [pool.submit(one, rank) for rank in range(size)]
     errors = [error for future in ended if (error := future.exception())]
     told = [e for e in errors if not isinstance(e, threading.BrokenBarrierError)] or errors
