@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.errors import ContractError
+from recsys.models.affinity import AFFINITY_ROWS, affinity_ids
 
 # Shape suffixes in this file:
 #   B users, each at a moment   H newest items of a history   M candidates of each user
@@ -26,6 +27,7 @@ HISTORY = "history"
 USER_FIELDS = ("user", HISTORY, "segment", "hour", "weekday")
 CANDIDATE_FIELDS = (
     "item", "category", "price_bucket", "segment_category", "weekday_category", "last_item_item",
+    *AFFINITY_ROWS,
 )  # fmt: skip
 FIELDS = USER_FIELDS + CANDIDATE_FIELDS
 """A table each. ``history`` has its own, not the items': to have been bought and to be offered are two things."""
@@ -83,6 +85,7 @@ class Attributes:
             "segment_category": rows_of_cross((segments, categories), cross_rows),
             "weekday_category": rows_of_cross((WEEKDAYS, categories), cross_rows),
             "last_item_item": rows_of_cross((items, items), cross_rows),
+            **AFFINITY_ROWS,
         }
 
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -122,6 +125,8 @@ class Moments(NamedTuple):
     segment_num_B: Ints
     history_BH: Ints
     """Newest last, 0 before the first."""
+    days_BH: Ages
+    """How long before the newest event each was."""
     hour_B: Ints
     """1 to 24: the hour of the newest event, + 1."""
     weekday_B: Ints
@@ -137,11 +142,13 @@ class Moments(NamedTuple):
 
 
 def moments_of(
-    user_num_B: Ints, segment_num_B: Ints, history_BH: Ints, newest_age_B: Ages, as_of: date
+    user_num_B: Ints, segment_num_B: Ints, history_BH: Ints, ages_BH: Ages, as_of: date
 ) -> Moments:
-    """Users at the newest event of ``history_BH``, that many days before ``as_of``."""
+    """Users at the newest event of ``history_BH``; every event so many days before ``as_of``."""
+    newest_age_B = ages_BH[:, -1]
     hour_B, weekday_B = clock(newest_age_B, as_of)
-    return Moments(user_num_B, segment_num_B, history_BH, hour_B, weekday_B)
+    days_BH = np.maximum(ages_BH - newest_age_B[:, None], 0).astype(np.float32)
+    return Moments(user_num_B, segment_num_B, history_BH, days_BH, hour_B, weekday_B)
 
 
 def clock(ages_days_B: Ages, as_of: date) -> tuple[Ints, Ints]:
@@ -170,11 +177,11 @@ def price_buckets(edges: NDArray[np.float64], prices: NDArray[np.float64]) -> ND
     return np.where(np.isnan(prices), 0, buckets).astype(np.int32)
 
 
-def user_ids(moments: Moments) -> dict[str, Ints]:
-    """By user field, the rows to look up: (B,), for the history (B, H), whose rows but 0 are averaged."""
+def user_ids(moments: Moments, *, history_bag: int) -> dict[str, Ints]:
+    """By user field, the rows to look up: (B,), for the history (B, history_bag), whose rows but 0 are averaged."""
     return {
         "user": moments.user_num_B,
-        HISTORY: moments.history_BH,
+        HISTORY: moments.history_BH[:, -history_bag:],
         "segment": moments.segment_num_B,
         "hour": moments.hour_B,
         "weekday": moments.weekday_B,
@@ -198,6 +205,9 @@ def candidate_ids(
         "weekday_category": crossed(weekday_B1, category_BM, (WEEKDAYS, categories), cross_rows),
         "last_item_item": crossed(
             moments.last_item_B[:, None], item_nums_BM, (items, items), cross_rows
+        ),
+        **affinity_ids(
+            attributes.category_num_I, moments.history_BH, moments.days_BH, item_nums_BM
         ),
     }
 

@@ -36,11 +36,6 @@ class RankingBundle:
     attributes: Attributes
     config: RankingConfig
 
-    @property
-    def history_bag(self) -> int:
-        """Newest events of a history that become a field: no more than a window of training had."""
-        return min(self.config.history_bag, self.manifest.history_length)
-
     def moments(
         self,
         user_nums: Ints,
@@ -54,20 +49,21 @@ class RankingBundle:
         Histories are flat, oldest first. A user's segment is the one that training saw; users and items
         that are newer than the model are unknown: 0.
         """
-        history_BH, newest_age_B = newest_places(
-            history_offsets, history_nums, ages_days, self.history_bag
+        history_BH, ages_BH = newest_places(
+            history_offsets, history_nums, ages_days, self.manifest.history_length
         )
         known_B = np.where(user_nums > self.attributes.num_users, 0, user_nums)
         segment_B = self.attributes.segment_num_U[known_B].astype(np.int64)
         return self.attributes.known(
-            moments_of(known_B, segment_B, history_BH, newest_age_B, as_of)
+            moments_of(known_B, segment_B, history_BH, ages_BH, as_of)
         )
 
     def inputs(self, moments: Moments, item_nums_BM: Ints) -> RankingInputs:
         """What the tower is fed; candidate 0 is a place that is not filled."""
         return ranking_inputs(
-            self.tables, self.attributes, moments, item_nums_BM, cross_rows=self.config.cross_rows
-        )
+            self.tables, self.attributes, moments, item_nums_BM,
+            history_bag=self.config.history_bag, cross_rows=self.config.cross_rows,
+        )  # fmt: skip
 
 
 def checked_ranking(folder: Path) -> RankingManifest:

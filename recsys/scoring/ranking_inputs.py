@@ -40,6 +40,7 @@ def ranking_inputs(
     moments: Moments,
     item_nums_BM: Ints,
     *,
+    history_bag: int,
     cross_rows: int,
 ) -> RankingInputs:
     """Gather the rows of ``tables`` (by field, (rows, D)) that B users and their M candidates ask for.
@@ -48,7 +49,7 @@ def ranking_inputs(
     place that is not filled; its logit means nothing.
     """
     moments, items_BM = attributes.known(moments), attributes.known_items(item_nums_BM)
-    of_users = user_ids(moments)
+    of_users = user_ids(moments, history_bag=history_bag)
     of_candidates = candidate_ids(attributes, moments, items_BM, cross_rows=cross_rows)
     users = [
         _mean_rows(tables[name], of_users[name])
@@ -67,19 +68,16 @@ def ranking_inputs(
 def newest_places(
     history_offsets: Ints, history_nums: NDArray[np.int32], ages_days: Floats, length: int
 ) -> tuple[Ints, Floats]:
-    """Of flat histories, oldest first: the newest ``length`` items, (B, H), and the age of the newest event.
-
-    Zeros where there is none.
-    """
+    """Of flat histories, oldest first: the newest ``length`` items and their ages, (B, H); 0 before the first."""
     ends_B1, starts_B1 = history_offsets[1:, None], history_offsets[:-1, None]
     place_BH = ends_B1 + np.arange(-length, 0)
     real_BH = place_BH >= starts_B1
     if not len(history_nums):
-        return np.zeros(place_BH.shape, dtype=np.int64), np.zeros(len(place_BH), dtype=np.float32)
+        return np.zeros(place_BH.shape, np.int64), np.zeros(place_BH.shape, np.float32)
     place_BH = np.where(real_BH, place_BH, 0)
     history_BH = np.where(real_BH, history_nums[place_BH], 0).astype(np.int64)
-    newest_B = np.where(real_BH[:, -1], ages_days[place_BH[:, -1]], 0).astype(np.float32)
-    return history_BH, newest_B
+    ages_BH = np.where(real_BH, ages_days[place_BH], 0).astype(np.float32)
+    return history_BH, ages_BH
 
 
 def _mean_rows(table: Floats, rows_BH: Ints) -> Floats:

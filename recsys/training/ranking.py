@@ -165,7 +165,7 @@ class RankingTask:
         self, moments: Moments, query_of_P: Tensor, items_PM: Tensor, weights_PM: Tensor
     ) -> Asked:
         items, shown_to = items_PM.numpy(), moments.at(query_of_P.numpy())
-        of_users = user_ids(moments)
+        of_users = user_ids(moments, history_bag=self.config.history_bag)
         history_QH = of_users.pop(HISTORY)
         of_candidates = candidate_ids(
             self.attributes, shown_to, items, cross_rows=self.config.cross_rows
@@ -193,16 +193,18 @@ class RankingTask:
         self, user_num_B: Tensor, item_nums_BW: Tensor, ages_BW: Tensor, found: Predictions
     ) -> Moments:
         """What was known at each place that predicts: its own event and those before it."""
-        back_H = torch.arange(1 - self.config.history_bag, 1)
+        back_H = torch.arange(1 - item_nums_BW.shape[1], 1)
         place_QH = found.place_Q.unsqueeze(1) + back_H
-        example_Q1 = found.example_Q.unsqueeze(1)
-        history_QH = item_nums_BW[example_Q1, place_QH.clamp(min=0)] * (place_QH >= 0)
-        age_Q = ages_BW[found.example_Q, found.place_Q].numpy()
+        example_Q1, real_QH = found.example_Q.unsqueeze(1), place_QH >= 0
+        history_QH = item_nums_BW[example_Q1, place_QH.clamp(min=0)] * real_QH
+        ages_QH = ages_BW[example_Q1, place_QH.clamp(min=0)] * real_QH
         users_Q = user_num_B[found.example_Q].long().numpy()
         # A user of another vocabulary is refused by look_up, on every rank and with the number.
         known_Q = np.clip(users_Q, 0, self.attributes.num_users)
         segment_Q = self.attributes.segment_num_U[known_Q].astype(np.int64)
-        return moments_of(users_Q, segment_Q, history_QH.long().numpy(), age_Q, self.as_of)
+        return moments_of(
+            users_Q, segment_Q, history_QH.long().numpy(), ages_QH.numpy(), self.as_of
+        )
 
     def _newest_moments(self, users: ValidationUsers) -> Moments:
         """Every user at the newest place of their history: as scoring sees them."""

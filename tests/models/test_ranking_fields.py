@@ -97,30 +97,37 @@ def test_the_rows_of_two_users_and_their_candidates() -> None:
     known = attributes()
     moments = moments_of(
         ints(1, 0), ints(1, 0), np.array([[0, 2, 3], [0, 0, 0]]),
-        np.array([0.5, 0.0], np.float32), AS_OF,
+        np.array([[0, 8.75, 0.5], [0, 0, 0]], np.float32), AS_OF,
     )  # fmt: skip
-    assert {name: ids.tolist() for name, ids in user_ids(moments).items()} == {
-        "user": [1, 0], "history": [[0, 2, 3], [0, 0, 0]], "segment": [1, 0], "hour": [13, 0],
+    of_users = user_ids(moments, history_bag=2)
+    assert {name: ids.tolist() for name, ids in of_users.items()} == {
+        "user": [1, 0], "history": [[2, 3], [0, 0]], "segment": [1, 0], "hour": [13, 0],
         "weekday": [5, 0],
     }  # fmt: skip
-    found = candidate_ids(known, moments, np.array([[1, 3], [2, 4]]), cross_rows=1000)
+    found = candidate_ids(known, moments, np.array([[1, 3, 2], [2, 4, 0]]), cross_rows=1000)
     assert {name: ids.tolist() for name, ids in found.items()} == {
-        "item": [[1, 3], [2, 4]],
-        "category": [[1, 2], [2, 0]],
-        "price_bucket": [[1, 10], [5, 0]],
-        "segment_category": [[1, 2], [0, 0]],  # an unknown segment crosses with nothing
-        "weekday_category": [[9, 10], [0, 0]],
-        "last_item_item": [[2 * 4 + 1, 2 * 4 + 3], [0, 0]],
+        "item": [[1, 3, 2], [2, 4, 0]],
+        "category": [[1, 2, 2], [2, 0, 0]],
+        "price_bucket": [[1, 10, 5], [5, 0, 0]],
+        "segment_category": [[1, 2, 2], [0, 0, 0]],  # an unknown segment crosses with nothing
+        "weekday_category": [[9, 10, 10], [0, 0, 0]],
+        "last_item_item": [[2 * 4 + 1, 2 * 4 + 3, 2 * 4 + 2], [0, 0, 0]],
+        "times_taken": [[0, 1, 1], [0, 0, 0]],
+        "days_since_taken": [[0, 1, 4], [0, 0, 0]],  # 0 days; 8.25 days: [7, 15)
+        "times_category": [[0, 2, 2], [0, 0, 0]],  # both of the history are plates
     }
     assert candidate_numbers(known, np.array([[1, 3]]))[0, :, 0] == pytest.approx([np.log(8), 0.0])
     rows = known.table_rows(1000)
     assert set(rows) == set(FIELDS)
-    for name, ids in {**user_ids(moments), **found}.items():
+    for name, ids in {**of_users, **found}.items():
         assert ids.max() < rows[name], name
 
 
 def test_what_is_newer_than_the_model_is_unknown_to_it() -> None:
-    moments = Moments(ints(3, 4), ints(0, 1), np.array([[4, 5], [1, 2]]), ints(1, 1), ints(1, 1))
+    days = np.zeros((2, 2), np.float32)
+    moments = Moments(
+        ints(3, 4), ints(0, 1), np.array([[4, 5], [1, 2]]), days, ints(1, 1), ints(1, 1)
+    )
     found = attributes().known(moments)
     assert found.user_num_B.tolist() == [3, 0]
     assert found.history_BH.tolist() == [[4, 0], [1, 2]]

@@ -35,12 +35,12 @@ def attributes() -> Attributes:
 
 
 def test_a_logit_of_training_is_one_of_scoring() -> None:
-    config = RankingConfig(embedding_dim=4, hidden=(8,), history_bag=3, cross_rows=CROSS_ROWS)
+    config = RankingConfig(embedding_dim=4, hidden=(8,), history_bag=2, cross_rows=CROSS_ROWS)
     known = attributes()
     task = RankingTask(config, known, as_of=AS_OF, quiet_days=0, seed=3)
     task.dense.eval()
     embeddings = ShardedEmbeddings(task.tables, LocalComm(), seed=3)
-    nums = np.array([[0, 2, 3, 4], [5, 6, 7, 8]])
+    nums = np.array([[0, 2, 3, 2], [5, 6, 7, 5]])  # what is taken was taken before
     ages = np.array([[0, 3.2, 2.1, 0.9], [9.0, 8.0, 3.3, 1.2]], dtype=np.float32)
     last = torch.tensor([[False, False, False, True]] * 2)
     batch = Batch(
@@ -52,14 +52,16 @@ def test_a_logit_of_training_is_one_of_scoring() -> None:
         vectors = embeddings.look_up(asked.ids, learn=False)
         wanted = task._logits(asked, vectors).numpy()
     tables = {name: embeddings.table(name).numpy() for name in FIELDS}
-    history, newest_age = newest_places(
+    history, history_ages = newest_places(
         np.array([0, 2, 5]), np.array([2, 3, 5, 6, 7], np.int32),
-        np.array([3.2, 2.1, 9.0, 8.0, 3.3], np.float32), 3,
+        np.array([3.2, 2.1, 9.0, 8.0, 3.3], np.float32), 4,
     )  # fmt: skip
-    moments = moments_of(np.array([1, 3]), np.array([1, 1]), history, newest_age, AS_OF)
+    moments = moments_of(np.array([1, 3]), np.array([1, 1]), history, history_ages, AS_OF)
     items = asked.ids["item"]
     assert isinstance(items, torch.Tensor)
-    fed = ranking_inputs(tables, known, moments, items.numpy(), cross_rows=CROSS_ROWS)
+    fed = ranking_inputs(
+        tables, known, moments, items.numpy(), history_bag=2, cross_rows=CROSS_ROWS
+    )
     with torch.no_grad():
         found = task.tower(*(torch.from_numpy(array) for array in fed)).numpy()
     np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
@@ -68,11 +70,11 @@ def test_a_logit_of_training_is_one_of_scoring() -> None:
 def test_histories_become_bags_of_their_newest_items() -> None:
     offsets, nums = np.array([0, 0, 2, 6]), np.array([4, 5, 1, 2, 3, 9], np.int32)
     ages = np.array([3.5, 1.5, 9, 8, 7, 6], dtype=np.float32)
-    history, newest = newest_places(offsets, nums, ages, 3)
+    history, history_ages = newest_places(offsets, nums, ages, 3)
     assert history.tolist() == [[0, 0, 0], [0, 4, 5], [2, 3, 9]]
-    assert newest.tolist() == [0.0, 1.5, 6.0]
-    none, age = newest_places(np.array([0, 0]), nums[:0], ages[:0], 2)
-    assert (none.tolist(), age.tolist()) == ([[0, 0]], [0.0])
+    assert history_ages.tolist() == [[0, 0, 0], [0, 3.5, 1.5], [8, 7, 6]]
+    none, no_ages = newest_places(np.array([0, 0]), nums[:0], ages[:0], 2)
+    assert (none.tolist(), no_ages.tolist()) == ([[0, 0]], [[0, 0]])
 
 
 def test_a_stranger_and_a_new_item_are_rows_of_zeros() -> None:
@@ -82,8 +84,11 @@ def test_a_stranger_and_a_new_item_are_rows_of_zeros() -> None:
         for name, rows in known.table_rows(CROSS_ROWS).items()
     }
     zero = np.array([0])
-    moments = Moments(np.array([77]), zero, np.array([[0, 12]]), zero, zero)
-    fed = ranking_inputs(tables, known, moments, np.array([[11, 4]]), cross_rows=CROSS_ROWS)
+    days = np.zeros((1, 2), np.float32)
+    moments = Moments(np.array([77]), zero, np.array([[0, 12]]), days, zero, zero)
+    fed = ranking_inputs(
+        tables, known, moments, np.array([[11, 4]]), history_bag=2, cross_rows=CROSS_ROWS
+    )
     assert not fed.user_vectors_BUD.any()
     assert not fed.candidate_vectors_BMCD[0, 0].any()
     assert fed.candidate_vectors_BMCD[0, 1].any()
