@@ -24,14 +24,11 @@ whose host takes free pages back, touching the 190 MB of a share anew was seen t
 from __future__ import annotations
 
 import statistics
-import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 import pyarrow as pa

@@ -39,7 +39,7 @@ inputs_of() {
     packages) packages_key ;;
     jars) cat "$HERE/jars.ivy.xml" "$HERE/jars.sha256" ;;
     horovod) packages_key && cat "$HERE"/horovod-*.patch && echo "${HOROVOD_GPU_OPERATIONS:-}" ;;
-    project) packages_key && cat setup.py ;;
+    project) packages_key && cat setup.py deploy/setup/steps/project.sh ;;
     kernel) cat "$HERE/steps/kernel.sh" recsys/embeddings/rows.cpp && echo "$(grep -cw avx2 /proc/cpuinfo)" ;;
   esac
 }

@@ -14,6 +14,10 @@ from recsys.data.examples import Examples
 #   B examples in the batch   W places of an example   S negatives
 
 
+PERMUTED_UP_TO = 16
+"""Times as many items as negatives: a catalogue of more is drawn from, not permuted."""
+
+
 class Batch(NamedTuple):
     example_id_B: Tensor
     """int64."""
@@ -50,4 +54,18 @@ def draw_negatives(num_items: int, num_negatives: int, draw: torch.Generator) ->
     """(S,) int64: distinct item numbers, uniform over 1 … num_items; all of them where there are fewer."""
     if num_negatives >= num_items:
         return torch.arange(1, num_items + 1)
-    return torch.randperm(num_items, generator=draw)[:num_negatives] + 1
+    if num_items < PERMUTED_UP_TO * num_negatives:
+        return torch.randperm(num_items, generator=draw)[:num_negatives] + 1
+    # A permutation of millions for a few thousand would take longer than the step. The first distinct ones of a
+    # long enough row of draws are as uniform.
+    drawn = torch.randint(1, num_items + 1, (num_negatives,), generator=draw)
+    while len(found := _first_of_each(drawn)) < num_negatives:
+        more = torch.randint(1, num_items + 1, (num_negatives,), generator=draw)
+        drawn = torch.cat([drawn, more])
+    return found[:num_negatives]
+
+
+def _first_of_each(values: Tensor) -> Tensor:
+    """The distinct values, in the order in which they first come."""
+    _, first = np.unique(values.numpy(), return_index=True)
+    return values[torch.from_numpy(np.sort(first))]

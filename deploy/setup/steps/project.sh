@@ -10,3 +10,6 @@ resolve_serving() {
     --constraint deploy/setup/requirements.lock --build-constraint deploy/setup/requirements.lock
 }
 resolve_serving --offline 2>/dev/null || resolve_serving
+
+# benchmarks/NAME.py runs as a file and as a module; it is no part of the package.
+echo "$PWD" > "$(.venv/bin/python -I -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/checkout.pth"
