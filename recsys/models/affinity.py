@@ -1,4 +1,4 @@
-"""Fields of a user and a candidate together: was it taken before, how often and how long ago, and how often its category.
+"""Fields of a user and a candidate together: taken before, how often, how long ago; how often its category.
 
 Where people buy again these tell most. They are counted, not looked up by pair, so that they hold for pairs that
 training never saw. 0 means never; numbers are from 1. Only numpy: Spark's workers score without torch.

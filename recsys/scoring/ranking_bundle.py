@@ -54,9 +54,7 @@ class RankingBundle:
         )
         known_B = np.where(user_nums > self.attributes.num_users, 0, user_nums)
         segment_B = self.attributes.segment_num_U[known_B].astype(np.int64)
-        return self.attributes.known(
-            moments_of(known_B, segment_B, history_BH, ages_BH, as_of)
-        )
+        return self.attributes.known(moments_of(known_B, segment_B, history_BH, ages_BH, as_of))
 
     def inputs(self, moments: Moments, item_nums_BM: Ints) -> RankingInputs:
         """What the tower is fed; candidate 0 is a place that is not filled."""
