@@ -40,7 +40,9 @@ def test_the_newest_time_counts_and_all_times_are_counted(
 
 def test_a_user_without_a_history_has_taken_nothing() -> None:
     assert set(of_one([0, 0], [0, 0], 1).values()) == {0}
-    none = affinity_ids(CATEGORIES, np.zeros((1, 0), int), np.zeros((1, 0)), np.array([[1]]))
+    none = affinity_ids(
+        CATEGORIES, np.zeros((1, 0), int), np.zeros((1, 0), np.float32), np.array([[1]])
+    )
     assert {int(ids[0, 0]) for ids in none.values()} == {0}
 
 

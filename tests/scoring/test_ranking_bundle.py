@@ -24,7 +24,7 @@ def test_a_kit_carries_its_ranking_models(tmp_path: Path) -> None:
     assert again.as_of == date(2024, 6, 1)
     assert bundle.tables["item"][:, 0].tolist() == [0, 3, 1, 2]
     assert isinstance(bundle.tables["item"], np.memmap)
-    assert bundle.history_bag == 3
+    assert bundle.config.history_bag == 3
     assert not (save_kit(kit, {}, tmp_path) / "rankings").exists()
 
 
