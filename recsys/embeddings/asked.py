@@ -11,13 +11,14 @@ from recsys.embeddings.routing import Bags, Ids, Wanted
 from recsys.embeddings.rows import Request, Source
 from recsys.embeddings.shard import Shard
 from recsys.embeddings.tables import EmbeddingTable
+from recsys.errors import ContractError
 
 # Shape suffixes in this file:
 #   P ids of a batch, flat   U distinct rows   D embedding width
 
 
 def problem_of(table: EmbeddingTable, given: Ids) -> str:
-    """Why ``given`` cannot be looked up in ``table``; empty where it can."""
+    """Why ``given`` cannot be looked up in ``table``, its ids' range aside; empty where it can."""
     if isinstance(given, Bags) == (table.pooling == "none"):
         wanted = "bags" if table.pooling != "none" else "a tensor of ids"
         return f"table {table.name!r} has pooling {table.pooling!r} and takes {wanted}"
@@ -28,17 +29,20 @@ def problem_of(table: EmbeddingTable, given: Ids) -> str:
         )
     if isinstance(given, Bags) and (problem := _problem_of_starts(given)):
         return f"table {table.name!r}: {problem}"
-    if len(ids) == 0:
-        return ""
-    least, greatest = torch.aminmax(ids)
-    if int(least) < 0 or int(greatest) >= table.rows:
-        outside = (ids < 0) | (ids >= table.rows)
-        place = int(outside.to(torch.uint8).argmax())
-        return (
-            f"table {table.name!r} has ids 0 to {table.rows - 1}, got {int(ids[place])} (place {place} of "
-            f"{len(ids)}): the ids and the table are of different vocabularies"
-        )
     return ""
+
+
+def range_problem(table: EmbeddingTable, given: Ids) -> str:
+    """The first id that is outside ``table``; empty where none is."""
+    ids = flat(given)
+    outside = (ids < 0) | (ids >= table.rows)
+    if not outside.any():
+        return ""
+    place = int(outside.to(torch.uint8).argmax())
+    return (
+        f"table {table.name!r} has ids 0 to {table.rows - 1}, got {int(ids[place])} (place {place} of "
+        f"{len(ids)}): the ids and the table are of different vocabularies"
+    )
 
 
 def _problem_of_starts(bags: Bags) -> str:
@@ -59,18 +63,23 @@ def flat(given: Ids) -> Tensor:
 
 
 class Asked:
-    """A shard's part of a batch."""
+    """A shard's part of a batch.
+
+    Raises:
+        ContractError: ids are of a wrong type or outside their table; the first such is named.
+    """
 
     def __init__(self, shard: Shard, ids: Mapping[str, Ids], device: torch.device) -> None:
         self.shard = shard
-        self.names = [table.name for table in shard.tables if table.name in ids]
+        tables = [table for table in shard.tables if table.name in ids]
+        self.names = [table.name for table in tables]
         self._grads: dict[str, Tensor] = {}
         self.requests: list[Request] = []
-        numbers = [torch.zeros(0, dtype=torch.int64, device=device)]
-        for table in shard.tables:
-            if table.name not in ids:
-                continue
+        numbers = []
+        for table in tables:
             given = ids[table.name]
+            if problem := problem_of(table, given):
+                raise ContractError(problem)
             if isinstance(given, Bags):
                 given = given.without(0) if table.padding else given
                 shape = (len(given.starts_B), shard.dim)
@@ -79,8 +88,17 @@ class Asked:
             else:
                 shape = (*given.shape, shard.dim)
                 self.requests.append(Request(given.numel(), shape, None, False))
-            numbers.append(flat(given).to(device, torch.int64) + shard.offsets[table.name])
-        self.wanted: Wanted = shard.ops.distinct(numbers, shard.spread)
+            numbers.append(flat(given).to(device, torch.int64))
+        ids_P: Tensor | None = torch.zeros(0, dtype=torch.int64, device=device)
+        if tables:
+            offsets = [shard.offsets[table.name] for table in tables]
+            ids_P = shard.ops.join(numbers, [table.rows for table in tables], offsets)
+        if ids_P is None:
+            raise ContractError(
+                next(filter(None, (range_problem(table, ids[table.name]) for table in tables)))
+            )
+        sizes = [request.num_ids for request in self.requests]
+        self.wanted: Wanted = shard.ops.distinct(ids_P, sizes, shard.spread)
 
     def vectors(self, sources: Sequence[Source]) -> dict[str, Tensor]:
         """By table. The sources, one after the other, are the rows that are wanted."""

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 KEPT_BLOCKS = 12
-"""A step of the largest kind takes five: ids, rows, vectors, sums and gradients."""
+"""A step of the largest kind takes six: ids, rows, vectors, sums, gradients, and their sums over the ranks."""
 
 
 PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS

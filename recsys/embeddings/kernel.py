@@ -12,16 +12,17 @@ import structlog
 log = structlog.get_logger()
 
 LIBRARY = Path(__file__).with_name("librows.so")
-VERSION = 1
+VERSION = 2
 
-_SUMS = [c_void_p, c_void_p, c_void_p]  # from_A, order_A, starts_U
-_UPDATE = [c_void_p, c_void_p, c_int64, c_int64, *_SUMS, c_float, c_int]
+_UPDATE = [c_void_p, c_void_p, c_int64, c_int64, c_void_p, c_float, c_int]
 _SIGNATURES: dict[str, tuple[list[type], type | None]] = {
+    "join": ([c_int64, *[c_void_p] * 5], c_int64),
+    "pieces": ([c_int64, c_void_p, c_int64], c_int64),
     "distinct": ([c_void_p, c_int64, c_void_p, c_int64, *[c_void_p] * 5, c_int], c_int64),
     "point": ([c_int64, *[c_void_p] * 5, c_int64, c_void_p], None),
     "take": ([c_void_p, c_void_p, c_int64, c_int64, c_void_p, c_int], None),
     "take_bags": ([c_void_p, c_void_p, c_void_p, *[c_int64] * 2, c_int, c_void_p, c_int], None),
-    "sum_rows": ([*_SUMS, c_int64, c_int64, c_void_p, c_int], c_int64),
+    "sum_rows": ([*[c_void_p] * 4, *[c_int64] * 3, c_void_p, c_int], c_int64),
     "update_sgd": ([*_UPDATE, c_float], None),
     "update_adagrad": ([*_UPDATE, c_void_p, c_float, c_float], None),
     "update_adam": ([*_UPDATE, c_void_p, c_void_p, *[c_float] * 4], None),

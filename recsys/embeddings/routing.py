@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 # Shape suffixes in this file:
-#   P ids of a batch, flat   B bags   U distinct rows of a batch, by (rank that holds them, table)   N ranks
+#   P ids of a batch, flat   B bags   U distinct rows of a batch, by (rank that holds them, table)
+#   K pieces of a batch   N ranks
 
 SMALLEST_PART = 64
 
@@ -60,8 +61,11 @@ class Wanted:
     """Rows asked of each rank; they lie in this order."""
     place_P: Tensor
     """int64, for each id its place among the U rows. Ids lie table by table."""
-    starts_U: Tensor
-    """int64, (U + 1): row u's ids are order_P[starts_U[u] : starts_U[u + 1]], ascending."""
+    starts_K: Tensor
+    """int64, (K + 1): piece k of the batch is the ids at order_P[starts_K[k] : starts_K[k + 1]], ascending.
+
+    All ids of a row are in one piece, and pieces lie by rank. How large they are is the row operations' own affair.
+    """
     order_P: Tensor
     """int64."""
 

@@ -56,8 +56,16 @@ class RowOps(Protocol):
     def empty(self, like: Tensor, size: int) -> Tensor:
         """A flat tensor of the type and device of ``like``, to be filled."""
 
-    def distinct(self, ids: Sequence[Tensor], ranks: int) -> Wanted:
-        """Each distinct id once. ``ids`` by table (no id in two of them), int64; id i lies on rank i mod ranks."""
+    def join(
+        self, ids: Sequence[Tensor], rows: Sequence[int], offsets: Sequence[int]
+    ) -> Tensor | None:
+        """The ids of all tables, flat and int64, with what is added to each table's.
+
+        None where one is not in 0 to the table's ``rows`` - 1.
+        """
+
+    def distinct(self, ids_P: Tensor, sizes: Sequence[int], ranks: int) -> Wanted:
+        """Each distinct id once. ``sizes`` by table (no id in two of them); id i lies on rank i mod ranks."""
 
     def vectors(
         self, sources: Sequence[Source], wanted: Wanted, requests: Sequence[Request], dim: int
@@ -94,8 +102,16 @@ class TorchRows:
     def empty(self, like: Tensor, size: int) -> Tensor:
         return like.new_empty(size)
 
-    def distinct(self, ids: Sequence[Tensor], ranks: int) -> Wanted:
-        distinct_U, inverse_P = torch.unique(torch.cat(list(ids)), return_inverse=True)
+    def join(
+        self, ids: Sequence[Tensor], rows: Sequence[int], offsets: Sequence[int]
+    ) -> Tensor | None:
+        outside = [((of < 0) | (of >= n)).any() for of, n in zip(ids, rows, strict=True)]
+        if torch.stack(outside).any():
+            return None
+        return torch.cat([of + offset for of, offset in zip(ids, offsets, strict=True)])
+
+    def distinct(self, ids_P: Tensor, sizes: Sequence[int], ranks: int) -> Wanted:
+        distinct_U, inverse_P = torch.unique(ids_P, return_inverse=True)
         owner_U = distinct_U % ranks
         by_owner_U = torch.argsort(owner_U, stable=True)
         place_U = torch.empty_like(by_owner_U)
@@ -106,7 +122,7 @@ class TorchRows:
             rows_U=distinct_U[by_owner_U] // ranks,
             counts_N=torch.bincount(owner_U, minlength=ranks).tolist(),
             place_P=place_P,
-            starts_U=torch.cat([sizes_U.new_zeros(1), sizes_U.cumsum(0)]),
+            starts_K=torch.cat([sizes_U.new_zeros(1), sizes_U.cumsum(0)]),
             order_P=torch.argsort(place_P, stable=True),
         )
 
@@ -137,7 +153,7 @@ class TorchRows:
                 continue
             shared_BD = grad / _divisors(request) if request.mean else grad
             per_id.append(shared_BD.repeat_interleave(request.ends_B.diff(), dim=0))
-        sums_UD = _sums(torch.cat(per_id)[wanted.order_P], wanted.starts_U)
+        sums_UD = _sums(torch.cat(per_id)[wanted.order_P], wanted.starts_K)
         for part_UD, out_UD in zip(
             sums_UD.split_with_sizes([len(out) for out in outs]), outs, strict=True
         ):
@@ -151,9 +167,9 @@ class TorchRows:
     ) -> None:  # fmt: skip
         rows_U, grad_UD = torch.cat(list(rows)), torch.cat(list(grads))
         if len(rows) > 1:
-            wanted = self.distinct([rows_U], 1)
+            wanted = self.distinct(rows_U, [len(rows_U)], 1)
             rows_U = wanted.rows_U
-            grad_UD = _sums(grad_UD[wanted.order_P], wanted.starts_U)
+            grad_UD = _sums(grad_UD[wanted.order_P], wanted.starts_K)
         rule.update(weight_RD, slots, rows_U, grad_UD * scale, step)
 
 
@@ -167,17 +183,27 @@ class CompiledRows:
     def empty(self, like: Tensor, size: int) -> Tensor:
         return self._buffers.empty(size) if like.dtype == torch.float32 else like.new_empty(size)
 
-    def distinct(self, ids: Sequence[Tensor], ranks: int) -> Wanted:
-        ids_P = torch.cat(list(ids))
-        sizes = torch.tensor([len(of_table) for of_table in ids])
+    def join(
+        self, ids: Sequence[Tensor], rows: Sequence[int], offsets: Sequence[int]
+    ) -> Tensor | None:
+        held = [of_table.contiguous() for of_table in ids]
+        sizes = [len(of_table) for of_table in held]
+        facts = torch.tensor([[of_table.data_ptr() for of_table in held], sizes, rows, offsets])
+        ids_P = torch.empty(sum(sizes), dtype=torch.int64)
+        bad = self._library.join(len(held), *(fact.data_ptr() for fact in facts), ids_P.data_ptr())
+        return ids_P if bad < 0 else None
+
+    def distinct(self, ids_P: Tensor, sizes: Sequence[int], ranks: int) -> Wanted:
+        of_tables = torch.tensor(sizes, dtype=torch.int64)
+        pieces = ranks * self._library.pieces(len(sizes), of_tables.data_ptr(), ranks)
         rows_U, place_P, order_P = (torch.empty_like(ids_P) for _ in range(3))
-        starts_U, counts_N = ids_P.new_empty(len(ids_P) + 1), ids_P.new_empty(ranks)
+        starts_K, counts_N = ids_P.new_empty(pieces + 1), ids_P.new_empty(ranks)
         num = self._library.distinct(
-            ids_P.data_ptr(), len(sizes), sizes.data_ptr(), ranks, rows_U.data_ptr(),
-            counts_N.data_ptr(), place_P.data_ptr(), starts_U.data_ptr(), order_P.data_ptr(),
+            ids_P.data_ptr(), len(sizes), of_tables.data_ptr(), ranks, rows_U.data_ptr(),
+            counts_N.data_ptr(), place_P.data_ptr(), starts_K.data_ptr(), order_P.data_ptr(),
             torch.get_num_threads(),
         )  # fmt: skip
-        return Wanted(rows_U[:num], counts_N.tolist(), place_P, starts_U[: num + 1], order_P)
+        return Wanted(rows_U[:num], counts_N.tolist(), place_P, starts_K, order_P)
 
     def vectors(
         self, sources: Sequence[Source], wanted: Wanted, requests: Sequence[Request], dim: int
@@ -219,15 +245,7 @@ class CompiledRows:
         self, grads: Sequence[Tensor], requests: Sequence[Request], wanted: Wanted, outs: Sequence[Tensor]
     ) -> int:  # fmt: skip
         from_P, held = self._gradient_addresses(grads, requests)
-        first, bad = 0, -1
-        for out_UD in outs:
-            found = self._library.sum_rows(
-                from_P.data_ptr(), wanted.order_P.data_ptr(),
-                wanted.starts_U.data_ptr() + first * wanted.starts_U.element_size(),
-                len(out_UD), out_UD.shape[1], out_UD.data_ptr(), torch.get_num_threads(),
-            )  # fmt: skip
-            bad = first + found if bad < 0 <= found else bad
-            first += len(out_UD)
+        bad = self._sum(from_P, wanted, outs)
         del held
         return bad
 
@@ -238,15 +256,16 @@ class CompiledRows:
         if not isinstance(rule, Sgd | RowwiseAdagrad | LazyAdam):
             TorchRows().update(rule, weight_RD, slots, rows, grads, scale=scale, step=step)
             return
-        from_A = torch.cat([_addresses(Source(grad)) for grad in grads])
-        rows_U, order, starts = rows[0], 0, 0
+        rows_U, grad_UD = rows[0].contiguous(), grads[0].contiguous()
         if len(rows) > 1:
-            wanted = self.distinct([torch.cat(list(rows))], 1)
+            all_P = torch.cat(list(rows))
+            wanted = self.distinct(all_P, [len(all_P)], 1)
             rows_U = wanted.rows_U
-            order, starts = wanted.order_P.data_ptr(), wanted.starts_U.data_ptr()
+            grad_UD = self._buffers.empty(len(rows_U), weight_RD.shape[1])
+            self._sum(torch.cat([_addresses(Source(grad)) for grad in grads]), wanted, [grad_UD])
         common = (
             weight_RD.data_ptr(), rows_U.data_ptr(), len(rows_U), weight_RD.shape[1],
-            from_A.data_ptr(), order, starts, scale, torch.get_num_threads(),
+            grad_UD.data_ptr(), scale, torch.get_num_threads(),
         )  # fmt: skip
         match rule:
             case Sgd():
@@ -260,6 +279,20 @@ class CompiledRows:
                     *common, slots["mean"].data_ptr(), slots["square"].data_ptr(), rule.rate(step),
                     1 - rule.beta1, 1 - rule.beta2, rule.epsilon,
                 )  # fmt: skip
+
+    def _sum(self, from_P: Tensor, wanted: Wanted, outs: Sequence[Tensor]) -> int:
+        """The first row, of all ``outs``, whose sum is not finite, or -1."""
+        starts = wanted.starts_K.data_ptr()
+        pieces, first, bad = (len(wanted.starts_K) - 1) // len(outs), 0, -1
+        for number, out_UD in enumerate(outs):
+            found = self._library.sum_rows(
+                from_P.data_ptr(), wanted.place_P.data_ptr(), wanted.order_P.data_ptr(),
+                starts + number * pieces * wanted.starts_K.element_size(), pieces, first,
+                out_UD.shape[1], out_UD.data_ptr(), torch.get_num_threads(),
+            )  # fmt: skip
+            bad = found if bad < 0 else bad
+            first += len(out_UD)
+        return bad
 
     def _gradient_addresses(
         self, grads: Sequence[Tensor], requests: Sequence[Request]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from recsys.embeddings.asked import Asked, problem_of
+from recsys.embeddings.asked import Asked
 from recsys.embeddings.best import best_of_all_ranks, best_rows
 from recsys.embeddings.comm import Comm
 from recsys.embeddings.device import CPU
@@ -79,9 +79,7 @@ class ShardedEmbeddings:
                 and rank are named.
         """
         with self.figures.timed("route"), torch.no_grad():
-            problem = next(filter(None, (self._problem_of(*item) for item in ids.items())), "")
-            sound = {} if problem else ids
-            asked = [Asked(s, sound, self.device) for s in (*self.shards, *self.replicated)]
+            asked, problem = self._ask(ids)
         spread, whole = asked[: len(self.shards)], asked[len(self.shards) :]
         of_me = self._tell(spread, problem)
         with torch.no_grad():
@@ -215,10 +213,17 @@ class ShardedEmbeddings:
     def _shard_of(self, name: str) -> Shard:
         return next(s for s in (*self.shards, *self.replicated) if name in s.offsets)
 
-    def _problem_of(self, name: str, given: Ids) -> str:
-        if name not in self.tables:
-            return f"no embedding table {name!r}; there are: {', '.join(self.tables)}"
-        return problem_of(self.tables[name], given)
+    def _ask(self, ids: Mapping[str, Ids]) -> tuple[list[Asked], str]:
+        """What is asked of each shard; nothing, and why, where that cannot be."""
+        shards = (*self.shards, *self.replicated)
+        try:
+            if unknown := [name for name in ids if name not in self.tables]:
+                raise ContractError(
+                    f"no embedding table {unknown[0]!r}; there are: {', '.join(self.tables)}"
+                )
+            return [Asked(shard, ids, self.device) for shard in shards], ""
+        except ContractError as error:
+            return [Asked(shard, {}, self.device) for shard in shards], str(error)
 
     def _tell(self, asked: Sequence[Asked], problem: str) -> list[list[Tensor]]:
         """Tell every rank which of its rows are wanted; returns, by shard and rank, what is wanted of this one."""

@@ -41,16 +41,24 @@ def compiled() -> CompiledRows:
 
 def by_id(ops: RowOps, ids: list[Tensor], ranks: int) -> dict[int, list[int]]:
     """The places of each distinct id, after checks that hold for every implementation."""
-    found = ops.distinct(ids, ranks)
+    found = ops.distinct(torch.cat(ids), [len(of_table) for of_table in ids], ranks)
     owners = np.repeat(np.arange(ranks), found.counts_N)
     distinct = (found.rows_U.numpy() * ranks + owners).tolist()
     assert len(set(distinct)) == len(distinct)
     flat = torch.cat(ids).tolist()
     assert [distinct[place] for place in found.place_P.tolist()] == flat
-    places = [
-        part.tolist() for part in found.order_P.split_with_sizes(found.starts_U.diff().tolist())
-    ]
-    return dict(zip(distinct, places, strict=True))
+    places: dict[int, list[int]] = {}
+    owner = 0
+    for piece_P in found.order_P.split_with_sizes(found.starts_K.diff().tolist()):
+        of_piece: dict[int, list[int]] = {}
+        for place in piece_P.tolist():
+            of_piece.setdefault(flat[place], []).append(place)
+        assert not of_piece.keys() & places.keys(), "no row is in two pieces"
+        for id_ in of_piece:
+            assert id_ % ranks >= owner, "pieces lie by rank"
+            owner = id_ % ranks
+        places |= of_piece
+    return places
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 70])
@@ -76,8 +84,8 @@ def test_every_id_is_found_once_with_its_places_ascending(
     assert by_id(compiled(), ids, ranks) == wanted
 
 
-def test_many_ids_of_one_table_are_dealt_into_buckets(threads: int) -> None:
-    """More ids than one bucket takes, all large, and half of them one and the same."""
+def test_many_ids_of_one_table_are_dealt_into_pieces(threads: int) -> None:
+    """More ids than one piece takes, all large, and half of them one and the same."""
     draw = np.random.default_rng(3)
     ids = torch.from_numpy(draw.integers(0, 2**62, 40_000))
     ids[::2] = 2**62 + 5
@@ -102,7 +110,7 @@ def test_vectors_and_sums_have_the_same_bits(dim: int, threads: int) -> None:
     grads = [torch.randn(r.num_vectors, dim, generator=draw) for r in requests]
     found = {}
     for name, ops in (("torch", TorchRows()), ("compiled", compiled())):
-        wanted = ops.distinct(ids, 2)
+        wanted = ops.distinct(torch.cat(ids), [len(of_table) for of_table in ids], 2)
         first, second = (2 * rows + rank for rank, rows in enumerate(wanted.by_rank))
         sources = [Source(weight, first), Source(weight[second].contiguous())]
         vectors = ops.vectors(sources, wanted, requests, dim)
@@ -115,10 +123,33 @@ def test_vectors_and_sums_have_the_same_bits(dim: int, threads: int) -> None:
         assert torch.equal(one, other)
 
 
-def test_a_sum_that_is_not_finite_is_told_apart_from_the_others(threads: int) -> None:
-    ids = [torch.tensor([7, 3, 7, 9])]
+def test_ids_are_joined_with_their_tables_offsets_unless_one_is_outside() -> None:
+    """Of the second table the ids lie apart in memory, as a column's do."""
+    column = torch.tensor([[3, 9], [0, 9]])[:, 0]
     for ops in (TorchRows(), compiled()):
-        wanted = ops.distinct(ids, 1)
+        joined = ops.join([torch.tensor([0, 1]), column], [2, 4], [0, 10])
+        assert joined is not None
+        assert joined.tolist() == [0, 1, 13, 10]
+        for bad in (-1, 4, -(2**62)):
+            assert ops.join([column, torch.tensor([0, bad])], [4, 4], [0, 10]) is None
+
+
+def test_the_first_row_that_is_not_finite_is_found_in_whichever_piece(threads: int) -> None:
+    """Some 16 pieces for each of two ranks; the gradients of two ids are bad."""
+    ids = torch.arange(9000).flip(0)
+    ops = compiled()
+    wanted = ops.distinct(ids, [len(ids)], 2)
+    assert len(wanted.starts_K) > 17
+    grads = torch.zeros(9000, 3)
+    grads[[200, 7001], 1] = float("inf")
+    outs = [torch.empty(count, 3) for count in wanted.counts_N]
+    place = ops.sum([grads], [Request(9000, (9000, 3), None, False)], wanted, outs)
+    assert place == min(wanted.place_P[[200, 7001]].tolist())
+
+
+def test_a_sum_that_is_not_finite_is_told_apart_from_the_others(threads: int) -> None:
+    for ops in (TorchRows(), compiled()):
+        wanted = ops.distinct(torch.tensor([7, 3, 7, 9]), [4], 1)
         for bad in (float("nan"), float("inf"), -float("inf")):
             grads = torch.zeros(4, 5)
             grads[2, 4] = bad
@@ -251,4 +282,4 @@ def test_a_library_of_another_version_is_refused(
     assert compiler
     subprocess.run([compiler, "-shared", "-fPIC", source, "-o", library], check=True)
     assert kernel(library) is None
-    assert "it is version 0, wanted is 1" in capsys.readouterr().out
+    assert "it is version 0, wanted is 2" in capsys.readouterr().out
