@@ -2,7 +2,7 @@
 SHELL := bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help setup demo test test-fast test-slow check lock serve sql notebook regold clean
+.PHONY: help setup setup-bench demo test test-fast test-slow check lock serve sql notebook regold clean
 
 ARGS ?=
 PYTEST := .venv/bin/python -m pytest $(ARGS)
@@ -19,6 +19,9 @@ help: ## this list
 
 setup: ## what all others need: Python packages, Horovod, Delta's JARs (5 minutes once, 0.1 s afterwards)
 	@deploy/setup/setup.sh
+
+setup-bench: setup ## what benchmarks measure with, beside the set-up: wrk and redis-server, from Debian
+	@deploy/setup/check-machine.sh bench-packages.txt
 
 demo: setup ## the main job on a year of a real shop; ends with recommendations on the screen
 	./spark-submit.sh run_pipeline --env local --run-date 2010-12-10 --bootstrap

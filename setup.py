@@ -38,6 +38,7 @@ BATCH = [
 ]
 
 SERVING = [
+    "fsspec>=2024.6",
     "granian>=2",
     "starlette>=0.40",
     "lmdb>=1.5",
@@ -59,6 +60,7 @@ DEV = [
     "ipykernel>=6",
     "httpx>=0.27",
     "ir-measures>=0.3.7",
+    "schemathesis>=4.32",
 ]
 
 setup(
@@ -67,7 +69,7 @@ setup(
     description="Nightly recommendations for a shop: Spark, Delta Lake, Horovod, ONNX, served in milliseconds",
     python_requires=">=3.11,<3.12",
     packages=find_packages(include=["recsys", "recsys.*"]),
-    package_data={"recsys": ["py.typed"]},
+    package_data={"recsys": ["py.typed", "serving/*.html", "serving/*.json"]},
     install_requires=CONFIG,
     extras_require={
         "batch": BATCH,

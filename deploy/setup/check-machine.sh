@@ -1,19 +1,21 @@
 #!/usr/bin/env bash
 # Are the tools of system-packages.txt on this machine?
 # As root on Debian or Ubuntu, installs the packages that are missing; elsewhere names the command.
-# Exit 2: what is missing is on stderr.
+# Exit 2: what is missing is on stderr. What only tests need may be missing: that is said, and no more.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
+readonly LIST=${1:-system-packages.txt}
 
-# Fills problems (what a person reads) and packages (what apt-get takes).
+# Fills problems (what a person reads) and packages (what apt-get takes); wishes is what only tests need.
 check_tools() {
-  problems=() packages=()
+  problems=() packages=() wishes=()
   local kind what package use reason python="" lacks=""
   while read -r kind what package use; do
     [[ -z $kind || $kind == \#* ]] && continue
     reason=""
     case $kind in
       command) command -v "$what" >/dev/null || reason="$what: no such command" ;;
+      tests) command -v "$what" >/dev/null || wishes+=("$package") ;;
       java) reason=$("$here/find-java.sh" 2>&1 >/dev/null) || true ;;
       python)
         if reason=$("$here/find-python.sh" 2>&1); then
@@ -27,46 +29,59 @@ check_tools() {
         elif [[ ,$lacks, == *,"$what",* ]]; then
           reason="$what: $python has none"
         fi ;;
-      *) reason="system-packages.txt: unknown kind '$kind'; known: command, java, python, module, header" ;;
+      *) reason="$LIST: unknown kind '$kind'; known: command, tests, java, python, module, header" ;;
     esac
     if [[ -n $reason ]]; then
       problems+=("${reason//$'\n'/$'\n'    }"$'\n'"    needed for: $use")
       [[ " ${packages[*]-} " == *" $package "* ]] || packages+=("$package")
     fi
-  done <"$here/system-packages.txt"
+  done <"$here/$LIST"
+}
+
+debian_like() {
+  grep -qsE '^(ID|ID_LIKE)=.*(debian|ubuntu)' "${SETUP_OS_RELEASE:-/etc/os-release}" && command -v apt-get >/dev/null
+}
+readonly INSTALL="apt-get install -y --no-install-recommends"
+updated=false
+install() {
+  echo "running as root on Debian or Ubuntu, so installing them: $INSTALL $*" >&2
+  export DEBIAN_FRONTEND=noninteractive
+  $updated || apt-get update -qq >&2 || echo "apt-get update failed; trying with the package lists that are here" >&2
+  updated=true
+  $INSTALL "$@" -qq -o Dpkg::Use-Pty=0 >&2
+}
+
+need() {
+  echo "missing on this machine:" >&2
+  printf '  %s\n' "${problems[@]}" >&2
+  if ! debian_like; then
+    echo "Install these (Debian's names): ${packages[*]}; then run the same command again." >&2
+    exit 2
+  fi
+  if [[ $(id -u) -ne 0 ]]; then
+    echo "Run this, then the same command again:" >&2
+    echo "  sudo apt-get update && sudo $INSTALL ${packages[*]}" >&2
+    exit 2
+  fi
+  install "${packages[@]}" || {
+    echo "apt-get could not install: ${packages[*]}" >&2
+    echo "Ubuntu 24.04 and newer carry no Python 3.11: install one (pyenv install 3.11) and export SETUP_PYTHON=<its path>." >&2
+    exit 2
+  }
+  hash -r
+  check_tools
+  [[ ${#problems[@]} -eq 0 ]] && return
+  echo "still missing after the installation:" >&2
+  printf '  %s\n' "${problems[@]}" >&2
+  exit 2
+}
+
+wish() {
+  echo "wanted by tests, and not on this machine: ${wishes[*]}" >&2
+  if debian_like && [[ $(id -u) -eq 0 ]] && install "${wishes[@]}"; then return; fi
+  echo "Going on without; the tests that need them are skipped. Debian's packages: ${wishes[*]}" >&2
 }
 
 check_tools
-[[ ${#problems[@]} -eq 0 ]] && exit 0
-
-echo "missing on this machine:" >&2
-printf '  %s\n' "${problems[@]}" >&2
-readonly INSTALL="apt-get install -y --no-install-recommends ${packages[*]}"
-debian_like=false
-grep -qsE '^(ID|ID_LIKE)=.*(debian|ubuntu)' "${SETUP_OS_RELEASE:-/etc/os-release}" && debian_like=true
-
-if ! $debian_like || ! command -v apt-get >/dev/null; then
-  echo "Install these (Debian's names): ${packages[*]}; then run the same command again." >&2
-  exit 2
-fi
-if [[ $(id -u) -ne 0 ]]; then
-  echo "Run this, then the same command again:" >&2
-  echo "  sudo apt-get update && sudo $INSTALL" >&2
-  exit 2
-fi
-
-echo "running as root on Debian or Ubuntu, so installing them: $INSTALL" >&2
-export DEBIAN_FRONTEND=noninteractive
-apt-get update -qq >&2 || echo "apt-get update failed; trying with the package lists that are here" >&2
-# shellcheck disable=SC2086  # the packages are words
-$INSTALL -qq -o Dpkg::Use-Pty=0 >&2 || {
-  echo "apt-get could not install: ${packages[*]}" >&2
-  echo "Ubuntu 24.04 and newer carry no Python 3.11: install one (pyenv install 3.11) and export SETUP_PYTHON=<its path>." >&2
-  exit 2
-}
-hash -r
-check_tools
-[[ ${#problems[@]} -eq 0 ]] && exit 0
-echo "still missing after the installation:" >&2
-printf '  %s\n' "${problems[@]}" >&2
-exit 2
+[[ ${#problems[@]} -eq 0 ]] || need
+[[ ${#wishes[@]} -eq 0 ]] || wish

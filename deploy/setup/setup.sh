@@ -40,7 +40,10 @@ inputs_of() {
     jars) cat "$HERE/jars.ivy.xml" "$HERE/jars.sha256" ;;
     horovod) packages_key && cat "$HERE"/horovod-*.patch && echo "${HOROVOD_GPU_OPERATIONS:-}" ;;
     project) packages_key && cat setup.py deploy/setup/steps/project.sh ;;
-    kernel) cat "$HERE/steps/kernel.sh" recsys/embeddings/rows.cpp && echo "$(grep -cw avx2 /proc/cpuinfo)" ;;
+    kernel)
+      cat "$HERE/steps/kernel.sh" recsys/embeddings/rows.cpp recsys/scoring/select.cpp
+      echo "$(grep -ow -m1 -e avx2 -e avx512vl /proc/cpuinfo)"
+      ;;
   esac
 }
 is_there() {
@@ -50,7 +53,7 @@ is_there() {
     jars) [[ -d $CACHE/jars ]] && (cd "$CACHE/jars" && sha256sum --check --status "$ROOT/$HERE/jars.sha256" 2>/dev/null) ;;
     horovod) compgen -G ".venv/lib/python3.11/site-packages/horovod/torch/mpi_lib_v2*.so" >/dev/null ;;
     project) [[ -x .venv/bin/recsys ]] ;;
-    kernel) [[ -f recsys/embeddings/librows.so ]] ;;
+    kernel) [[ -f recsys/embeddings/librows.so && -f recsys/scoring/libselect.so ]] ;;
   esac
 }
 

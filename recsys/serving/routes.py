@@ -1,130 +1,240 @@
-"""The list routes as plain ASGI endpoints: bytes from the snapshot, sliced, never parsed or encoded again."""
+"""The routes under /v1 as one plain ASGI application, in front of the framework.
+
+A hit is one read of the memory map and one write. What a framework does for every request (matching patterns,
+objects for the request and its headers, layers for errors) would cost more than the answer itself; the four string
+comparisons here are all of it that these routes need.
+"""
 
 from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 
 import orjson
-from starlette.types import Receive, Scope, Send
+import structlog
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from recsys.release.stored_list import first
+from recsys.config.sections import ServingConfig
+from recsys.release.stored_list import Bytes, first
+from recsys.serving.access_log import USER_ID, route_of
+from recsys.serving.answers import WHOLE_SHOP, Answers, Found
 from recsys.serving.current import Current, Open
-from recsys.serving.metrics import Metrics
-from recsys.serving.request import BadRequest, RequestIds, parameters, wanted_n
+from recsys.serving.metrics import Metrics, Tally
+from recsys.serving.request import (
+    BadRequest,
+    RequestIds,
+    WrongMethod,
+    batch_wish,
+    body_of,
+    parameters,
+    read_query,
+    session_wish,
+)
+from recsys.serving.session import Sessions
 
-WHOLE_SHOP = ""
-REQUEST_ID = "recsys.request_id"
-"""Key of the ASGI scope under which a route that failed leaves the id it had given the request."""
-_SHOWN = 80
-"""Characters of an unknown id that are repeated to the client."""
+log = structlog.get_logger()
+
+USERS, OF_USER = "/v1/users/", "/recommendations"
+ITEMS, OF_ITEM = "/v1/items/", "/similar"
+POPULAR = "/v1/popular"
+SESSION = "/v1/recommendations"
+BATCH = "/v1/recommendations:batch"
+PATHS = (f"{USERS}{{user_id}}{OF_USER}", f"{ITEMS}{{item_id}}{OF_ITEM}", POPULAR, SESSION, BATCH)
+"""As the OpenAPI document names them."""
+
+JSON = (b"content-type", b"application/json")
+REVALIDATE = (b"cache-control", b"no-cache")
+"""A list may be kept, and asked about by its ETag before it is used again."""
+NOT_MODIFIED = 304
+INTERNAL_ERROR = "internal error; the log has it under this request id"
+
+Get = Callable[[Open, bytes, str, bytes], bytes]
+"""(open, request id, id in the path, query) -> body. Raises BadRequest."""
+Post = Callable[[Open, bytes, bytes, Scope], bytes]
+"""(open, request id, body, scope) -> body. Raises BadRequest."""
 
 
-class ListRoute:
-    """What the routes that answer with a list share: the request id, metrics, errors, the response."""
+class Lookups:
+    """Answers what lies under /v1; everything else goes on to ``rest``."""
 
-    name = ""
-
-    def __init__(self, current: Current, metrics: Metrics, ids: RequestIds, default_n: int) -> None:
+    def __init__(
+        self,
+        current: Current,
+        metrics: Metrics,
+        ids: RequestIds,
+        settings: ServingConfig,
+        rest: ASGIApp,
+    ) -> None:
         self._current = current
+        self._metrics = metrics
         self._ids = ids
-        self._default_n = default_n
-        self._requests = {
-            status: metrics.requests.labels(self.name, status) for status in (200, 404, 422)
-        }
-        self._seconds = metrics.seconds.labels(self.name)
-        self._answers = {
-            source: metrics.answers.labels(source) for source in ("personal", "popular", "similar")
+        self._settings = settings
+        self._default_n = settings.default_n
+        self._rest = rest
+        self._answers = Answers(metrics)
+        self._sessions = Sessions(self._answers, metrics)
+        routes = metrics.routes
+        self._of_user = (self._user_list, routes["recommendations"])
+        self._of_item = (self._shelf, routes["similar"])
+        self._popular = (self._popular_list, routes["popular"])
+        self._posts: dict[str, tuple[Post, Tally]] = {
+            SESSION: (self._session, routes["session"]),
+            BATCH: (self._batch, routes["batch"]),
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path: str = scope.get("path", "")
+        if not path.startswith("/v1/"):
+            await self._rest(scope, receive, send)
+        elif path.startswith(USERS) and path.endswith(OF_USER):
+            await self._get(self._of_user, path[len(USERS) : -len(OF_USER)], scope, send)
+        elif path.startswith(ITEMS) and path.endswith(OF_ITEM):
+            await self._get(self._of_item, path[len(ITEMS) : -len(OF_ITEM)], scope, send)
+        elif path == POPULAR:
+            await self._get(self._popular, "", scope, send)
+        elif path in self._posts:
+            await self._post(self._posts[path], scope, receive, send)
+        else:
+            await self._rest(scope, receive, send)
+
+    async def _get(self, route: tuple[Get, Tally], id_: str, scope: Scope, send: Send) -> None:
         started = time.perf_counter()
-        request_id = self._ids.of(scope["headers"])
+        answer, tally = route
+        request_id, etags = self._ids.with_etags(scope["headers"])
         # Taken once; all that is read below is read before the first await.
         opened = self._current.open
+        method = scope["method"]
+        status, headers = 200, [JSON, REVALIDATE, (b"etag", opened.etag)]
         try:
-            status, body = self.answer(scope, opened, request_id)
-        except BadRequest as error:
-            status, body = 422, error_body(opened, request_id, str(error))
-        except Exception:
-            scope[REQUEST_ID] = request_id
-            raise
-        headers = [
-            (b"content-type", b"application/json"),
-            (b"content-length", b"%d" % len(body)),
-            (b"x-request-id", request_id),
-        ]
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
-        self._requests[status].inc()
-        self._seconds.observe(time.perf_counter() - started)
+            if method not in {"GET", "HEAD"}:
+                raise WrongMethod("GET, HEAD")
+            body = answer(opened, request_id, id_, scope["query_string"])
+            if etags and has_etag(etags, opened.etag):
+                status, body = 304, b""
+        except Exception as error:
+            status, body, headers = failed(error, opened, request_id, scope)
+        await respond(send, status, headers, body, request_id, with_body=method != "HEAD")
+        tally.add(status, time.perf_counter() - started)
 
-    def answer(self, scope: Scope, opened: Open, request_id: bytes) -> tuple[int, bytes]:
-        """Status and body. Raises BadRequest."""
-        raise NotImplementedError
+    async def _post(
+        self, route: tuple[Post, Tally], scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        started = time.perf_counter()
+        answer, tally = route
+        request_id = self._ids.of(scope["headers"])
+        sent = await body_of(receive)
+        if sent is None:
+            return
+        opened = self._current.open
+        status, headers = 200, [JSON]
+        try:
+            if scope["method"] != "POST":
+                raise WrongMethod("POST")
+            body = answer(opened, request_id, sent, scope)
+        except Exception as error:
+            status, body, headers = failed(error, opened, request_id, scope)
+        await respond(send, status, headers, body, request_id, with_body=scope["method"] != "HEAD")
+        tally.add(status, time.perf_counter() - started)
 
-    def _list(
-        self, opened: Open, request_id: bytes, asked: bytes, source: str, items: bytes
-    ) -> tuple[int, bytes]:
-        self._answers[source].inc()
-        return 200, b"".join(
+    def _user_list(self, opened: Open, request_id: bytes, user_id: str, query: bytes) -> bytes:
+        n, filters = read_query(query, self._default_n, opened.store.longest("users"))
+        found = self._answers.of_user(opened, user_id, n, filters)
+        return self._list(opened, request_id, b'"user_id":' + as_json(user_id), found)
+
+    def _shelf(self, opened: Open, request_id: bytes, item_id: str, query: bytes) -> bytes:
+        n, filters = read_query(query, self._default_n, opened.store.longest("items"))
+        found = self._answers.similar(opened, item_id, n, filters)
+        return self._list(opened, request_id, b'"item_id":' + as_json(item_id), found)
+
+    def _popular_list(self, opened: Open, request_id: bytes, _: str, query: bytes) -> bytes:
+        n, filters = read_query(query, self._default_n, opened.store.longest("segments"))
+        segment = dict(parameters(query)).get("segment", WHOLE_SHOP)
+        found = self._answers.popular(opened, segment, n, filters)
+        used = WHOLE_SHOP if found.fallback else segment
+        return self._list(opened, request_id, b'"segment":' + as_json(used), found)
+
+    def _session(self, opened: Open, request_id: bytes, sent: bytes, scope: Scope) -> bytes:
+        wish = session_wish(sent, self._default_n, opened.store.longest("users"))
+        scope[USER_ID] = wish.user_id
+        found = self._sessions.of(opened, wish)
+        asked = b"null" if wish.user_id is None else as_json(wish.user_id)
+        return self._list(opened, request_id, b'"user_id":' + asked, found)
+
+    def _batch(self, opened: Open, request_id: bytes, sent: bytes, _: Scope) -> bytes:
+        """The users' lists in the order asked for."""
+        longest = opened.store.longest("users")
+        wish = batch_wish(sent, self._default_n, longest, self._settings.batch_limit)
+        values = opened.store.get_many("users", wish.user_ids)
+        parts: list[Bytes] = [opened.prefix, request_id, b'","users":']
+        before, hits, n = b'[{"user_id":', 0, wish.n
+        for user_id, value in zip(wish.user_ids, values, strict=True):
+            source = b"personal"
+            # The usual case in line: what it calls for every user is what a large batch costs.
+            if value is not None and not opened.blocked and (items := first(value, n)):
+                hits += 1
+            else:
+                found = self._answers.of_value(opened, value, n, None)
+                self._count(found)
+                source, items = found.source.encode(), found.items
+            parts += (before, orjson.dumps(user_id), b',"source":"', source, b'","items":[', items)
+            before = b']},{"user_id":'
+        parts.append(b"]}]}")
+        self._metrics.lookups["hit"] += hits
+        self._metrics.answers["personal"] += hits
+        return b"".join(parts)
+
+    def _list(self, opened: Open, request_id: bytes, asked: bytes, found: Found) -> bytes:
+        self._count(found)
+        return b"".join(
             (
-                opened.prefix, request_id, b'",', asked, b',"source":"', source.encode(),
-                b'","items":[', items, b"]}",
+                opened.prefix, request_id, b'",', asked, b',"source":"', found.source.encode(),
+                b'","items":[', found.items, b"]}",
             )
         )  # fmt: skip
 
-
-class UserRoute(ListRoute):
-    """A user's list; the popular list for a user we have none for."""
-
-    name = "recommendations"
-
-    def answer(self, scope: Scope, opened: Open, request_id: bytes) -> tuple[int, bytes]:
-        user_id = scope["path_params"]["user_id"]
-        n = wanted_n(scope["query_string"], self._default_n, opened.store.longest("users"))
-        asked = b'"user_id":' + as_json(user_id)
-        value = opened.store.get("users", user_id)
-        if value is not None and (items := first(value, n)):
-            return self._list(opened, request_id, asked, "personal", items)
-        value = opened.store.get("segments", WHOLE_SHOP)
-        items = first(value, n) if value is not None else b""
-        return self._list(opened, request_id, asked, "popular", items)
+    def _count(self, found: Found) -> None:
+        self._metrics.answers[found.source] += 1
+        if found.fallback:
+            self._metrics.fallbacks[found.fallback] += 1
 
 
-class ItemRoute(ListRoute):
-    """The shelf beside an item."""
-
-    name = "similar"
-
-    def answer(self, scope: Scope, opened: Open, request_id: bytes) -> tuple[int, bytes]:
-        item_id = scope["path_params"]["item_id"]
-        n = wanted_n(scope["query_string"], self._default_n, opened.store.longest("items"))
-        value = opened.store.get("items", item_id)
-        if value is None:
-            shown = repr(item_id[:_SHOWN]) + ("…" if len(item_id) > _SHOWN else "")
-            message = (
-                f"unknown item {shown}: not in the catalogue of release {opened.store.release_id}"
-            )
-            return 404, error_body(opened, request_id, message)
-        asked = b'"item_id":' + as_json(item_id)
-        return self._list(opened, request_id, asked, "similar", first(value, n))
+async def respond(
+    send: Send,
+    status: int,
+    headers: list[tuple[bytes, bytes]],
+    body: bytes,
+    request_id: bytes,
+    *,
+    with_body: bool,
+) -> None:
+    headers.append((b"x-request-id", request_id))
+    if status != NOT_MODIFIED:
+        headers.append((b"content-length", b"%d" % len(body)))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body if with_body else b""})
 
 
-class PopularRoute(ListRoute):
-    """The popular list of a segment; of the whole shop for a segment we have none for."""
+def failed(
+    error: Exception, opened: Open, request_id: bytes, scope: Scope
+) -> tuple[int, bytes, list[tuple[bytes, bytes]]]:
+    """What a client is told: what is wrong with its request, or that the fault is ours; never a stack trace."""
+    headers = [JSON]
+    if isinstance(error, BadRequest):
+        status, message = error.status, str(error)
+        if isinstance(error, WrongMethod):
+            headers.append((b"allow", error.allowed.encode()))
+    else:
+        status, message = 500, INTERNAL_ERROR
+        route, _ = route_of(scope["path"])  # the path itself may name a customer
+        log.error("request_failed", request_id=request_id.decode(), route=route, exc_info=error)
+    return status, error_body(opened, request_id, message), headers
 
-    name = "popular"
 
-    def answer(self, scope: Scope, opened: Open, request_id: bytes) -> tuple[int, bytes]:
-        query = scope["query_string"]
-        n = wanted_n(query, self._default_n, opened.store.longest("segments"))
-        segment = dict(parameters(query)).get("segment", WHOLE_SHOP)
-        value = opened.store.get("segments", segment)
-        if value is None:
-            segment, value = WHOLE_SHOP, opened.store.get("segments", WHOLE_SHOP)
-        items = first(value, n) if value is not None else b""
-        return self._list(opened, request_id, b'"segment":' + as_json(segment), "popular", items)
+def has_etag(asked: bytes, etag: bytes) -> bool:
+    """If-None-Match: compared weakly, as RFC 9110 wants it."""
+    mine = etag.removeprefix(b"W/")
+    return any(one.strip().removeprefix(b"W/") in {mine, b"*"} for one in asked.split(b","))
 
 
 def as_json(text: str) -> bytes:

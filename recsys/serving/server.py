@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import partial
+from typing import Any
 
 from granian import Granian
 from granian.constants import HTTPModes, Interfaces
 from granian.log import LogLevels
-from starlette.applications import Starlette
+from granian.server.common import AbstractServer
+from starlette.types import ASGIApp
 
 from recsys.config import RecsysConfig
+from recsys.config.sections import ServingConfig
 from recsys.errors import Conflict
 from recsys.logs import configure_logs
+from recsys.release.following import following
 from recsys.serving.app import create_app
 from recsys.serving.current import Current
+from recsys.serving.limits import server_options
 from recsys.serving.metrics import Metrics
 from recsys.serving.store import PublishedReleases
 
@@ -23,11 +29,18 @@ from recsys.serving.store import PublishedReleases
 def serve(config: RecsysConfig, announce: Callable[[str], None]) -> None:
     """Serve until a signal ends it; ``announce`` gets one line with the address.
 
+    Releases are pulled meanwhile where ``serving.pull_from`` names a place.
+
     Raises:
-        MissingInput: no release is live.
+        MissingInput: no release is live, and none is announced where this host pulls from.
         CorruptArtifact: the live release is damaged and there is no previous one.
         Conflict: the port is taken.
     """
+    with following(config, lambda: datetime.now(UTC)):
+        _serve(config, announce)
+
+
+def _serve(config: RecsysConfig, announce: Callable[[str], None]) -> None:
     serving = config.serving
     # Once here, so that what is wrong is said plainly and not by a worker that dies.
     first = Current(PublishedReleases(config.paths), Metrics())
@@ -41,7 +54,12 @@ def serve(config: RecsysConfig, announce: Callable[[str], None]) -> None:
     )
     if problem:
         announce(f"degraded: {problem}")
-    server = Granian(
+    http_server(serving).serve(target_loader=partial(worker_app, config), wrap_loader=False)
+
+
+def http_server(serving: ServingConfig) -> AbstractServer[Any]:
+    """The server as shipped, whatever application it is given."""
+    server: AbstractServer[Any] = Granian(
         "recsys.serving.server:worker_app",
         address=serving.host,
         port=serving.port,
@@ -50,11 +68,12 @@ def serve(config: RecsysConfig, announce: Callable[[str], None]) -> None:
         workers=serving.workers,
         websockets=False,
         log_level=LogLevels.warning,
+        **server_options(serving),
     )
-    server.serve(target_loader=partial(worker_app, config), wrap_loader=False)
+    return server
 
 
-def worker_app(config: RecsysConfig) -> Starlette:
+def worker_app(config: RecsysConfig) -> ASGIApp:
     """The application, made in each worker: a process of its own, whose logs are not set up yet."""
     configure_logs(job="serve")
     return create_app(config.serving, PublishedReleases(config.paths))

@@ -1,12 +1,16 @@
-"""What the service asks of a release: stored lists by id, and where releases come from."""
+"""What the service asks of a release: values by id, and where releases and blocked items come from."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
+from recsys.blocked import Blocked, blocked_path, read_blocked
 from recsys.config.places import PathsConfig
 from recsys.errors import MissingInput
 from recsys.release.pointer import Pointer, read_pointer, release_folder
+from recsys.release.pull_state import PullState, read_pull_state
 from recsys.release.snapshot import Kind, Snapshot, open_release
 
 
@@ -17,7 +21,12 @@ class Store(Protocol):
     def release_id(self) -> str: ...
 
     def get(self, kind: Kind, id_: str) -> bytes | memoryview | None:
-        """The stored list (``release.stored_list``) of a user, an item or a segment; '' is the whole shop."""
+        """The stored list (``release.stored_list``) of a user, an item, a segment ('' is the whole shop) or a
+        category; the JSON of an item's facts or of what a user bought."""
+        ...
+
+    def get_many(self, kind: Kind, ids: Sequence[str]) -> Sequence[bytes | memoryview | None]:
+        """``get`` of each, in order."""
         ...
 
     def longest(self, kind: Kind) -> int:
@@ -30,7 +39,7 @@ class Store(Protocol):
 
 
 class Releases(Protocol):
-    """Which release is live, and how to open one."""
+    """Which release is live, how to open one, what is off whatever it says, and how pulling goes."""
 
     def live(self) -> Pointer:
         """Raises CorruptArtifact or MissingInput where that cannot be said."""
@@ -40,12 +49,21 @@ class Releases(Protocol):
         """Verify and open. Raises CorruptArtifact where something is off."""
         ...
 
+    def blocked(self) -> dict[str, Blocked]:
+        """Raises CorruptArtifact where that cannot be said."""
+        ...
+
+    def pulled(self) -> PullState | None:
+        """How a host that pulls its releases gets on; None where they are published to."""
+        ...
+
 
 class PublishedReleases:
     """The releases of ``paths.releases``."""
 
     def __init__(self, paths: PathsConfig) -> None:
         self._paths = paths
+        self._blocked: tuple[tuple[int, int], dict[str, Blocked]] = ((0, 0), {})
 
     def live(self) -> Pointer:
         pointer = read_pointer(self._paths)
@@ -58,3 +76,22 @@ class PublishedReleases:
 
     def open(self, release_id: str) -> Snapshot:
         return open_release(release_folder(self._paths, release_id))
+
+    def blocked(self) -> dict[str, Blocked]:
+        path = blocked_path(self._paths)
+        mark = _mark(path)
+        if mark != self._blocked[0]:
+            self._blocked = (mark, read_blocked(path))
+        return self._blocked[1]
+
+    def pulled(self) -> PullState | None:
+        return read_pull_state(self._paths)
+
+
+def _mark(path: Path) -> tuple[int, int]:
+    """Another one whenever the file was replaced: it is only ever renamed over."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return (0, 0)
+    return (status.st_ino, status.st_mtime_ns)

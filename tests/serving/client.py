@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 import httpx
 from anyio.from_thread import BlockingPortal, start_blocking_portal
-from starlette.applications import Starlette
+from starlette.types import ASGIApp, Message
 
 
 @dataclass(frozen=True)
@@ -29,14 +30,41 @@ class Client:
 
         return self.portal.call(send)
 
+    def post(self, path: str, body: object) -> httpx.Response:
+        """``body`` as JSON; bytes as they are."""
+
+        async def send() -> httpx.Response:
+            if isinstance(body, bytes):
+                return await self.http.post(path, content=body)
+            return await self.http.post(path, json=body)
+
+        return self.portal.call(send)
+
 
 @contextmanager
-def running(app: Starlette) -> Iterator[Client]:
+def running(app: ASGIApp) -> Iterator[Client]:
     """Start the application, give a client, shut it down."""
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     http = httpx.AsyncClient(transport=transport, base_url="http://test")
     with (
         start_blocking_portal() as portal,
-        portal.wrap_async_context_manager(app.router.lifespan_context(app)),
+        portal.wrap_async_context_manager(_lifespan(app)),
     ):
         yield Client(http, portal)
+
+
+@asynccontextmanager
+async def _lifespan(app: ASGIApp) -> AsyncIterator[None]:
+    """What a server tells an application at its start and at its end; its failure to start is raised here."""
+    told: asyncio.Queue[Message] = asyncio.Queue()
+    said: asyncio.Queue[Message] = asyncio.Queue()
+    life = asyncio.ensure_future(app({"type": "lifespan", "asgi": {}}, told.get, said.put))
+    await told.put({"type": "lifespan.startup"})
+    message = await said.get()
+    if message["type"] == "lifespan.startup.failed":
+        await life
+    try:
+        yield
+    finally:
+        await told.put({"type": "lifespan.shutdown"})
+        await life

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from recsys.errors import CorruptArtifact, MissingInput
+import orjson
+
+from recsys.blocked import Blocked
+from recsys.errors import CorruptArtifact, MissingInput, RecsysError
 from recsys.release.pointer import Pointer
+from recsys.release.pull_state import PullState
 from recsys.release.snapshot import Kind
 from recsys.release.stored_list import encode
-from tests.release.making import ITEMS, SEGMENTS, USERS, ListsById
+from tests.release.making import (
+    BOUGHT,
+    CATEGORIES,
+    FACTS,
+    ITEMS,
+    SEGMENTS,
+    USERS,
+    Documents,
+    ListsById,
+)
 
 NOON = datetime(2024, 6, 1, 12, tzinfo=UTC)
 RELEASE = "2024-06-01-aaaa"
@@ -16,7 +30,7 @@ NEWER = "2024-06-02-bbbb"
 
 
 class MemoryStore:
-    """Stored lists in dictionaries."""
+    """Values in dictionaries."""
 
     def __init__(
         self,
@@ -24,18 +38,27 @@ class MemoryStore:
         users: ListsById = USERS,
         items: ListsById = ITEMS,
         segments: ListsById = SEGMENTS,
+        categories: ListsById = CATEGORIES,
     ) -> None:
         self.release_id = release_id
         self.closed = False
-        kinds: dict[Kind, ListsById] = {"users": users, "items": items, "segments": segments}
+        kinds: dict[Kind, ListsById] = {
+            "users": users, "items": items, "segments": segments, "categories": categories,
+        }  # fmt: skip
         self._values = {
             kind: {id_: encode(listed) for id_, listed in lists.items()}
             for kind, lists in kinds.items()
         }
+        documents: dict[Kind, Documents] = {"facts": FACTS, "bought": BOUGHT}
+        for kind, values in documents.items():
+            self._values[kind] = {id_: orjson.dumps(value) for id_, value in values.items()}
         self._longest = {kind: max(map(len, lists.values())) for kind, lists in kinds.items()}
 
     def get(self, kind: Kind, id_: str) -> bytes | None:
         return self._values[kind].get(id_)
+
+    def get_many(self, kind: Kind, ids: Sequence[str]) -> list[bytes | None]:
+        return [self.get(kind, id_) for id_ in ids]
 
     def longest(self, kind: Kind) -> int:
         return self._longest[kind]
@@ -54,7 +77,9 @@ class MemoryReleases:
         self.stores = {store.release_id: store for store in stores}
         self.damaged: set[str] = set()
         self.opened: list[str] = []
+        self.off: dict[str, Blocked] | RecsysError = {}
         self.pointer: Pointer | None = None
+        self.pulls: PullState | None = None
         self._moves = 0
         if stores:
             self.publish(stores[0].release_id)
@@ -64,6 +89,9 @@ class MemoryReleases:
         self._moves += 1
         at = NOON + timedelta(minutes=self._moves)
         self.pointer = Pointer(release_id=release_id, previous=previous, at=at)
+
+    def pulled(self) -> PullState | None:
+        return self.pulls
 
     def live(self) -> Pointer:
         if self.pointer is None:
@@ -75,3 +103,12 @@ class MemoryReleases:
         if release_id in self.damaged:
             raise CorruptArtifact(f"checksum of {release_id} is off")
         return self.stores[release_id]
+
+    def block(self, *item_ids: str) -> None:
+        """Exactly these are off."""
+        self.off = {item_id: Blocked(reason="recalled", at=NOON) for item_id in item_ids}
+
+    def blocked(self) -> dict[str, Blocked]:
+        if isinstance(self.off, RecsysError):
+            raise self.off
+        return self.off

@@ -104,7 +104,7 @@ def test_the_watch_survives_what_nobody_thought_of(
         raise RuntimeError("the disk is on fire")
 
     async def watch_twice() -> None:
-        task = asyncio.create_task(current.watch(0))
+        task = asyncio.create_task(current.watch(0, current.look))
         while looked < 2:
             await asyncio.sleep(0)
         task.cancel()
@@ -112,6 +112,51 @@ def test_the_watch_survives_what_nobody_thought_of(
     monkeypatch.setattr(releases, "live", broken)
     asyncio.run(watch_twice())
     assert current.problem == "cannot look for a new release: RuntimeError: the disk is on fire"
+
+
+def test_blocked_items_are_taken_over_and_outlive_a_swap(
+    current: Current, releases: MemoryReleases, metrics: Metrics
+) -> None:
+    tags = [current.open.etag]
+    releases.block("tea", "cup")
+    asyncio.run(current.look_at_blocked())
+    tags.append(current.open.etag)
+    assert current.open.blocked == {"tea", "cup"}
+    assert "recsys_blocked_items 2.0" in metrics.text().decode()
+    releases.publish(NEWER)
+    assert look(current) == NEWER
+    assert current.open.blocked == {"tea", "cup"}
+    tags.append(current.open.etag)
+    releases.block()
+    asyncio.run(current.look_at_blocked())
+    assert current.open.blocked == frozenset()
+    tags.append(current.open.etag)
+    assert len(set(tags)) == 4, "a kept answer is asked about again whenever it may have changed"
+
+
+def test_where_blocked_items_cannot_be_read_those_known_stay_off(
+    current: Current, releases: MemoryReleases, metrics: Metrics
+) -> None:
+    releases.block("tea")
+    asyncio.run(current.look_at_blocked())
+    releases.off = CorruptArtifact("blocked.json is unreadable")
+    asyncio.run(current.look_at_blocked())
+    assert current.open.blocked == {"tea"}
+    assert look(current) == RELEASE  # all is well with the release; the problem stays
+    assert current.problem == "blocked.json is unreadable"
+    assert "recsys_degraded 1.0" in metrics.text().decode()
+    releases.block()
+    asyncio.run(current.look_at_blocked())
+    assert (current.problem, current.open.blocked) == ("", frozenset())
+    assert "recsys_degraded 0.0" in metrics.text().decode()
+
+
+def test_a_service_knows_what_is_blocked_before_its_first_answer(metrics: Metrics) -> None:
+    releases = MemoryReleases(MemoryStore())
+    releases.block("tea")
+    current = Current(releases, metrics)
+    current.start()
+    assert current.open.blocked == {"tea"}
 
 
 def test_at_start_a_damaged_live_release_falls_back_to_the_previous_one(

@@ -18,6 +18,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from recsys.blocked import blocked_path
 from recsys.config.places import PathsConfig
 from recsys.release.manifest import ReleaseManifest
 from recsys.release.pointer import pointer_path, release_folder
@@ -80,7 +81,12 @@ def free_port() -> int:
 
 
 def start(paths: PathsConfig, port: int) -> subprocess.Popen[str]:
-    settings = (f"paths.root={paths.root}", f"serving.port={port}", "serving.poll_seconds=0.02")
+    settings = (
+        f"paths.root={paths.root}",
+        f"serving.port={port}",
+        "serving.poll_seconds=0.02",
+        "serving.blocked_poll_seconds=0.02",
+    )
     options = [part for setting in settings for part in ("--set", setting)]
     return subprocess.Popen(
         [RECSYS, "serve", *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -189,6 +195,29 @@ def test_a_roll_back_is_served_without_a_restart(service: Service) -> None:
     assert done.stdout.startswith(f"{service.first.release_id} is live and pinned")
     service.until(lambda: service.release() == service.first.release_id)
     assert service.get("/v1/popular?n=1").json()["items"][0]["item_id"] == "a-popular-0"
+
+
+def test_an_item_is_taken_off_and_put_back_without_a_restart(service: Service) -> None:
+    def command(*words: str) -> None:
+        where = ["--set", f"paths.root={service.paths.root}"]
+        subprocess.run([RECSYS, *words, *where], capture_output=True, text=True, check=True)
+
+    def best() -> str:
+        items = service.get("/v1/users/ana/recommendations?n=1").json()["items"]
+        return str(items[0]["item_id"])
+
+    assert best() == "a-ana-0"
+    command("block-item", "a-ana-0", "--reason", "recalled")
+    service.until(lambda: best() == "a-ana-1")
+    assert "recsys_blocked_items 1.0" in service.get("/metrics").text
+    service.make_live(service.second)
+    service.make_live(service.first)
+    assert best() == "a-ana-1", "a release that still has the item does not bring it back"
+    blocked_path(service.paths).write_text("{")
+    service.until(lambda: bool(service.get("/readyz").json()["degraded"]))
+    assert best() == "a-ana-1", "an unreadable file does not bring it back"
+    blocked_path(service.paths).unlink()
+    service.until(lambda: best() == "a-ana-0")
 
 
 def damage_the_snapshot(service: Service) -> str:

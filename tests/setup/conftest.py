@@ -22,7 +22,7 @@ RESULTS = {
     "jars": ".cache/jars/delta.jar",
     "horovod": ".venv/lib/python3.11/site-packages/horovod/torch/mpi_lib_v2.so",
     "project": ".venv/bin/recsys",
-    "kernel": "recsys/embeddings/librows.so",
+    "kernel": "recsys/embeddings/librows.so recsys/scoring/libselect.so",
 }
 
 
@@ -55,12 +55,14 @@ class Sandbox:
         )
 
     def step(self, name: str, body: str = "") -> None:
-        """Replace a step by one that notes its run in ``ran``, does ``body``, and leaves its result."""
-        result = RESULTS[name]
+        """Replace a step by one that notes its run in ``ran``, does ``body``, and leaves its results."""
+        leave = "".join(
+            f"mkdir -p {Path(result).parent}; printf {name} >{result}; chmod +x {result}\n"
+            for result in RESULTS[name].split()
+        )
         self.program(
             self.root / f"deploy/setup/steps/{name}.sh",
-            f"set -e; echo {name} >>ran; {body or ':'}\n"
-            f"mkdir -p {Path(result).parent}; printf {name} >{result}; chmod +x {result}",
+            f"set -e; echo {name} >>ran; {body or ':'}\n{leave}",
         )
 
     def tool(self, name: str, body: str) -> Path:
@@ -93,8 +95,9 @@ def sandbox(tmp_path: Path) -> Sandbox:
     shutil.copytree(CHECKOUT / "deploy/setup", root / "deploy/setup")
     for name in ("setup.py", "pyproject.toml"):
         shutil.copy(CHECKOUT / name, root / name)
-    (root / "recsys/embeddings").mkdir(parents=True)
-    shutil.copy(CHECKOUT / "recsys/embeddings/rows.cpp", root / "recsys/embeddings/rows.cpp")
+    for source in ("recsys/embeddings/rows.cpp", "recsys/scoring/select.cpp"):
+        (root / source).parent.mkdir(parents=True)
+        shutil.copy(CHECKOUT / source, root / source)
     (root / "tools").mkdir()
     digest = hashlib.sha256(b"jars").hexdigest()
     (root / "deploy/setup/jars.sha256").write_text(f"{digest}  delta.jar\n")

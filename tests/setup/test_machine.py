@@ -167,6 +167,37 @@ def test_as_root_on_debian_a_missing_tool_is_installed(sandbox: Sandbox) -> None
     assert installed[1].startswith("install -y --no-install-recommends weaving-tools")
 
 
+TESTS_WANT_A_LOOM = "tests  loom-9  weaving-tools  the test of the cloth\n"
+
+
+def test_what_only_tests_need_may_be_missing(sandbox: Sandbox) -> None:
+    (sandbox.root / "deploy/setup/system-packages.txt").write_text(TESTS_WANT_A_LOOM)
+    sandbox.tool("id", "echo 1000")
+
+    done = sandbox.run()
+
+    assert done.returncode == 0, done.stderr
+    assert "wanted by tests, and not on this machine: weaving-tools" in done.stderr
+    assert "the tests that need them are skipped" in done.stderr
+
+
+@pytest.mark.parametrize("succeeds", [True, False])
+def test_as_root_on_debian_what_tests_need_is_installed_where_that_works(
+    sandbox: Sandbox, succeeds: bool
+) -> None:
+    (sandbox.root / "deploy/setup/system-packages.txt").write_text(TESTS_WANT_A_LOOM)
+    (sandbox.root / "os-release").write_text("ID=debian\n")
+    sandbox.environment["SETUP_OS_RELEASE"] = str(sandbox.root / "os-release")
+    sandbox.tool("id", "echo 0")
+    sandbox.tool("apt-get", f'echo "$@" >>"{sandbox.root}/apt"; {"true" if succeeds else "false"}')
+
+    done = sandbox.run()
+
+    assert done.returncode == 0, done.stderr
+    assert "install -y --no-install-recommends weaving-tools" in (sandbox.root / "apt").read_text()
+    assert ("are skipped" in done.stderr) is not succeeds
+
+
 def test_on_another_linux_nothing_is_installed_and_the_packages_are_named(sandbox: Sandbox) -> None:
     (sandbox.root / "deploy/setup/system-packages.txt").write_text(NEEDS_A_LOOM)
     (sandbox.root / "os-release").write_text('ID=fedora\nPRETTY_NAME="Fedora"\n')
@@ -185,7 +216,7 @@ def test_every_tool_of_the_list_is_of_a_kind_that_is_checked(sandbox: Sandbox) -
     kinds = {
         line.split()[0] for line in listed.read_text().splitlines() if line[:1] not in ("#", "")
     }
-    assert kinds == {"command", "java", "python", "module", "header"}
+    assert kinds == {"command", "tests", "java", "python", "module", "header"}
     listed.write_text("gadget  loom-9  weaving-tools  weaving\n")
     sandbox.tool("id", "echo 1000")
 

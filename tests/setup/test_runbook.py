@@ -26,7 +26,10 @@ SAID_IN = [
     ("train: a checkpoint was not written", "training/checkpoint/saving.py", "was not written"),
     ("evaluate: the gate refused and nothing is live", "evaluation/nightly.py", "No release is live to fall back on"),
     ("export_onnx: parity", "export/parity.py", "ONNX does not give what torch gives"),
+    ('score_top_n: "rule … leaves nothing to offer"', "scoring/kit_tables.py", "leaves nothing to offer to"),
     ("score_top_n, publish: a checksum is off", "release/snapshot.py", "is no snapshot of ours"),
+    ('audit_release: "release … is not what it was published as"', "monitoring/audit.py", "is not what it was"),
+    ('clean_up: "nothing is cleaned up"', "retention/holds.py", "nothing is cleaned up"),
     ("lookup service: does not start, port taken", "serving/server.py", "cannot listen on"),
 ]  # fmt: skip
 

@@ -1,13 +1,23 @@
 #!/usr/bin/env bash
-# The compiled row operations of the embedding tables, beside their source. Without them training runs in torch.
-# AVX2 where this machine has it: a library that another machine cannot run is refused there, and said so.
+# The compiled row operations of the embedding tables and the compiled stage 1, beside their sources. Without them
+# training runs in torch, and scoring in numpy. For the level of this machine: a library that another machine
+# cannot run is refused there, and said so.
 set -euo pipefail
 
-folder=recsys/embeddings
+has() { grep -qw "$1" /proc/cpuinfo; }
 level=()
-if grep -qw avx2 /proc/cpuinfo; then level=(-march=x86-64-v3); fi
+if has avx2 && has fma && has bmi2; then level=(-march=x86-64-v3); fi
 # No contraction: a product and a sum that are rounded once give other bits on other machines.
-g++ -std=c++17 -O3 "${level[@]}" -ffp-contract=off -fno-math-errno -fopenmp -fPIC -shared -Wall -Wextra \
-  "$folder/rows.cpp" -o "$folder/librows.so.new"
-mv "$folder/librows.so.new" "$folder/librows.so"
-.venv/bin/python -I -c 'import ctypes, sys; print("version", ctypes.CDLL(sys.argv[1]).version())' "$PWD/$folder/librows.so"
+compile() {
+  local folder=$1 source=$2 library=$3
+  shift 3
+  g++ -std=c++17 -O3 "$@" -ffp-contract=off -fno-math-errno -fPIC -shared -Wall -Wextra \
+    "$folder/$source" -o "$folder/$library.new"
+  mv "$folder/$library.new" "$folder/$library"
+  .venv/bin/python -I -c 'import ctypes, sys; print(sys.argv[1], "version", ctypes.CDLL(sys.argv[1]).version())' \
+    "$PWD/$folder/$library"
+}
+compile recsys/embeddings rows.cpp librows.so "${level[@]}" -fopenmp
+# AVX-512 doubles what a matrix product does; it brings nothing to the rows, which wait for memory.
+if has avx512f && has avx512vl && has avx512bw && has avx512dq && has avx512cd; then level=(-march=x86-64-v4); fi
+compile recsys/scoring select.cpp libselect.so "${level[@]}" -pthread -Wno-psabi
