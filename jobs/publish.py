@@ -4,7 +4,7 @@
 
 Reads    top_n_lists, similar_items, popular_items   as_of = run-date
          events, items, users, histories, item_vectors, data_quality   for the manifest
-Writes   releases/<release_id>/, the pointer releases/current, then a row of the table releases
+Writes   releases/<release_id>/, the pointer releases/current, then a row of releases, and served_history
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ JOB = Job(
     "publish",
     reads=("top_n_lists", "similar_items", "popular_items", "events", "items", "users", "histories",
            "item_vectors", "data_quality", "models/scored-<run_date>.json", "models/<model_version>/"),
-    writes=("releases/<release_id>/", "releases/current", "releases"),
+    writes=("releases/<release_id>/", "releases/current", "releases", "served_history"),
 )  # fmt: skip
 
 

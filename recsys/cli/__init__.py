@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import typer
 
+from recsys.cli.blocked import block_item_command, unblock_item_command
 from recsys.cli.demo_report import demo_report_command
+from recsys.cli.pull import pull_command
 from recsys.cli.release import app as release_app
 from recsys.cli.serve import serve_command
 from recsys.cli.sql import sql_command
@@ -21,6 +23,9 @@ app = typer.Typer(
 )
 app.add_typer(release_app, name="release")
 app.command("serve")(serve_command)
+app.command("pull")(pull_command)
+app.command("block-item")(block_item_command)
+app.command("unblock-item")(unblock_item_command)
 app.command("sql")(sql_command)
 app.command("demo-report")(demo_report_command)
 

@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 
 from recsys.cli.shared import EnvOption, ReasonOption, SetOption, exiting
-from recsys.config import load_config
-from recsys.errors import CorruptArtifact
+from recsys.config import RecsysConfig, load_config
+from recsys.errors import ConfigError, CorruptArtifact
 
 app = typer.Typer(
-    help="Releases: list them, pin one, roll back.",
+    help="Releases: list them, pin one, roll back, announce what is live.",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -24,6 +24,7 @@ def list_command(env: EnvOption = "local", set_: SetOption = []) -> None:  # noq
     """Every release on disk, the newest first, and which one is live."""
     with exiting():
         from recsys.release.pointer import read_pointer
+        from recsys.release.pull_state import read_pull_state
         from recsys.release.shelf import shelved_releases
 
         paths = load_config(env, set_).paths
@@ -50,6 +51,10 @@ def list_command(env: EnvOption = "local", set_: SetOption = []) -> None:  # noq
             typer.echo(f"{one.release_id}  {', '.join(marks):<12}  {facts}".rstrip())
         if pointer and pointer.pinned and pointer.reason:
             typer.echo(f"pinned: {pointer.reason}")
+        if state := read_pull_state(paths):
+            typer.echo(
+                f"follows {state.url}" + (f"; {state.last_error}" if state.last_error else "")
+            )
 
 
 @app.command("pin")
@@ -63,8 +68,10 @@ def pin_command(
     with exiting():
         from recsys.release.pins import pin
 
-        pointer = pin(load_config(env, set_).paths, release, reason=reason, now=datetime.now(UTC))
+        config = load_config(env, set_)
+        pointer = pin(config.paths, release, reason=reason, now=datetime.now(UTC))
         typer.echo(f"{pointer.release_id} is live and pinned")
+        _announce(config)
 
 
 @app.command("unpin")
@@ -77,8 +84,10 @@ def unpin_command(
     with exiting():
         from recsys.release.pins import unpin
 
-        pointer = unpin(load_config(env, set_).paths, reason=reason, now=datetime.now(UTC))
+        config = load_config(env, set_)
+        pointer = unpin(config.paths, reason=reason, now=datetime.now(UTC))
         typer.echo(f"{pointer.release_id} is live; the next publish replaces it")
+        _announce(config)
 
 
 @app.command("roll-back")
@@ -94,5 +103,37 @@ def roll_back_command(
     with exiting():
         from recsys.release.pins import roll_back
 
-        pointer = roll_back(load_config(env, set_).paths, to, reason=reason, now=datetime.now(UTC))
+        config = load_config(env, set_)
+        pointer = roll_back(config.paths, to, reason=reason, now=datetime.now(UTC))
         typer.echo(f"{pointer.release_id} is live and pinned; unpin when a good release is due")
+        _announce(config)
+
+
+@app.command("announce")
+def announce_command(
+    take_over: Annotated[
+        bool,
+        typer.Option("--take-over", help="Also where another publisher has announced a newer one."),
+    ] = False,
+    env: EnvOption = "local",
+    set_: SetOption = [],  # noqa: B006
+) -> None:
+    """Say at publish.url what is live here; publish, pin, unpin and roll-back do so by themselves."""
+    with exiting():
+        config = load_config(env, set_)
+        if not config.publish.url:
+            raise ConfigError(
+                "nowhere to announce: publish.url is empty; set it in conf, or with --set publish.url=…"
+            )
+        _announce(config, take_over)
+
+
+def _announce(config: RecsysConfig, take_over: bool = False) -> None:
+    if not config.publish.url:
+        return
+    from recsys.release.announcement import announce
+    from recsys.release.remote import open_target
+
+    target = open_target(config.publish.url)
+    done = announce(config.paths, target, keep=config.publish.keep, take_over=take_over)
+    typer.echo(f"announced at {target.url}, epoch {done.pointer.epoch}; hosts follow by themselves")

@@ -19,6 +19,7 @@ ReasonOption = Annotated[str, typer.Option("--reason", help="Why; kept in the ta
 EXTRAS = {
     "duckdb": "batch",
     "duckdb_extension_delta": "batch",
+    "fsspec": "serving",
     "granian": "serving",
     "lmdb": "serving",
     "orjson": "serving",

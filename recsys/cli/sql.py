@@ -19,7 +19,7 @@ def sql_command(
     env: EnvOption = "local",
     set_: SetOption = [],  # noqa: B006
 ) -> None:
-    """Ask the tables in SQL. Views: every table by name, top_n, top_n_today, quarantine_reasons."""
+    """Ask the tables in SQL. Views: every table by name, top_n, top_n_today, quarantine_reasons, live_release."""
     with exiting():
         from recsys.sql.duck import open_lake
         from recsys.sql.output import print_csv, print_table

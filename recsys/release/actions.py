@@ -33,6 +33,8 @@ class Action(Config):
     model_version: str = ""
     model_age_days: int | None = None
     reason: str = ""
+    epoch: int = 0
+    """Of the pointer that it set; 0 where it set none."""
 
 
 def actions_path(paths: PathsConfig) -> Path:

@@ -40,12 +40,17 @@ def encode_lists(
 
 
 def encode_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """For ``mapInArrow``: the keys and stored lists of each batch as one Arrow stream in one row.
+    """For ``mapInArrow``: the keys and values of each batch as one Arrow stream in one row.
+
+    Values that are there already (of facts) stay as they are; lists are encoded.
 
     Spark need not look into them, and the driver reads them back without an object per row.
     """
     for batch in batches:
-        values = encode_lists(batch["item_ids"], batch["scores"], batch["sources"])
+        if "value" in batch.schema.names:
+            values = batch["value"]
+        else:
+            values = encode_lists(batch["item_ids"], batch["scores"], batch["sources"])
         encoded = pa.RecordBatch.from_arrays([batch["key"], values], ["key", "value"])
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, encoded.schema) as stream:

@@ -21,6 +21,8 @@ from recsys.contracts import (
     ITEM_VECTORS,
     ITEMS,
     POPULAR_ITEMS,
+    POPULARITY,
+    RULES,
     SIMILAR_ITEMS,
     TOP_N_LISTS,
     USERS,
@@ -35,12 +37,18 @@ from recsys.release.manifest import AcceptedVolume, CodeVersion, ReleaseModel, T
 from recsys.release.stored_list import Place, answer_hash
 
 TABLES: tuple[TableContract, ...] = (
-    EVENTS, ITEMS, USERS, HISTORIES, ITEM_VECTORS, TOP_N_LISTS, SIMILAR_ITEMS, POPULAR_ITEMS,
+    EVENTS, ITEMS, USERS, HISTORIES, POPULARITY, ITEM_VECTORS, RULES, TOP_N_LISTS, SIMILAR_ITEMS,
+    POPULAR_ITEMS,
 )  # fmt: skip
 """What a manifest names, where it exists."""
 
-NOT_CONTENT = {"env", "paths", "spark", "serving", "generate_shop"}
-"""Sections that say where and how, not what."""
+NOT_CONTENT: dict[str, bool | set[str]] = {
+    **dict.fromkeys(
+        ("env", "paths", "spark", "serving", "generate_shop", "audit", "retention"), True
+    ),
+    "publish": {"url"},
+}
+"""Sections and keys that say where and how, not what."""
 
 
 def table_versions(lake: Lake) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""The lists of a run date as DataFrames of one grain (key, item_ids, scores, sources), and as stored bytes."""
+"""What a release publishes of a run date: lists and facts as DataFrames of one row per key, and as stored bytes."""
 
 from __future__ import annotations
 
@@ -8,13 +8,24 @@ from datetime import date
 
 import pyarrow as pa
 from pyspark.sql import Column as SparkColumn
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
-from recsys.contracts import ITEMS, POPULAR_ITEMS, SIMILAR_ITEMS, TOP_N_LISTS, TableContract
+from recsys.config import RecsysConfig
+from recsys.contracts import (
+    HISTORIES,
+    ITEMS,
+    POPULAR_ITEMS,
+    POPULARITY,
+    RULES,
+    SIMILAR_ITEMS,
+    TOP_N_LISTS,
+    TableContract,
+)
 from recsys.lake import Lake
+from recsys.lake.as_of import instant, known_before
 from recsys.release.encoding import encode_batches
-from recsys.release.snapshot import Kind
+from recsys.release.snapshot import FORMAT, Kind
 from recsys.release.snapshot_builder import Chunk
 from recsys.release.stored_list import MAX_KEY_BYTES
 
@@ -29,49 +40,130 @@ LISTS_PER_PARTITION = 20_000
 """About 100 MB of stored lists: what the driver holds at a time."""
 
 
+CATEGORY_PATH = " > "
+"""Between a category and the one below it."""
+WHOLE_SHOP = ""
+
+
 @dataclass(frozen=True)
 class Lists:
-    """All lists of one kind, one row per key."""
+    """All values of one kind, one row per key."""
 
     kind: Kind
     rows: DataFrame
-    """id, item_ids, scores, sources."""
+    """id, item_ids, scores, sources; of facts and bought: id, value (JSON)."""
 
 
-def published_lists(lake: Lake, versions: dict[str, int], run_date: date) -> list[Lists]:
-    """What goes into the snapshot: users, items and segments, read at ``versions``."""
+def published_lists(
+    lake: Lake, config: RecsysConfig, versions: dict[str, int], run_date: date
+) -> list[Lists]:
+    """What goes into the snapshot, read at ``versions``. Kinds whose tables are not there are left out."""
 
     def rows(contract: TableContract) -> DataFrame:
         return lake.read(contract, version=versions[contract.name], as_of=run_date)
 
     users = rows(TOP_N_LISTS).select(F.col("user_id").alias("id"), "item_ids", "scores", "sources")
     similar = _ranked(rows(SIMILAR_ITEMS), "item_id", "similar_item_id", "similar")
-    if ITEMS.name in versions:
-        # An item that goes with nothing is known all the same: its shelf is empty, not unknown.
-        known = lake.read(ITEMS, version=versions[ITEMS.name]).where(
-            F.col("valid_from") < F.lit(run_date)
-        )
-        known_ids = known.select(F.col("item_id").alias("id")).distinct()
-        similar = known_ids.join(similar, "id", "full").select(
-            "id",
-            *(
-                F.coalesce(name, F.array().cast(type_)).alias(name)
-                for name, type_ in (
-                    ("item_ids", "array<string>"),
-                    ("scores", "array<float>"),
-                    ("sources", "array<string>"),
-                )
-            ),
-        )
     popular = _ranked(rows(POPULAR_ITEMS), "segment", "item_id", "popular")
-    return [Lists("users", users), Lists("items", similar), Lists("segments", popular)]
+    lists = [Lists("users", users), Lists("segments", popular)]
+    if ITEMS.name in versions:
+        items = lake.read(ITEMS, version=versions[ITEMS.name]).select(
+            "item_id", "valid_from", "source", "source_file", "title", "category", "price"
+        )
+        catalogue = known_before(items, "item_id", run_date)
+        # An item that goes with nothing is known all the same: its shelf is empty, not unknown.
+        similar = _with_empty(similar, catalogue.select(F.col("item_id").alias("id")))
+        lists.append(Lists("facts", item_facts(catalogue)))
+        if POPULARITY.name in versions:
+            hidden = hidden_items(rows(RULES)) if RULES.name in versions else None
+            best = popular_by_category(
+                catalogue, rows(POPULARITY), hidden, n=config.publish.category_n
+            )
+            lists.append(Lists("categories", best))
+    if HISTORIES.name in versions and config.publish.bought:
+        lists.append(Lists("bought", bought(rows(HISTORIES), config, run_date)))
+    return [*lists, Lists("items", similar)]
+
+
+def snapshot_options(config: RecsysConfig) -> dict[str, int]:
+    """What, beside the tables, decides what a snapshot holds; part of the release's name."""
+    publish = config.publish
+    return {"format": FORMAT, "category_n": publish.category_n, "bought": publish.bought}
+
+
+def item_facts(catalogue: DataFrame) -> DataFrame:
+    """What people call an item, where it belongs and what it costs; what is null is left out."""
+    price = F.col("price").cast("double").alias("price")
+    return catalogue.select(
+        F.col("item_id").alias("id"),
+        F.to_json(F.struct("title", "category", price)).cast("binary").alias("value"),
+    )
+
+
+def hidden_items(rules: DataFrame) -> DataFrame:
+    """The items that a rule takes from everybody."""
+    for_all = rules.where((F.col("stage") == 1) & (F.col("segment") == WHOLE_SHOP))
+    return for_all.select(F.explode("item_ids").alias("item_id")).distinct()
+
+
+def popular_by_category(
+    catalogue: DataFrame, popularity: DataFrame, hidden: DataFrame | None, *, n: int
+) -> DataFrame:
+    """What sells best in each category, those below it included; a category that sells nothing is empty.
+
+    ``catalogue`` has a row per item, ``popularity`` one per segment and item, ``hidden`` the items not to show.
+    """
+    parts = F.split("category", CATEGORY_PATH)
+    paths = F.transform(
+        F.sequence(F.lit(1), F.size(parts)),
+        lambda depth: F.array_join(F.slice(parts, 1, depth), CATEGORY_PATH),
+    )
+    of_category = catalogue.where("category IS NOT NULL AND category != ''").select(
+        "item_id", F.explode(paths).alias("category")
+    )
+    sold = popularity.where(F.col("segment") == WHOLE_SHOP).select("item_id", "score", "rank")
+    if hidden is not None:
+        sold = sold.join(hidden, "item_id", "left_anti")
+    best_first = Window.partitionBy("category").orderBy("rank")
+    ranked = (
+        of_category.join(sold, "item_id")
+        .withColumn("rank", F.row_number().over(best_first))
+        .where(F.col("rank") <= n)
+    )
+    return _with_empty(
+        _ranked(ranked, "category", "item_id", "popular"),
+        of_category.select(F.col("category").alias("id")).distinct(),
+    )
+
+
+def bought(histories: DataFrame, config: RecsysConfig, run_date: date) -> DataFrame:
+    """Each user's last purchases (what ``shop.signals`` calls targets), newest first, as JSON."""
+    shop = config.shop
+    events = F.arrays_zip("item_ids", "event_types", "ages_days")
+    targets = F.filter(events, lambda e: e["event_types"].isin(*shop.event_types("target")))
+    newest_first = F.slice(F.reverse(targets), 1, config.publish.bought)
+    now = F.lit(instant(run_date, shop.zone).timestamp())
+
+    def shown(event: SparkColumn) -> SparkColumn:
+        at = F.timestamp_seconds(now - event["ages_days"].cast("double") * 86400)
+        return F.struct(
+            event["item_ids"].alias("item_id"),
+            event["event_types"].alias("event_type"),
+            F.to_date(F.from_utc_timestamp(at, shop.time_zone)).alias("date"),
+        )
+
+    rows = histories.select(
+        F.col("user_id").alias("id"), F.transform(newest_first, shown).alias("events")
+    )
+    value = F.to_json("events").cast("binary").alias("value")
+    return rows.where(F.size("events") > 0).select("id", value)
 
 
 def stored_chunks(lists: Lists, keys: int) -> Iterator[Chunk]:
-    """Keys and stored lists, keys ascending; encoded on the workers, one partition at a time on the driver."""
+    """Keys and values, keys ascending; encoded on the workers, one partition at a time on the driver."""
     partitions = max(1, -(-keys // LISTS_PER_PARTITION))
     keyed = lists.rows.withColumn("key", _key(F.col("id")))
-    keyed = keyed.select("key", "item_ids", "scores", "sources")
+    keyed = keyed.drop("id")
     if partitions == 1:
         keyed = keyed.coalesce(1)  # spares the job that samples the keys for their ranges
     else:
@@ -94,6 +186,15 @@ def _ranked(rows: DataFrame, id_: str, item: str, source: str) -> DataFrame:
         F.col("p.item_id").alias("item_ids"),
         F.col("p.score").alias("scores"),
         F.transform("p", lambda _: F.lit(source)).alias("sources"),
+    )
+
+
+def _with_empty(lists: DataFrame, known: DataFrame) -> DataFrame:
+    """``lists``, and an empty one for each id of ``known`` that has none."""
+    columns = {"item_ids": "array<string>", "scores": "array<float>", "sources": "array<string>"}
+    return known.join(lists, "id", "full").select(
+        "id",
+        *(F.coalesce(name, F.array().cast(type_)).alias(name) for name, type_ in columns.items()),
     )
 
 

@@ -116,18 +116,25 @@ class ReleaseManifest(Config):
 
 
 def content_id(
-    run_date: date, tables: dict[str, TableVersion], model: ReleaseModel, recipe: Recipe
+    run_date: date,
+    tables: dict[str, TableVersion],
+    model: ReleaseModel,
+    recipe: Recipe,
+    snapshot: dict[str, int] | None = None,
 ) -> tuple[str, str]:
     """Return (release_id, content_hash).
 
+    ``snapshot`` is what decides how the lists are stored (``lists.snapshot_options``).
     Delta versions, wall clocks, paths and the code's version are left out: the same rows scored by the
     same model, for the same reason, are the same release, however often they were written.
     """
-    content = {
+    content: dict[str, object] = {
         "run_date": run_date.isoformat(),
         "tables": {name: table.content_hash for name, table in tables.items()},
         "model": model.model_dump(mode="json"),
         "recipe": recipe.model_dump(mode="json"),
     }
+    if snapshot:
+        content["snapshot"] = snapshot
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     return f"{run_date.isoformat()}-{digest[:ID_DIGITS]}", digest

@@ -10,11 +10,13 @@ from recsys.release.actions import Action, Verb, append_action
 from recsys.release.manifest import ReleaseManifest
 from recsys.release.pointer import (
     Pointer,
+    next_epoch,
     pointer_lock,
     read_pointer,
     release_folder,
     write_pointer,
 )
+from recsys.release.pull_state import refuse_where_pulled
 from recsys.release.shelf import shelved_releases
 from recsys.release.snapshot import open_release
 
@@ -24,16 +26,17 @@ def pin(paths: PathsConfig, release_id: str | None, *, reason: str, now: datetim
 
     Raises:
         MissingInput: nothing was ever published.
-        ConfigError: no such release on disk.
+        ConfigError: no such release on disk, or this host pulls.
         CorruptArtifact: the release is damaged; nothing was changed.
     """
+    refuse_where_pulled(paths, "a pin")
     with pointer_lock(paths):
         live = _live(paths)
         target = release_id or live.release_id
         _check(paths, target)
         previous = live.previous if target == live.release_id else live.release_id
         pointer = Pointer(release_id=target, previous=previous, pinned=True, reason=reason, at=now)
-        return _move(paths, pointer, "pinned")
+        return _move(paths, live, pointer, "pinned")
 
 
 def unpin(paths: PathsConfig, *, reason: str, now: datetime) -> Pointer:
@@ -41,8 +44,9 @@ def unpin(paths: PathsConfig, *, reason: str, now: datetime) -> Pointer:
 
     Raises:
         MissingInput: nothing was ever published.
-        ConfigError: nothing is pinned.
+        ConfigError: nothing is pinned, or this host pulls.
     """
+    refuse_where_pulled(paths, "a pin")
     with pointer_lock(paths):
         live = _live(paths)
         if not live.pinned:
@@ -50,7 +54,7 @@ def unpin(paths: PathsConfig, *, reason: str, now: datetime) -> Pointer:
                 f"nothing is pinned: {live.release_id} is live, the next publish replaces it"
             )
         changed = live.model_copy(update={"pinned": False, "reason": reason, "at": now})
-        return _move(paths, changed, "unpinned")
+        return _move(paths, live, changed, "unpinned")
 
 
 def roll_back(paths: PathsConfig, to: str | None, *, reason: str, now: datetime) -> Pointer:
@@ -60,9 +64,10 @@ def roll_back(paths: PathsConfig, to: str | None, *, reason: str, now: datetime)
 
     Raises:
         MissingInput: nothing was ever published.
-        ConfigError: no such release on disk, or no previous one.
+        ConfigError: no such release on disk, no previous one, or this host pulls.
         CorruptArtifact: the release is damaged; nothing was changed.
     """
+    refuse_where_pulled(paths, "a roll-back")
     with pointer_lock(paths):
         try:
             live = _live(paths)
@@ -81,7 +86,7 @@ def roll_back(paths: PathsConfig, to: str | None, *, reason: str, now: datetime)
         else:
             previous = live.previous if target == live.release_id else live.release_id
         pointer = Pointer(release_id=target, previous=previous, pinned=True, reason=reason, at=now)
-        return _move(paths, pointer, "rolled_back")
+        return _move(paths, live, pointer, "rolled_back")
 
 
 def _live(paths: PathsConfig) -> Pointer:
@@ -106,8 +111,9 @@ def _names(paths: PathsConfig) -> str:
     return ", ".join(names[:10]) or "none"
 
 
-def _move(paths: PathsConfig, pointer: Pointer, verb: Verb) -> Pointer:
+def _move(paths: PathsConfig, live: Pointer | None, pointer: Pointer, verb: Verb) -> Pointer:
     manifest = ReleaseManifest.read(release_folder(paths, pointer.release_id))
+    pointer = pointer.model_copy(update={"epoch": next_epoch(paths, live)})
     write_pointer(paths, pointer)
     append_action(
         paths,
@@ -119,6 +125,7 @@ def _move(paths: PathsConfig, pointer: Pointer, verb: Verb) -> Pointer:
             model_version=manifest.model.version,
             model_age_days=manifest.model.age_days,
             reason=pointer.reason,
+            epoch=pointer.epoch,
         ),
     )
     return pointer

@@ -13,6 +13,7 @@ from recsys.config.places import PathsConfig
 from recsys.errors import CorruptArtifact
 from recsys.locks import exclusive
 from recsys.records import write_atomically
+from recsys.release.actions import read_actions
 from recsys.release.manifest import ReleaseManifest
 
 POINTER_FILE = "current"
@@ -30,6 +31,8 @@ class Pointer(Config):
     """Why it was pinned or rolled back."""
     at: datetime
     """When the pointer was set, UTC."""
+    epoch: int = 0
+    """Grows by one with every change: of two pointers the one with the larger epoch is the newer."""
 
     @property
     def run_date(self) -> date:
@@ -43,6 +46,10 @@ class Pointer(Config):
         if "/" in release_id:
             raise ValueError("a release's name has no slash")
         return release_id
+
+    def to_json(self) -> bytes:
+        """The file's text."""
+        return self.model_dump_json(indent=1).encode() + b"\n"
 
 
 def pointer_path(paths: PathsConfig) -> Path:
@@ -80,7 +87,12 @@ def pointer_lock(paths: PathsConfig) -> AbstractContextManager[None]:
 
 def write_pointer(paths: PathsConfig, pointer: Pointer) -> None:
     """Swap the pointer: whole or not at all."""
-    write_atomically(pointer_path(paths), pointer.model_dump_json(indent=1).encode() + b"\n")
+    write_atomically(pointer_path(paths), pointer.to_json())
+
+
+def next_epoch(paths: PathsConfig, live: Pointer | None) -> int:
+    """The epoch of a change now; larger than any before it, even where the pointer was lost or is unreadable."""
+    return 1 + max([live.epoch if live else 0, *(one.epoch for one in read_actions(paths))])
 
 
 def live_release(paths: PathsConfig) -> ReleaseManifest | None:

@@ -21,19 +21,31 @@ from recsys.locks import exclusive
 from recsys.records import ScoringRecord, sha256_of, write_atomically
 from recsys.release import facts, shelf
 from recsys.release.actions import Action, append_action, read_actions
-from recsys.release.lists import PUBLISHED, Lists, published_lists, stored_chunks
+from recsys.release.announcement import announce
+from recsys.release.data_files import write_data_files
+from recsys.release.lists import (
+    PUBLISHED,
+    Lists,
+    published_lists,
+    snapshot_options,
+    stored_chunks,
+)
 from recsys.release.manifest import MANIFEST_FILE, ReleaseManifest, content_id
 from recsys.release.pointer import (
     Pointer,
+    next_epoch,
     pointer_lock,
     read_pointer,
     release_folder,
     write_pointer,
 )
+from recsys.release.pull_state import refuse_where_pulled
+from recsys.release.remote import open_target
+from recsys.release.served import write_served
 from recsys.release.snapshot import (
     CHECKED_FILES,
     CHECKSUMS_FILE,
-    KINDS,
+    LIST_KINDS,
     Snapshot,
     open_release,
 )
@@ -66,11 +78,16 @@ def publish(lake: Lake, config: RecsysConfig, run_date: date, *, now: datetime) 
 
     Raises:
         MissingInput: the lists of ``run_date`` were never scored.
-        Refused: the snapshot failed its checks; the old release is live as before.
+        Refused: the snapshot failed its checks, and the old release is live as before; or ``publish.url`` has a
+            newer announcement, and all else is done.
+        Unreachable: ``publish.url`` does not answer; all else is done.
+        ConfigError: this host pulls its releases, or ``publish.url`` is no place to publish to.
         Conflict: another publish is running.
     """
     paths = config.paths
+    target = open_target(config.publish.url) if config.publish.url else None
     with exclusive(paths.locks / "publish.lock", wait=False, what="a publish"):
+        refuse_where_pulled(paths, "a publish")
         read_pointer(
             paths
         )  # an unreadable pointer may hide a pin: refuse before the work, not after it
@@ -84,10 +101,16 @@ def publish(lake: Lake, config: RecsysConfig, run_date: date, *, now: datetime) 
             _build(folder, manifest, lists)
         else:
             manifest = ReleaseManifest.read(folder)
+        write_data_files(lake, paths, manifest)
         held = _go_live(paths, manifest, now)
         _record(lake, paths, manifest)
+        if not held:
+            write_served(lake, manifest)
         if removed := shelf.sweep_old(paths, config.publish.keep, spare=manifest.release_id):
             log.info("releases_removed", releases=removed)
+        if target:
+            # What is live, be it this release or the one that holds it back: what was left undone is completed.
+            announce(paths, target, keep=config.publish.keep)
         return Published(manifest, built, not held, held)
 
 
@@ -107,8 +130,10 @@ def _describe(
             f"top_n_lists has no rows as of {run_date}: run score_top_n for it first"
         )
     model = facts.model_facts(config.paths, scoring)
-    release_id, digest = content_id(run_date, tables, model, scoring.recipe)
-    lists = published_lists(lake, versions, run_date)
+    release_id, digest = content_id(
+        run_date, tables, model, scoring.recipe, snapshot_options(config)
+    )
+    lists = published_lists(lake, config, versions, run_date)
     users = next(one.rows for one in lists if one.kind == "users")
     manifest = ReleaseManifest(
         release_id=release_id,
@@ -170,7 +195,7 @@ def _verify(building: Path) -> None:
         Refused: something differs; nothing was published.
     """
     with open_release(building) as snapshot:
-        for kind in KINDS:
+        for kind in LIST_KINDS:
             for value in snapshot.sample(kind, DECODED_SAMPLE):
                 decode(value)
         _has_popular(snapshot)
@@ -197,7 +222,12 @@ def _go_live(paths: PathsConfig, manifest: ReleaseManifest, now: datetime) -> st
             return held
         if live is None or live.release_id != release_id:
             failpoint("publish:before-pointer")
-            live = Pointer(release_id=release_id, previous=live.release_id if live else "", at=now)
+            live = Pointer(
+                release_id=release_id,
+                previous=live.release_id if live else "",
+                at=now,
+                epoch=next_epoch(paths, live),
+            )
             write_pointer(paths, live)
             failpoint("publish:after-pointer")
             log.info("release_live", release=release_id, previous=live.previous)
@@ -206,7 +236,8 @@ def _go_live(paths: PathsConfig, manifest: ReleaseManifest, now: datetime) -> st
         if not any(
             one.at == live.at and one.release_id == release_id for one in read_actions(paths)
         ):
-            append_action(paths, _action(manifest, "published", live.at, manifest.model.reason))
+            done = _action(manifest, "published", live.at, manifest.model.reason)
+            append_action(paths, done.model_copy(update={"epoch": live.epoch}))
     return ""
 
 

@@ -14,6 +14,7 @@ from recsys.release.pointer import Pointer, pointer_lock, read_pointer
 
 BUILDING_PREFIX = ".building-"
 REMOVING_PREFIX = ".removing-"
+PULLING_PREFIX = ".pulling-"
 
 
 @dataclass(frozen=True)
@@ -45,12 +46,13 @@ def _shelved(folder: Path) -> Shelved:
         return Shelved(folder.name, folder, None)
 
 
-def sweep_leftovers(paths: PathsConfig) -> list[str]:
-    """Remove what a killed publish left half built or half removed; returns its names."""
+def sweep_leftovers(paths: PathsConfig, *, spare: str = "") -> list[str]:
+    """Remove what a killed publish or pull left half made or half removed, but ``spare``; returns its names."""
     leftovers = sorted(
         path
-        for prefix in (BUILDING_PREFIX, REMOVING_PREFIX)
+        for prefix in (BUILDING_PREFIX, REMOVING_PREFIX, PULLING_PREFIX)
         for path in paths.releases.glob(f"{prefix}*")
+        if path.name != spare
     )
     for path in leftovers:
         shutil.rmtree(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
@@ -12,12 +13,17 @@ import orjson
 from recsys.errors import CorruptArtifact
 from recsys.records import sha256_of
 from recsys.release.manifest import MANIFEST_FILE, ReleaseManifest
-from recsys.release.stored_list import answer_hash, decode, key_of
+from recsys.release.stored_list import answer_hash, decode, key_of, keys_of
 
-Kind = Literal["users", "items", "segments"]
-KINDS: tuple[Kind, ...] = ("users", "items", "segments")
-FORMAT = 1
-"""Of the stored lists; a service refuses a format it does not know."""
+Kind = Literal["users", "items", "segments", "categories", "facts", "bought"]
+LIST_KINDS: tuple[Kind, ...] = ("users", "items", "segments", "categories")
+"""Kinds whose values are stored lists (``stored_list``)."""
+KINDS: tuple[Kind, ...] = (*LIST_KINDS, "facts", "bought")
+"""``facts``: item -> {"title", "category", "price"}, what is null left out. ``bought``: user -> what they bought last,
+[{"item_id", "event_type", "date"}], newest first. Both as JSON."""
+FORMAT = 2
+KINDS_BY_FORMAT: dict[int, tuple[Kind, ...]] = {1: ("users", "items", "segments"), FORMAT: KINDS}
+"""What a service can read; kinds that a format has not are empty. It refuses a format that is not here."""
 META_KEY = b"meta"
 SNAPSHOT_FOLDER = "snapshot"
 DATA_FILE = f"{SNAPSHOT_FOLDER}/data.mdb"
@@ -34,8 +40,12 @@ class SnapshotMeta:
     counts: dict[str, int]
     """Keys by kind."""
     longest: dict[str, int]
-    """Length of the longest list by kind."""
+    """Length of the longest list by kind of list."""
     format: int = FORMAT
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        return KINDS_BY_FORMAT[self.format]
 
 
 class Snapshot:
@@ -62,11 +72,17 @@ class Snapshot:
         try:
             self._transaction = self._env.begin(buffers=True)
             self.meta = SnapshotMeta(**orjson.loads(self._transaction.get(META_KEY) or b"{}"))
-            if self.meta.format != FORMAT:
-                raise CorruptArtifact(f"{path} has format {self.meta.format}, expected {FORMAT}")
+            if self.meta.format not in KINDS_BY_FORMAT:
+                raise CorruptArtifact(
+                    f"{path} has format {self.meta.format}, this service reads "
+                    f"{', '.join(map(str, KINDS_BY_FORMAT))}: bring its software up to date"
+                )
             self._tables = {
                 kind: self._env.open_db(kind.encode(), txn=self._transaction, create=False)
-                for kind in KINDS
+                for kind in self.meta.kinds
+            }
+            self._cursors = {
+                kind: self._transaction.cursor(db=table) for kind, table in self._tables.items()
             }
         except (lmdb.Error, TypeError, ValueError) as error:
             self._env.close()
@@ -80,18 +96,32 @@ class Snapshot:
         return self.meta.release_id
 
     def get(self, kind: Kind, id_: str) -> memoryview | None:
-        """The stored list of a user, an item or a segment, or None; a view into the file."""
-        return self._transaction.get(key_of(id_), db=self._tables[kind])
+        """The value of a user, an item, a segment or a category, or None; a view into the file."""
+        cursor = self._cursors.get(kind)
+        return None if cursor is None else cursor.get(key_of(id_))
+
+    def get_many(self, kind: Kind, ids: Sequence[str]) -> list[memoryview | None]:
+        """``get`` of each, in order."""
+        cursor = self._cursors.get(kind)
+        if cursor is None:
+            return [None] * len(ids)
+        return list(map(cursor.get, keys_of(ids)))
 
     def count(self, kind: Kind) -> int:
-        return int(self._transaction.stat(self._tables[kind])["entries"])
+        return (
+            int(self._transaction.stat(self._tables[kind])["entries"])
+            if kind in self._tables
+            else 0
+        )
 
     def longest(self, kind: Kind) -> int:
         """Length of the longest list: the largest ``n`` that can be asked for."""
-        return self.meta.longest[kind]
+        return self.meta.longest.get(kind, 0)
 
     def sample(self, kind: Kind, rows: int) -> list[memoryview]:
         """The values of the first ``rows`` keys."""
+        if kind not in self._tables:
+            return []
         cursor = self._transaction.cursor(db=self._tables[kind])
         return [value for _, value in zip(range(rows), cursor.iternext(keys=False), strict=False)]
 
@@ -156,8 +186,8 @@ def verify_content(snapshot: Snapshot, manifest: ReleaseManifest) -> None:
         raise CorruptArtifact(
             f"the snapshot says it is {snapshot.release_id}, its manifest {manifest.release_id}"
         )
-    for kind in KINDS:
-        found, wanted = snapshot.count(kind), manifest.counts.get(kind)
+    for kind in snapshot.meta.kinds:
+        found, wanted = snapshot.count(kind), manifest.counts.get(kind, 0)
         if found != wanted:
             raise CorruptArtifact(
                 f"snapshot of {manifest.release_id} has {found} {kind}, its manifest says {wanted}"

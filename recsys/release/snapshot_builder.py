@@ -16,7 +16,14 @@ import lmdb
 import orjson
 
 from recsys.errors import ContractError
-from recsys.release.snapshot import KINDS, META_KEY, SNAPSHOT_FOLDER, Kind, SnapshotMeta
+from recsys.release.snapshot import (
+    KINDS,
+    LIST_KINDS,
+    META_KEY,
+    SNAPSHOT_FOLDER,
+    Kind,
+    SnapshotMeta,
+)
 from recsys.release.stored_list import length
 
 Chunk = tuple[Sequence[bytes], Sequence[bytes]]
@@ -44,7 +51,7 @@ class SnapshotBuilder:
         )  # fmt: skip
         self._tables = {kind: self._env.open_db(kind.encode()) for kind in KINDS}
         self._counts: dict[str, int] = dict.fromkeys(KINDS, 0)
-        self._longest: dict[str, int] = dict.fromkeys(KINDS, 0)
+        self._longest: dict[str, int] = dict.fromkeys(LIST_KINDS, 0)
 
     def add(self, kind: Kind, chunks: Iterable[Chunk]) -> int:
         """Append ``chunks``, whose keys ascend over all of them; returns how many keys were added.
@@ -65,7 +72,8 @@ class SnapshotBuilder:
                     f"snapshot of {self._release_id}: {len(keys) - stored} of {len(keys)} {kind} "
                     "came twice or out of order"
                 )
-            self._longest[kind] = max(self._longest[kind], *map(length, values), 0)
+            if kind in self._longest:
+                self._longest[kind] = max(self._longest[kind], *map(length, values), 0)
             added += stored
         self._counts[kind] += added
         return added

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import orjson
+
+Bytes = bytes | memoryview
 
 _UINT32 = struct.Struct("<I")
 MAX_KEY_BYTES = 500
@@ -30,32 +33,60 @@ class Place:
 
 
 def key_of(id_: str) -> bytes:
-    """The key that a user, an item or a segment is stored under; ``lists._key`` is the same in Spark."""
+    """The key that a user, an item, a segment or a category is stored under; ``lists._key`` is the same in Spark."""
     raw = id_.encode("utf-8", "surrogatepass")
     if not raw:
         return _NOT_UTF8
     return raw if len(raw) <= MAX_KEY_BYTES else _NOT_UTF8 + hashlib.sha256(raw).digest()
 
 
-def length(value: bytes | memoryview) -> int:
+def keys_of(ids: Sequence[str]) -> list[bytes]:
+    """``key_of`` of each."""
+    try:
+        keys = [id_.encode() for id_ in ids]
+    except UnicodeEncodeError:  # half a surrogate pair, from a path that was no UTF-8
+        return [key_of(id_) for id_ in ids]
+    if keys and 0 < len(min(keys, key=len)) and len(max(keys, key=len)) <= MAX_KEY_BYTES:
+        return keys
+    return [key_of(id_) for id_ in ids]
+
+
+def length(value: Bytes) -> int:
     """Items in the list."""
     return int(_UINT32.unpack_from(value)[0])
 
 
-def first(value: bytes | memoryview, n: int) -> bytes:
-    """JSON of the first ``n`` items, or of all where there are fewer; commas between, no brackets."""
-    count = length(value)
-    n = min(n, count)
-    if n <= 0:
-        return b""
+def first(value: Bytes, n: int) -> Bytes:
+    """JSON of the first ``n`` items, or of all where there are fewer; commas between, no brackets.
+
+    A view into ``value``: nothing is copied before the answer is put together.
+    """
+    try:
+        count, end = _count_and_end(n).unpack_from(value)
+    except struct.error:  # fewer items than asked for, in a value too short to hold n ends
+        count = end = 0
+    if not 0 < n <= count:
+        count = length(value)
+        n = min(n, count)
+        if n <= 0:
+            return b""
+        end = _UINT32.unpack_from(value, 4 * n)[0]
     start = 4 + 4 * count
-    (end,) = _UINT32.unpack_from(value, 4 * n)
-    return bytes(value[start : start + end])
+    return value[start : start + end]
 
 
-def decode(value: bytes | memoryview) -> list[Place]:
+def fragments(value: Bytes) -> Iterator[Bytes]:
+    """JSON of each item, best first."""
+    count = length(value)
+    start = begin = 4 + 4 * count
+    for end in struct.unpack_from(f"<{count}I", value, 4):
+        yield value[begin : start + end]
+        begin = start + end + 1  # the comma
+
+
+def decode(value: Bytes) -> list[Place]:
     """All items of the list."""
-    items = orjson.loads(b"[" + first(value, length(value)) + b"]")
+    items = orjson.loads(b"".join((b"[", first(value, length(value)), b"]")))
     return [Place(item["item_id"], float(item["score"]), item["source"]) for item in items]
 
 
@@ -80,3 +111,9 @@ def answer_hash(places: Iterable[Place]) -> str:
         digest.update(b"\0".join((place.item_id.encode(), score, place.source.encode())))
         digest.update(b"\n")
     return digest.hexdigest()[:16]
+
+
+@cache
+def _count_and_end(n: int) -> struct.Struct:
+    """Reads ``count`` and ``end[n - 1]`` in one go: the two numbers that a hit needs."""
+    return struct.Struct(f"<I{max(4 * n - 4, 0)}xI")

@@ -69,8 +69,15 @@ def test_ingest_names_the_patterns_of_its_sources(
             "item_vectors, models/<model_version>/, models/trained-<run_date>.json, checkpoints/, mlflow.db",
         ),
         ("export_onnx", "models/<model_version>/"),
-        ("score_top_n", "top_n_lists, similar_items, popular_items, models/scored-<run_date>.json"),
-        ("publish", "releases/<release_id>/, releases/current, releases"),
+        (
+            "score_top_n",
+            "top_n_lists, similar_items, popular_items, rules, models/scored-<run_date>.json",
+        ),
+        (
+            "score_changes",
+            "top_n_lists, similar_items, popular_items, rules, models/scored-<run_date>.json",
+        ),
+        ("publish", "releases/<release_id>/, releases/current, releases, served_history"),
     ],
 )
 def test_files_are_named_beside_tables(job: str, written: str, tmp_path: Path) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
+
+import orjson
 
 from recsys.config.places import PathsConfig
 from recsys.records import Recipe, sha256_of, write_atomically
@@ -17,12 +20,14 @@ from recsys.release.manifest import (
     content_id,
 )
 from recsys.release.pointer import Pointer, read_pointer, release_folder, write_pointer
-from recsys.release.snapshot import CHECKED_FILES, CHECKSUMS_FILE
+from recsys.release.snapshot import CHECKED_FILES, CHECKSUMS_FILE, LIST_KINDS, Kind
 from recsys.release.snapshot_builder import SnapshotBuilder
 from recsys.release.stored_list import Place, answer_hash, encode, key_of
 
 NOON = datetime(2024, 6, 1, 12, tzinfo=UTC)
 ListsById = Mapping[str, Sequence[Place]]
+Documents = Mapping[str, object]
+"""JSON values by id."""
 
 
 def places(*item_ids: str, source: str = "model") -> list[Place]:
@@ -48,6 +53,22 @@ SEGMENTS: ListsById = {
 }
 
 
+CATEGORIES: ListsById = {
+    "kitchen": places("pot", "cup", "jug", source="popular"),
+    "kitchen > cups": places("cup", source="popular"),
+    "garden": [],  # known, and sells nothing
+}
+FACTS: Documents = {
+    "tea": {"title": "GREEN TEA", "category": "drinks", "price": 2.5},
+    "cup": {"title": "WHITE CUP", "category": "kitchen > cups"},
+    "pot": {"title": "TEAPOT, RED", "category": "kitchen"},
+    "pot/1 é": {},  # nothing is known of it
+}
+BOUGHT: Documents = {
+    "ana": [{"item_id": "cup", "event_type": "purchase", "date": "2024-05-31"}],
+}
+
+
 def make_release(
     paths: PathsConfig,
     run_date: date = date(2024, 6, 1),
@@ -55,6 +76,9 @@ def make_release(
     users: ListsById = USERS,
     items: ListsById = ITEMS,
     segments: ListsById = SEGMENTS,
+    categories: ListsById = CATEGORIES,
+    facts: Documents = FACTS,
+    bought: Documents = BOUGHT,
     model_as_of: date | None = None,
     live: bool = True,
 ) -> ReleaseManifest:
@@ -62,7 +86,11 @@ def make_release(
     model = ReleaseModel(
         version="m1", as_of=model_as_of or run_date, hash="", age_days=0, reason="new and passed"
     )
-    content = repr((sorted(users.items()), sorted(items.items()), sorted(segments.items())))
+    kinds: dict[Kind, Mapping[str, Any]] = {
+        "users": users, "items": items, "segments": segments, "categories": categories,
+        "facts": facts, "bought": bought,
+    }  # fmt: skip
+    content = repr([sorted(values.items()) for values in kinds.values()])
     tables = {"top_n_lists": TableVersion(version=1, content_hash=content, rows=len(users))}
     release_id, digest = content_id(run_date, tables, model, Recipe(name="blend"))
     manifest = ReleaseManifest(
@@ -77,22 +105,22 @@ def make_release(
         config_hash="c",
         code=CodeVersion(package="0", commit=""),
         golden_users={user_id: answer_hash(listed) for user_id, listed in users.items()},
-        counts={"users": len(users), "items": len(items), "segments": len(segments)},
+        counts={kind: len(values) for kind, values in kinds.items()},
     )
     folder = release_folder(paths, release_id)
-    write_release(folder, manifest, users, items, segments)
+    write_release(folder, manifest, kinds)
     if live:
         make_live(paths, release_id)
     return manifest
 
 
 def write_release(
-    folder: Path, manifest: ReleaseManifest, users: ListsById, items: ListsById, segments: ListsById
+    folder: Path, manifest: ReleaseManifest, kinds: Mapping[Kind, Mapping[str, Any]]
 ) -> None:
     with SnapshotBuilder(folder, manifest.release_id) as builder:
-        builder.add("users", [_chunk(users)])
-        builder.add("items", [_chunk(items)])
-        builder.add("segments", [_chunk(segments)])
+        for kind, values in kinds.items():
+            write = encode if kind in LIST_KINDS else orjson.dumps
+            builder.add(kind, [_chunk({id_: write(value) for id_, value in values.items()})])
         builder.finish()
     write_atomically(folder / MANIFEST_FILE, manifest.to_json().encode())
     write_checksums(folder)
@@ -109,6 +137,6 @@ def make_live(paths: PathsConfig, release_id: str) -> None:
     write_pointer(paths, Pointer(release_id=release_id, previous=previous, at=NOON))
 
 
-def _chunk(lists: ListsById) -> tuple[list[bytes], list[bytes]]:
-    pairs = sorted((key_of(id_), encode(listed)) for id_, listed in lists.items())
+def _chunk(values: Mapping[str, bytes]) -> tuple[list[bytes], list[bytes]]:
+    pairs = sorted((key_of(id_), value) for id_, value in values.items())
     return [key for key, _ in pairs], [value for _, value in pairs]

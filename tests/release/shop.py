@@ -22,7 +22,9 @@ from recsys.contracts import (
     ITEM_VECTORS,
     ITEMS,
     POPULAR_ITEMS,
+    POPULARITY,
     QUARANTINE,
+    RULES,
     SIMILAR_ITEMS,
     TOP_N_LISTS,
     USERS,
@@ -34,6 +36,10 @@ RUN_DATE = date(2024, 6, 1)
 ITEM_NUMS = {"tea": 1, "cup": 2, "pot": 3}
 TITLES = {"tea": "GREEN TEA", "cup": "WHITE CUP", "pot": "TEAPOT, RED"}
 Lists = dict[str, tuple[list[str], list[float], list[str]]]
+LATER_FACTS: dict[str, dict[str, Any]] = {
+    "tea": dict(valid_from=date(2024, 2, 1), category="Kitchen > Drinks", price=Decimal("2.5")),
+    "cup": dict(valid_from=date(2024, 2, 1), category="Kitchen"),
+}
 LISTS: Lists = {
     "ana": (["pot", "tea", "cup"], [3.0, 2.5, 1.25], ["model", "repeat", "similar"]),
     "bob": (["cup", "tea"], [0.1, -0.5], ["similar", "popular"]),
@@ -41,6 +47,8 @@ LISTS: Lists = {
 }
 SIMILAR = [("tea", 1, "cup", 0.5), ("tea", 2, "pot", 0.25)]
 POPULAR = [("", 1, "cup", 7.0), ("", 2, "tea", 2.0), ("France", 1, "tea", 2.0)]
+SOLD = [("", 1, "pot", 0.75), ("", 2, "cup", 0.5), ("", 3, "tea", 0.25), ("France", 1, "tea", 1.0)]
+OF_RULES = dict(rule="blocked", definition="{}", num_items=1)
 REFUSED = [("h1", ["price_not_positive"]), ("h2", ["price_not_positive", "not_a_product"])]
 BOUGHT = [  # user, item, days before the run date, units
     ("ana", "tea", 3, 2),
@@ -58,6 +66,7 @@ def write_shop(root: Path) -> None:
         root,
         ITEMS,
         [dict(item_id=item, valid_from=since, title=title) for item, title in TITLES.items()]
+        + [dict(item_id=item, **facts) for item, facts in LATER_FACTS.items()]
         # Known from the run date on: not yet true of its release.
         + [dict(item_id="pot", valid_from=RUN_DATE, title="TEAPOT, BLUE")],
     )
@@ -86,6 +95,12 @@ def write_shop(root: Path) -> None:
         for item, rank, other, score in SIMILAR
     ]
     write_table(root, SIMILAR_ITEMS, similar)
+    sold = [
+        dict(segment=segment, item_id=item, item_num=ITEM_NUMS[item], score=score, rank=rank)
+        for segment, rank, item, score in SOLD
+    ]
+    write_table(root, POPULARITY, sold)
+    write_table(root, RULES, [dict(segment="", stage=1, item_ids=["pot"]) | OF_RULES])
     popular = [
         dict(segment=segment, rank=rank, item_id=item, score=score)
         for segment, rank, item, score in POPULAR

@@ -8,17 +8,21 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import cast
 
+import orjson
 import pytest
 from pyspark.sql import SparkSession
 
 from recsys.config import RecsysConfig
 from recsys.config.places import PathsConfig
+from recsys.config.sections import PublishConfig
+from recsys.config.shop import ShopConfig
 from recsys.contracts import POPULAR_ITEMS, RELEASES
 from recsys.errors import Conflict, CorruptArtifact, MissingInput, Refused
 from recsys.lake import Lake
 from recsys.locks import exclusive
 from recsys.records import Recipe, write_atomically
 from recsys.release.actions import Action
+from recsys.release.lists import bought, hidden_items, popular_by_category
 from recsys.release.manifest import AcceptedVolume, ReleaseManifest
 from recsys.release.pins import roll_back, unpin
 from recsys.release.pointer import (
@@ -29,9 +33,10 @@ from recsys.release.pointer import (
 )
 from recsys.release.publish import publish
 from recsys.release.snapshot import DATA_FILE, open_release
-from recsys.release.stored_list import decode
+from recsys.release.stored_list import Place, decode
 from tests.release.making import NOON, make_release
 from tests.release.shop import (
+    ITEM_NUMS,
     LISTS,
     RUN_DATE,
     accept_a_volume,
@@ -77,16 +82,18 @@ def test_what_was_scored_is_what_is_served_and_again_is_a_no_op(
     assert (published.built, published.live) == (True, True)
     manifest = published.manifest
     assert live_release(shop.paths) == manifest
-    assert manifest.counts == {"users": 3, "items": 3, "segments": 2}
+    assert manifest.counts == {
+        "users": 3, "items": 3, "segments": 2, "categories": 2, "facts": 3, "bought": 1,
+    }  # fmt: skip
     assert set(manifest.golden_users) == set(LISTS)
     assert manifest.accepted_volumes == (
         AcceptedVolume(job="ingest", subject="", value=4.0, reason="the till was down"),
     )
     tables = {name: table.rows for name, table in manifest.tables.items()}
     assert tables == {
-        "events": 4, "items": 3, "users": 2, "histories": 1, "item_vectors": 3, "top_n_lists": 3,
-        "similar_items": 2, "popular_items": 3,
-    }  # fmt: skip  # items: the fourth row is known from the run date on
+        "events": 4, "items": 5, "users": 2, "histories": 1, "popularity": 4, "item_vectors": 3,
+        "rules": 1, "top_n_lists": 3, "similar_items": 2, "popular_items": 3,
+    }  # fmt: skip  # items: the sixth row is known from the run date on
     assert served(shop.paths) == {user: list(zip(*LISTS[user], strict=True)) for user in LISTS}
     with open_release(release_folder(shop.paths, manifest.release_id)) as snapshot:
         assert [p.item_id for p in decode(snapshot.get("items", "tea") or b"")] == ["cup", "pot"]
@@ -94,6 +101,20 @@ def test_what_was_scored_is_what_is_served_and_again_is_a_no_op(
         assert snapshot.get("items", "saucer") is None
         assert [p.item_id for p in decode(snapshot.get("segments", "") or b"")] == ["cup", "tea"]
         assert [p.item_id for p in decode(snapshot.get("segments", "France") or b"")] == ["tea"]
+        # pot sells best and has no category; of the others a category has those below it too
+        kitchen = [Place("cup", 0.5, "popular"), Place("tea", 0.25, "popular")]
+        assert decode(snapshot.get("categories", "Kitchen") or b"") == kitchen
+        assert decode(snapshot.get("categories", "Kitchen > Drinks") or b"") == kitchen[1:]
+        facts = {id_: orjson.loads(snapshot.get("facts", id_) or b"0") for id_ in ITEM_NUMS}
+        assert facts == {
+            "tea": {"title": "GREEN TEA", "category": "Kitchen > Drinks", "price": 2.5},
+            "cup": {"title": "WHITE CUP", "category": "Kitchen"},
+            "pot": {"title": "TEAPOT, RED"},
+        }
+        assert orjson.loads(snapshot.get("bought", "ana") or b"") == [
+            {"item_id": "tea", "event_type": "purchase", "date": "2024-05-29"},
+            {"item_id": "cup", "event_type": "purchase", "date": "2024-04-22"},
+        ]
     [(release_id, action, _, text)] = releases_rows(lake)
     assert (release_id, action) == (manifest.release_id, "published")
     assert json.loads(text) == json.loads(manifest.to_json())
@@ -282,6 +303,56 @@ def test_while_another_publish_runs_a_second_is_told_to_try_again(config: Recsys
         pytest.raises(Conflict, match="a publish is already running"),
     ):
         publish(cast(Lake, None), config, RUN_DATE, now=NOON)
+
+
+def test_hidden_items_sell_in_no_category_and_the_length_of_its_list_is_kept(
+    spark: SparkSession,
+) -> None:
+    catalogue = spark.createDataFrame(
+        [("tea", "Home > Kitchen"), ("cup", "Home > Kitchen"), ("pot", "Home"), ("bed", "Sleep"), ("x", None)],
+        "item_id string, category string",
+    )  # fmt: skip
+    popularity = spark.createDataFrame(
+        [("", "pot", 0.9, 1), ("", "cup", 0.8, 2), ("", "tea", 0.7, 3), ("France", "bed", 1.0, 1)],
+        "segment string, item_id string, score double, rank int",
+    )
+    rules = spark.createDataFrame(
+        [(1, "", ["pot"]), (1, "France", ["cup"]), (3, "", ["tea"]), (1, "", None)],
+        "stage int, segment string, item_ids array<string>",
+    )
+    for n, home in ((2, ["cup", "tea"]), (1, ["cup"])):
+        rows = popular_by_category(catalogue, popularity, hidden_items(rules), n=n).collect()
+        found = {row["id"]: row["item_ids"] for row in rows}
+        assert found == {"Home": home, "Home > Kitchen": home, "Sleep": []}
+
+
+def test_what_was_bought_is_purchases_newest_first_on_the_shops_days(spark: SparkSession) -> None:
+    shop = ShopConfig(time_zone="Europe/Paris")  # midnight of the run date is 22:00 UTC
+    config = RecsysConfig(shop=shop, publish=PublishConfig(bought=2))
+    events = [
+        ("tea", "purchase", 300.5), ("cup", "view", 3.0), ("cup", "purchase", 1.0),
+        ("pot", "purchase", 0.01),
+    ]  # fmt: skip
+    histories = spark.createDataFrame(
+        [("ana", *map(list, zip(*events, strict=True))), ("bob", ["tea"], ["view"], [1.0])],
+        "user_id string, item_ids array<string>, event_types array<string>, ages_days array<float>",
+    )
+    [row] = bought(histories, config, RUN_DATE).collect()
+    assert row["id"] == "ana"
+    assert orjson.loads(bytes(row["value"])) == [
+        {"item_id": "pot", "event_type": "purchase", "date": "2024-05-31"},
+        {"item_id": "cup", "event_type": "purchase", "date": "2024-05-31"},
+    ]
+
+
+def test_another_snapshot_of_the_same_tables_is_another_release(
+    spark: SparkSession, lists: RecsysConfig
+) -> None:
+    lake = Lake(spark, lists.paths)
+    first = publish(lake, lists, RUN_DATE, now=NOON).manifest
+    longer = lists.model_copy(update={"publish": PublishConfig(category_n=7)})
+    second = publish(lake, longer, RUN_DATE, now=LATER)
+    assert (second.built, second.manifest.release_id != first.release_id) == (True, True)
 
 
 def test_manifests_and_actions_survive_their_files(tmp_path: Path) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
+import lmdb
+import orjson
 import pytest
 
 from recsys.config.places import PathsConfig
@@ -15,13 +19,23 @@ from recsys.release.pointer import release_folder
 from recsys.release.snapshot import (
     CHECKSUMS_FILE,
     DATA_FILE,
+    KINDS,
+    META_KEY,
     Snapshot,
     open_release,
     verify_checksums,
 )
 from recsys.release.snapshot_builder import SnapshotBuilder
 from recsys.release.stored_list import decode, encode, key_of
-from tests.release.making import ITEMS, USERS, make_release, places, write_checksums
+from tests.release.making import (
+    BOUGHT,
+    FACTS,
+    ITEMS,
+    USERS,
+    make_release,
+    places,
+    write_checksums,
+)
 from tests.small_disk import run_on_small_disk
 
 CHECKOUT = Path(__file__).parents[2]
@@ -112,11 +126,57 @@ def test_checksums_are_those_of_sha256sum(folder: Path) -> None:
     assert [line[64:] for line in lines] == [f"  {DATA_FILE}", f"  {MANIFEST_FILE}"]
 
 
-def test_an_unknown_format_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    paths = PathsConfig(root=str(tmp_path))
-    folder = release_folder(paths, make_release(paths).release_id)
-    monkeypatch.setattr("recsys.release.snapshot.FORMAT", 2)
-    with pytest.raises(CorruptArtifact, match="has format 1, expected 2"):
+def test_facts_and_what_was_bought_are_json_as_it_was_given(folder: Path) -> None:
+    with open_release(folder) as snapshot:
+        assert orjson.loads(snapshot.get("facts", "tea") or b"") == FACTS["tea"]
+        assert orjson.loads(snapshot.get("bought", "ana") or b"") == BOUGHT["ana"]
+        assert snapshot.get("bought", "bob") is None
+        assert snapshot.longest("facts") == 0  # no lists, so no length
+
+
+def test_many_are_found_as_each_is(folder: Path) -> None:
+    ids = ["zed", "ana", "ana", "", "x" * 600]
+    with open_release(folder) as snapshot:
+        assert snapshot.get_many("users", ids) == [snapshot.get("users", id_) for id_ in ids]
+
+
+def rewritten_as(folder: Path, format_: int, kinds: tuple[str, ...]) -> None:
+    """The snapshot as software of another time would have written it."""
+    with Snapshot(folder) as snapshot:
+        meta = asdict(snapshot.meta) | {"format": format_}
+        for figures in ("counts", "longest"):
+            meta[figures] = {kind: n for kind, n in meta[figures].items() if kind in kinds}
+    path = folder / DATA_FILE
+    with (
+        lmdb.open(str(path.parent), readonly=True, lock=False, max_dbs=9) as old,
+        lmdb.open(str(folder / "other"), map_size=1 << 24, lock=False, max_dbs=9) as new,
+    ):
+        for kind in kinds:
+            table, copy = old.open_db(kind.encode(), create=False), new.open_db(kind.encode())
+            with old.begin(table) as rows, new.begin(copy, write=True) as into:
+                into.cursor(copy).putmulti(list(rows.cursor(table)))
+        with new.begin(write=True) as into:
+            into.put(META_KEY, orjson.dumps(meta))
+    os.replace(folder / "other" / "data.mdb", path)
+    manifest = ReleaseManifest.read(folder)
+    counts = {kind: manifest.counts[kind] for kind in kinds}
+    (folder / MANIFEST_FILE).write_text(manifest.model_copy(update={"counts": counts}).to_json())
+    write_checksums(folder)
+
+
+def test_a_release_of_the_first_format_is_served_without_what_it_lacks(folder: Path) -> None:
+    rewritten_as(folder, 1, ("users", "items", "segments"))
+    with open_release(folder) as snapshot:
+        assert decode(snapshot.get("users", "ana") or b"") == USERS["ana"]
+        assert (snapshot.count("facts"), snapshot.longest("categories")) == (0, 0)
+        assert snapshot.get("facts", "tea") is None
+        assert snapshot.get_many("bought", ["ana", "bob"]) == [None, None]
+        assert snapshot.sample("categories", 5) == []
+
+
+def test_an_unknown_format_is_refused(folder: Path) -> None:
+    rewritten_as(folder, 3, KINDS)
+    with pytest.raises(CorruptArtifact, match="has format 3, this service reads 1, 2"):
         Snapshot(folder)
 
 

@@ -14,11 +14,13 @@ from recsys.errors import ContractError
 from recsys.release.encoding import encode_lists
 from recsys.release.stored_list import (
     MAX_KEY_BYTES,
+    Bytes,
     Place,
     answer_hash,
     decode,
     encode,
     first,
+    fragments,
     key_of,
     length,
 )
@@ -55,6 +57,15 @@ def test_the_first_n_are_json_of_the_first_n(row: list[Place], n: int) -> None:
         items = json.loads(b"[" + first(value, n) + b"]")
         assert [item["item_id"] for item in items] == [p.item_id for p in row[:n]]
         assert length(value) == len(row)
+
+
+@given(row=lists)
+def test_the_parts_of_a_list_are_its_items_in_order(row: list[Place]) -> None:
+    values: list[Bytes] = [encode(row), memoryview(encode(row)), *batch([row])]
+    for value in values:
+        items = [json.loads(bytes(part)) for part in fragments(value)]
+        assert [item["item_id"] for item in items] == [p.item_id for p in row]
+        assert b",".join(fragments(value)) == first(value, len(row))
 
 
 def test_scores_keep_their_float32_value() -> None:

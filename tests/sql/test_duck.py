@@ -39,8 +39,9 @@ def recsys(paths: PathsConfig, *arguments: str, input: str = "") -> Result:
 def test_every_table_is_a_view_by_its_name(asked_shop: PathsConfig) -> None:
     with open_lake(asked_shop) as lake:
         assert lake.tables == [
-            "events", "items", "users", "quarantine", "item_features", "histories", "item_vectors",
-            "top_n_lists", "similar_items", "popular_items", "top_n", "top_n_today", "quarantine_reasons",
+            "events", "items", "users", "quarantine", "item_features", "histories", "popularity", "item_vectors",
+            "top_n_lists", "similar_items", "popular_items", "rules", "top_n", "top_n_today",
+            "quarantine_reasons", "rule_items",
         ]  # fmt: skip
         for name in lake.tables:
             assert len(list(lake.query(f"SELECT * FROM {name}")[1])) > 0
@@ -101,15 +102,15 @@ def test_without_a_lake_the_way_to_one_is_named(tmp_path: Path) -> None:
 
 
 def test_the_command_prints_a_table_or_csv(asked_shop: PathsConfig) -> None:
-    query = "SELECT item_id, title, length(title) AS size FROM items WHERE item_id = 'tea'"
+    query = "SELECT item_id, title, length(title) AS size FROM items WHERE title LIKE '%RED'"
     result = recsys(asked_shop, query)
     assert result.stdout.splitlines() == [
-        "item_id  title      size",
-        "-------  ---------  ----",
-        "tea      GREEN TEA     9",
+        "item_id  title        size",
+        "-------  -----------  ----",
+        "pot      TEAPOT, RED    11",
         "(1 row)",
     ]
-    assert recsys(asked_shop, "--csv", query).stdout == "item_id,title,size\ntea,GREEN TEA,9\n"
+    assert recsys(asked_shop, "--csv", query).stdout == 'item_id,title,size\npot,"TEAPOT, RED",11\n'
 
 
 @pytest.mark.parametrize(
@@ -132,7 +133,7 @@ def test_the_prompt_takes_statements_until_the_end_of_input(asked_shop: PathsCon
     result = recsys(asked_shop, input=typed)
     assert result.exit_code == 0
     said = result.stdout.splitlines()
-    assert said[:4] == ["n", "-", "4", "(1 row)"]
+    assert said[:4] == ["n", "-", "6", "(1 row)"]
     assert said[4].startswith("error: no table 'orders'")
     assert said[5:] == ["seven", "-----", "    7", "(1 row)"]
 
