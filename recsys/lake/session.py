@@ -20,6 +20,9 @@ SETTINGS = {
     "spark.sql.files.ignoreMissingFiles": "false",
     "spark.sql.execution.arrow.maxRecordsPerBatch": "4096",
     "spark.databricks.delta.replaceWhere.dataColumns.enabled": "true",
+    # Delta 4.4 reads no version older than delta.deletedFileRetentionDuration, a week; a release may be pinned for
+    # longer. clean_up keeps the files of the versions that releases name, whatever their age.
+    "spark.databricks.delta.vacuum.enforceTimeTravelWithinDeletedFileRetentionDuration": "false",
     "spark.ui.showConsoleProgress": "false",
     # Each column expression would ask the JVM four times, to remember the line it was written on.
     "spark.python.sql.dataFrameDebugging.enabled": "false",

@@ -1,0 +1,1 @@
+"""What goes: old days, versions, models, records and scratch files; and what stays because something needs it."""
