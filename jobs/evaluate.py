@@ -29,7 +29,7 @@ JOB = Job(
     name="evaluate",
     reads=("events", "histories", "seen_items", "items", "users", "vocabularies", "item_similarity",
            "transitions", "popularity", "models/trained-<run_date>.json", "models/<model_version>/",
-           "releases/current"),
+           "releases/current", "releases/blocked.json"),
     writes=("metrics", "gate_verdicts", "models/evaluated-<run_date>.json", "reports/<run_date>/"),
 )  # fmt: skip
 

@@ -6,8 +6,9 @@ The model that passed today's gate scores; when none was due or none passed, the
 on today's histories, stock and rules.
 
 Reads    histories, seen_items, users, items, vocabularies, item_similarity, transitions, popularity,
-         the models' folders, what evaluate decided, the live release
-Writes   top_n_lists, similar_items, popular_items    as_of = run-date, replaced atomically
+         events (what was returned), the models' folders, what evaluate decided, the live release, the items
+         blocked by hand
+Writes   top_n_lists, similar_items, popular_items, rules    as_of = run-date, replaced atomically
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ from recsys.scoring.daily import score_day
 JOB = Job(
     name="score_top_n",
     reads=("histories", "seen_items", "users", "items", "vocabularies", "item_similarity",
-           "transitions", "popularity", "models/evaluated-<run_date>.json", "models/<model_version>/",
-           "releases/current"),
-    writes=("top_n_lists", "similar_items", "popular_items", "models/scored-<run_date>.json"),
+           "transitions", "popularity", "events", "models/evaluated-<run_date>.json",
+           "models/<model_version>/", "releases/current", "releases/blocked.json"),
+    writes=("top_n_lists", "similar_items", "popular_items", "rules", "models/scored-<run_date>.json"),
 )  # fmt: skip
 
 

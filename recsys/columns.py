@@ -202,6 +202,26 @@ LOW = Column("low", "double", "Lower end of the 95 % interval, bootstrap over us
 HIGH = Column("high", "double", "Upper end of the 95 % interval, bootstrap over users")
 RULE = _required("rule", "string", "Name of the rule of the gate")
 
+# Rules of the lists
+STAGE = _required(
+    "stage", "int", "1: taken out before anything is ranked; 3: left out as a list fills"
+)
+DEFINITION = _required("definition", "string", "The rule as conf says it, JSON")
+THRESHOLD = Column("threshold", "double", "The number in the rule: price, days, items of a group")
+RULE_ITEM_IDS = _required(
+    "item_ids", "array<string>", "Items it takes from every user of the segment, ascending"
+)
+NUM_ITEMS = _required("num_items", "bigint", "Items in item_ids")
+NUM_ITEMS_ALONE = _required(
+    "num_items_alone", "bigint", "Of these, items that no other rule takes from the segment"
+)
+NUM_RULED_USERS = Column(
+    "num_users", "bigint", "Users it took something from, where it looks at the user or the list"
+)
+NUM_PLACES = Column(
+    "num_places", "bigint", "What it took from them: pairs of a user and an item that was allowed"
+)
+
 # Releases
 RELEASE_ID = _required(
     "release_id", "string", "run date and the first characters of the content hash"
@@ -212,3 +232,14 @@ ACTION = _required(
 AT = Column("at", "timestamp", "Wall clock, UTC", required=True, volatile=True)
 MODEL_AGE_DAYS = Column("model_age_days", "int", "Days between the model's as_of and the run date")
 MANIFEST = _required("manifest", "string", "The release manifest, JSON")
+
+# What is checked and tidied up afterwards
+ONE_COPY = _required("one_copy", "string", "The copy that was looked at")
+OTHER_COPY = _required("other_copy", "string", "What it was compared with")
+CHECKED = _required("checked", "bigint", "Lists, rows, files or tables that were compared")
+DIFFERING = _required("differing", "bigint", "Of these, those that differ or are in one copy alone")
+EXAMPLES = _required("examples", "array<string>", "The first that differ, by name, and how")
+STORE = _required("store", "string", "A table, or a folder of paths.root such as models")
+BYTES_BEFORE = _required("bytes_before", "bigint", "What the store took up before")
+BYTES_AFTER = _required("bytes_after", "bigint", "What it took up afterwards")
+REMOVED = _required("removed", "array<string>", "What went: days, folders, files; the first 100")

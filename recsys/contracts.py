@@ -256,6 +256,18 @@ POPULAR_ITEMS = _by_day(
     rank_from_one="rank >= 1",
 )
 
+RULES = _by_day(
+    # One row per rule, not per item: the row says what the rule is and what it did, also where it took nothing,
+    # and is the same row as long as rule and items are. The view rule_items has a row per item.
+    "rules",
+    "The rules of the lists in force, for whom they are and what each one took",
+    ("rule", "segment"),
+    c.RULE.but("Name of the rule: in rules.catalogue of conf, or of one that every shop has"), c.AS_OF,
+    c.SEGMENT.but("The users it is for; '' for everybody", required=True), c.STAGE, c.DEFINITION,
+    c.THRESHOLD, c.RULE_ITEM_IDS, c.NUM_ITEMS, c.NUM_ITEMS_ALONE, c.NUM_RULED_USERS, c.NUM_PLACES,
+    known_stage="stage IN (1, 3)",
+)  # fmt: skip
+
 RELEASES = TableContract(
     name="releases",
     meaning="What was published, pinned or rolled back, when and why; written after the pointer, which is the truth",
@@ -265,11 +277,49 @@ RELEASES = TableContract(
     ),
 )  # fmt: skip
 
+SERVED_HISTORY = TableContract(
+    name="served_history",
+    meaning="The first ten of each user's list, by release that was live; what a customer was offered on a day",
+    key=("release_id", "user_id"),
+    columns=(
+        c.RELEASE_ID, c.RUN_DATE, c.USER_ID.but("External user id", required=True),
+        c.ITEM_IDS.but("The first ten items of the list, best first"),
+        c.SOURCES.but("Why each of them is there"), c.MODEL_VERSION,
+    ),
+    replaced_by=("run_date", "release_id"),
+    partitioned_by=("run_date",),
+)  # fmt: skip
+
+CONSISTENCY = TableContract(
+    name="consistency",
+    meaning="What an audit found: a row for each two copies of a release's answers that were compared",
+    key=("run_date", "release_id", "one_copy", "other_copy"),
+    columns=(
+        c.RUN_DATE.but("The day that the audit was started for"), c.RELEASE_ID, c.ONE_COPY,
+        c.OTHER_COPY, c.CHECKED, c.DIFFERING, c.EXAMPLES,
+        c.VERDICT.but("ok, differs, unreadable, or skipped (there was nothing to ask)", required=True),
+        c.REASON, c.AT,
+    ),
+    replaced_by=("run_date",),
+)  # fmt: skip
+
+CLEAN_UPS = TableContract(
+    name="clean_ups",
+    meaning="What each night's clean_up took away, and from where",
+    key=("run_date", "store"),
+    columns=(
+        c.RUN_DATE, c.STORE, c.BYTES_BEFORE, c.BYTES_AFTER, c.REMOVED,
+        c.REASON.but("What keeps more than conf asks for: a release, a job that runs"), c.AT,
+    ),
+    replaced_by=("run_date",),
+)  # fmt: skip
+
 TABLES: dict[str, TableContract] = {
     contract.name: contract
     for contract in (
         EVENTS, ITEMS, USERS, QUARANTINE, DATA_QUALITY, VOCABULARIES, USER_FEATURES, ITEM_FEATURES,
         HISTORIES, SEEN_ITEMS, ITEM_SIMILARITY, TRANSITIONS, POPULARITY, TRAINING_EXAMPLES, ITEM_VECTORS,
-        METRICS, GATE_VERDICTS, TOP_N_LISTS, SIMILAR_ITEMS, POPULAR_ITEMS, RELEASES,
+        METRICS, GATE_VERDICTS, TOP_N_LISTS, SIMILAR_ITEMS, POPULAR_ITEMS, RULES, RELEASES,
+        SERVED_HISTORY, CONSISTENCY, CLEAN_UPS,
     )
 }  # fmt: skip

@@ -210,6 +210,16 @@ class ScoringRecord(_Record):
     recipe: Recipe
     ranking_version: str = ""
     """The ranking model that re-ranked; empty where none did."""
+    full_as_of: date | None = None
+    """The full run whose inputs stayed, where only changes were scored (``score_changes``); None: a full run."""
+    versions: dict[str, int] = {}
+    """Tables that the full run read, at these versions; until the next one they stay."""
+    settings: str = ""
+    """Hash of what conf says of histories and lists, rules aside; where it changes, a full run is due."""
+    events_version: int = 0
+    """The newest events that these lists rest on."""
+    lists_version: int = 0
+    """Of top_n_lists, with these lists."""
 
 
 class _Manifest(Config):

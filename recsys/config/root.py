@@ -5,6 +5,8 @@ from __future__ import annotations
 from recsys.config.base import Config
 from recsys.config.places import PathsConfig, SparkConfig
 from recsys.config.ranking import RankingConfig
+from recsys.config.retention import AuditConfig, RetentionConfig
+from recsys.config.rules import RulesConfig
 from recsys.config.sections import (
     CandidatesConfig,
     EvaluationConfig,
@@ -38,7 +40,10 @@ class RecsysConfig(Config):
     evaluation: EvaluationConfig = EvaluationConfig()
     gate: GateConfig = GateConfig()
     export: ExportConfig = ExportConfig()
+    rules: RulesConfig = RulesConfig()
     scoring: ScoringConfig = ScoringConfig()
     publish: PublishConfig = PublishConfig()
     serving: ServingConfig = ServingConfig()
+    audit: AuditConfig = AuditConfig()
+    retention: RetentionConfig = RetentionConfig()
     generate_shop: GenerateShopConfig = GenerateShopConfig()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date, timedelta
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from recsys.config.base import Config
 from recsys.config.pace import Pace
@@ -198,16 +199,20 @@ class ExportConfig(Config):
 class ScoringConfig(Config):
     n: int = Field(default=100, ge=1)
     """Length of the published lists."""
-    max_per_category: int = Field(0, ge=0)
-    """At most this many items of one category in a list; 0 is no limit."""
-    blocked_items: tuple[str, ...] = ()
     batch_users: int = Field(1024, ge=1)
     partitions: int = Field(4, ge=1)
-    """Spark tasks that score; the answers do not depend on it. On a cluster, a few for each core."""
+    """Spark tasks that score, and files of top_n_lists; the answers do not depend on it. On a cluster, a few for each
+    core. A hundred thousand lists of 100 make a file of about 70 MB."""
+    threads: int = Field(1, ge=1)
+    """Of one task that scores: stage 1 works on so many. As many as spark.task.cpus; 1 where each core has a task."""
     similar_n: int = Field(default=20, ge=1)
     popular_n: int = Field(default=100, ge=1)
     segment_prior_buyers: float = Field(default=20.0, gt=0)
     """Pseudo-buyers who shop like everybody, added to each segment's popularity: small segments lean on them."""
+    incremental: Literal["auto", "never"] = "auto"
+    """auto: between two full runs score_changes scores those alone whose events or rules changed; never: it refuses."""
+    audit_users: int = Field(default=200, ge=0)
+    """Users whose lists score_changes makes anew in full, to compare; 0: none."""
 
 
 class PublishConfig(Config):
@@ -215,6 +220,22 @@ class PublishConfig(Config):
     """Releases whose snapshots stay on disk."""
     golden_users: int = Field(100, ge=0)
     """Users whose answers are compared between table and snapshot before the swap."""
+    category_n: int = Field(100, ge=1)
+    """Length of each category's popular list, which fills up a list that was asked for by category."""
+    bought: int = Field(20, ge=0)
+    """What each user bought last, this many, for the service's page; 0 leaves it out of the snapshot."""
+    url: str = ""
+    """Where releases are announced for lookup hosts to pull: ``file:``, ``s3:``, ``hdfs:``, …; empty: nowhere."""
+
+    @field_validator("url")
+    @classmethod
+    def _can_be_written_to(cls, url: str) -> str:
+        if url.startswith(("http:", "https:")):
+            raise ValueError(
+                f"cannot publish to {url}: http is for hosts that pull; name the folder or the bucket that the "
+                "web server shows"
+            )
+        return url
 
 
 class ServingConfig(Config):
@@ -223,7 +244,42 @@ class ServingConfig(Config):
     workers: int = Field(1, ge=1)
     poll_seconds: float = Field(0.5, gt=0)
     """How often the pointer is looked at."""
+    blocked_poll_seconds: float = Field(2.0, gt=0, le=10)
+    """How often blocked.json is looked at: what `recsys block-item` took off is gone within 10 s."""
     default_n: int = Field(10, ge=1)
+    batch_limit: int = Field(1000, ge=1)
+    """Users of one batch."""
+    api_key: SecretStr = SecretStr("")
+    """Asked of every request as ``Authorization: Bearer KEY``, /healthz and /readyz excepted; empty: of none."""
+    max_in_flight: int = Field(64, ge=1)
+    """Requests that one worker works on at a time; what comes on top is told to come back later (503)."""
+    max_body_bytes: int = Field(65536, ge=1024)
+    """A larger request body is refused (413)."""
+    request_timeout_seconds: float = Field(5.0, gt=0)
+    """For the whole body to arrive, and for a client to take the next 64 KB of a large answer."""
+    drain_seconds: int = Field(10, ge=1)
+    """How long a service that was told to end goes on with what it has begun."""
+    access_log: bool = False
+    """A line for each request, users as keyed hashes."""
+    access_log_key: SecretStr = SecretStr("")
+    """Of those hashes. Empty: each worker draws its own, and nobody can tell who was meant."""
+    page: bool = False
+    """The page for people at /: what a customer bought and is offered."""
+    pull_from: str = ""
+    """The URL that this host pulls releases from, while it serves or by `recsys pull`; empty: none."""
+    pull_seconds: float = Field(5.0, gt=0)
+    """How often that URL is looked at; with blocked_poll_seconds less than the 10 s in which an item must be off."""
+
+    @field_validator("api_key")
+    @classmethod
+    def _hard_to_guess(cls, key: SecretStr) -> SecretStr:
+        """It goes into a header as it is, and must not be found by trying."""
+        text = key.get_secret_value()
+        if text and not re.fullmatch(r"[!-~]{16,}", text):
+            raise ValueError(
+                "must be 16 or more ASCII characters without spaces (openssl rand -hex 16), or empty"
+            )
+        return key
 
 
 class GenerateShopConfig(Config):

@@ -152,7 +152,7 @@ def _choose(
             f"{config.evaluation.window_days} days after it. Nothing was written; check the run date and "
             "what ingest took in"
         )
-    rules = Rules(config.shop.exclude_seen, config.scoring.max_per_category)
+    rules = Rules(config.shop.exclude_seen, config.rules.limits)
     scorer = Scorer(
         replace(kit, bundles=bundles, rankings=rankings),
         rules,

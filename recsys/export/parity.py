@@ -21,7 +21,7 @@ from recsys.records import (
     write_atomically,
 )
 from recsys.scoring.encoder import UserEncoder
-from recsys.scoring.scorer import BLOCK_CELLS
+from recsys.scoring.plain import BLOCK_CELLS
 from recsys.training.model_folder import load_model
 from recsys.training.validation import top_k
 

@@ -28,6 +28,9 @@ from recsys.scoring.bundle import ModelBundle, open_bundle
 from recsys.scoring.ranking_bundle import RankingBundle, open_ranking, ranking_files
 
 MATRICES = ("buyers", "similarity", "transitions")
+GROUP_PREFIX = "group_"
+"""Of the files of ``Kit.groups``."""
+
 MODEL_FILES = (MANIFEST_FILE, ENCODER_FILE, ITEM_VECTORS_FILE)
 
 
@@ -40,16 +43,18 @@ class Kit:
     item_ids: pa.StringArray
     """External id by number; place 0 is empty."""
     allowed: NDArray[np.bool_]
-    """False: blocked, out of stock, or padding; such items are in no list."""
-    categories: NDArray[np.int32]
-    """Category by number; -1 where unknown."""
+    """False: padding, or hidden from everybody by a rule; such items are in no list."""
+    groups: Mapping[str, NDArray[np.int32]]
+    """``category`` and ``brand``: the item's group by number; -1 where unknown. Stage 3 counts by them."""
     buyers: csr_array
     """[segments, num_items + 1]; row 0 is the whole shop. Buyers in the popularity window."""
     segments: tuple[str, ...]
-    """Names of the rows of ``buyers``; the first is ''."""
+    """Names of the rows of ``buyers`` and of ``segment_allowed``; the first is ''."""
     similarity: csr_array
     """Row: item of the history; column: item it goes with."""
     transitions: csr_array
+    segment_allowed: NDArray[np.bool_] | None = None
+    """[segments, num_items + 1], within ``allowed``; None where no rule is for a segment alone."""
     prior_buyers: float = 20.0
     bundles: Mapping[str, ModelBundle] = field(default_factory=dict)
     """By model_version."""
@@ -63,6 +68,10 @@ class Kit:
     def width(self) -> int:
         """num_items + 1."""
         return len(self.allowed)
+
+    def allowed_in(self, segment: int) -> NDArray[np.bool_]:
+        """What users of a segment (its row) may be shown at all."""
+        return self.allowed if self.segment_allowed is None else self.segment_allowed[segment]
 
     def popularity(self, segment: int) -> NDArray[np.float64]:
         """Share of the best seller's buyers, 0 to 1, leaning on the whole shop where the segment is small."""
@@ -86,7 +95,10 @@ def save_kit(
 
     The same content gives the same folder, and is not written again.
     """
-    arrays: dict[str, NDArray[Any]] = {"allowed": kit.allowed, "categories": kit.categories}
+    arrays: dict[str, NDArray[Any]] = {"allowed": kit.allowed}
+    arrays |= {f"{GROUP_PREFIX}{name}": groups for name, groups in kit.groups.items()}
+    if kit.segment_allowed is not None:
+        arrays["segment_allowed"] = kit.segment_allowed
     for name in MATRICES:
         matrix: csr_array = getattr(kit, name)
         arrays |= {
@@ -164,7 +176,12 @@ def open_kit(folder: str) -> Kit:
         as_of=date.fromisoformat(facts["as_of"]),
         item_ids=item_ids,
         allowed=loaded["allowed"],
-        categories=loaded["categories"],
+        groups={
+            name.removeprefix(GROUP_PREFIX): groups
+            for name, groups in sorted(loaded.items())
+            if name.startswith(GROUP_PREFIX)
+        },
+        segment_allowed=loaded.get("segment_allowed"),
         segments=tuple(facts["segments"]),
         prior_buyers=facts["prior_buyers"],
         bundles=bundles,

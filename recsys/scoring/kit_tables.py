@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import structlog
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame
@@ -14,61 +18,171 @@ from pyspark.sql import functions as F
 from scipy.sparse import csr_array
 
 from recsys import contracts
+from recsys.blocked import blocked_path, read_blocked
 from recsys.config import RecsysConfig
-from recsys.errors import MissingInput
+from recsys.config.rules import RulesConfig
+from recsys.errors import MissingInput, Refused
 from recsys.lake import Lake
 from recsys.lake.as_of import known_before, numbers
 from recsys.scoring.kit import Kit
+from recsys.scoring.masks import (
+    ATTRIBUTE_PREFIX,
+    Facts,
+    Mask,
+    allowed_under,
+    masks_of,
+    unknown_names,
+)
 
 log = structlog.get_logger()
 
+GROUPS = ("category", "brand")
+"""What list rules count by."""
+
+
+@dataclass(frozen=True)
+class RuledKit:
+    """A kit, and the rules that made its masks."""
+
+    kit: Kit
+    masks: tuple[Mask, ...]
+
 
 def build_kit(lake: Lake, config: RecsysConfig, as_of: date) -> Kit:
+    """A kit as of a cut-off of evaluation, under today's rules.
+
+    A rule that would leave nothing is left out with a warning: the catalogue of that day may not have known
+    yet what the rule asks for, and lists are not made from here.
+    """
+    return _build(lake, config, as_of, partial(_warn_of_nothing_left, as_of)).kit
+
+
+def build_ruled_kit(lake: Lake, config: RecsysConfig, as_of: date) -> RuledKit:
     """The catalogue, masks, item-item matrices and popularity as of ``as_of``, without models.
 
     Raises:
         MissingInput: the vocabulary of that day, or a table, is not there; the message names the job.
+        Refused: a rule leaves no item for somebody; the message names it.
+        CorruptArtifact: the file of items that the person on call blocked is damaged.
     """
-    vocabulary = numbers(lake.vocabulary(as_of), "item").orderBy("item_num").toArrow()
+    return _build(lake, config, as_of, partial(_refuse_nothing_left, as_of))
+
+
+def build_ruled_again(
+    frozen: Lake, lake: Lake, config: RecsysConfig, as_of: date, rules_as_of: date
+) -> RuledKit:
+    """The kit of ``as_of`` from the tables in ``frozen``, its masks from what is known of the items in ``lake``
+    by ``rules_as_of``. Groups of list rules stay those of ``as_of``.
+
+    Raises: as ``build_ruled_kit``.
+    """
+    refuse = partial(_refuse_nothing_left, rules_as_of)
+    return _build(frozen, config, as_of, refuse, ruled_by=(lake, rules_as_of))
+
+
+def _build(
+    lake: Lake,
+    config: RecsysConfig,
+    as_of: date,
+    leaves_nothing: Callable[[Mask, str, int], None],
+    *,
+    ruled_by: tuple[Lake, date] | None = None,
+) -> RuledKit:
+    rules = config.rules
+    item_ids = _item_ids(lake, as_of)
+    today, ruled_as_of = ruled_by or (lake, as_of)
+    facts = _facts(today, rules, item_ids, ruled_as_of)
+    grouped = _facts(lake, rules, item_ids, as_of) if ruled_by and rules.limits else facts
+    blocked_now = tuple(sorted(read_blocked(blocked_path(config.paths))))
+    masks = masks_of(rules, facts, blocked_now)
+    buyers, segments = _buyers(
+        lake.read(contracts.POPULARITY, as_of=as_of), len(item_ids), rules.segments
+    )
+    _warn_of_unknown_names(today, rules, facts, blocked_now, ruled_as_of)
+    allowed, segment_allowed = allowed_under(masks, facts, segments, leaves_nothing)
+    similarity = lake.read(contracts.ITEM_SIMILARITY, as_of=as_of)
+    transitions = lake.read(contracts.TRANSITIONS, as_of=as_of)
+    kit = Kit(
+        as_of=as_of,
+        item_ids=item_ids,
+        allowed=allowed,
+        groups={name: _codes(grouped.table[name]) for name in GROUPS},
+        buyers=buyers,
+        segments=segments,
+        similarity=_matrix(similarity, "similar_item_num", len(item_ids)),
+        transitions=_matrix(transitions, "next_item_num", len(item_ids)),
+        segment_allowed=segment_allowed,
+        prior_buyers=config.scoring.segment_prior_buyers,
+    )
+    return RuledKit(kit, masks)
+
+
+def _item_ids(lake: Lake, as_of: date) -> pa.StringArray:
+    """External id by number; '' at 0."""
+    vocabulary = numbers(lake.vocabulary(as_of), "item").toArrow()
     if not vocabulary.num_rows:
         raise MissingInput(
             f"no item vocabulary as of {as_of}: run build_features for that day first"
         )
     nums = _ints(vocabulary, "item_num")
-    width = int(nums.max()) + 1
-    ids = np.full(width, "", dtype=object)
+    ids = np.full(int(nums.max()) + 1, "", dtype=object)
     ids[nums] = vocabulary.column("item_id").to_numpy()
+    return pa.array(ids, pa.string())
 
-    known = known_before(lake.read_or_empty(contracts.ITEMS), "item_id", as_of)
-    facts = known.select(
-        "item_id", "category", (F.col("stock") == 0).alias("out_of_stock")
-    ).toArrow()
-    categories = np.full(width, -1, dtype=np.int32)
-    allowed = ids != ""
-    places = _places(facts.column("item_id").to_numpy(zero_copy_only=False), ids)
-    inside = places > 0
-    categories[places[inside]] = _codes(facts.column("category"))[inside]
-    out_of_stock = facts.column("out_of_stock").combine_chunks().fill_null(False)
-    allowed[places[inside & out_of_stock.to_numpy(zero_copy_only=False)]] = False
-    blocked = _places(np.array(config.scoring.blocked_items, dtype=object), ids)
-    for name, place in zip(config.scoring.blocked_items, blocked, strict=True):
-        if not place:
-            log.warning("blocked_item_unknown", item_id=name, as_of=str(as_of))
-    allowed[blocked[blocked > 0]] = False
 
-    buyers, segments = _buyers(lake.read(contracts.POPULARITY, as_of=as_of), width)
-    return Kit(
-        as_of=as_of,
-        item_ids=pa.array(ids, pa.string()),
-        allowed=allowed,
-        categories=categories,
-        buyers=buyers,
-        segments=segments,
-        similarity=_matrix(
-            lake.read(contracts.ITEM_SIMILARITY, as_of=as_of), "similar_item_num", width
-        ),
-        transitions=_matrix(lake.read(contracts.TRANSITIONS, as_of=as_of), "next_item_num", width),
-        prior_buyers=config.scoring.segment_prior_buyers,
+def _facts(lake: Lake, rules: RulesConfig, item_ids: pa.StringArray, as_of: date) -> Facts:
+    """What the table items says of each item, by number; of the attributes the keys that rules name."""
+    keys = sorted({
+        key
+        for rule in rules.catalogue.values()
+        for items in (rule.hide, rule.only) if items
+        for key in items.attributes
+    })  # fmt: skip
+    items = lake.read_or_empty(contracts.ITEMS)
+    # Key by key: what one source says of an item does not unsay what another said of its other attributes.
+    named = items.select(
+        "item_id", "valid_from", "source", "source_file", "category", "brand", "price", "stock",
+        *(F.col("attributes")[key].alias(f"attribute {n}") for n, key in enumerate(keys)),
+    )  # fmt: skip
+    known = known_before(named, "item_id", as_of).select(
+        "item_id", "category", "brand", F.col("price").cast("double").alias("price"),
+        (F.col("stock") == 0).alias("out_of_stock"),
+        *(f"`attribute {n}`" for n in range(len(keys))),
+    ).toArrow()  # fmt: skip
+    names = [*known.column_names[:5], *(f"{ATTRIBUTE_PREFIX}{key}" for key in keys)]
+    ids = pc.if_else(pc.equal(item_ids, ""), pa.scalar(None, pa.string()), item_ids)
+    rows = pc.index_in(ids, value_set=known.column("item_id"), skip_nulls=True)
+    return Facts(known.rename_columns(names).take(rows).set_column(0, "item_id", ids))
+
+
+def _warn_of_unknown_names(
+    lake: Lake, rules: RulesConfig, facts: Facts, blocked_now: tuple[str, ...], as_of: date
+) -> None:
+    segments: set[str] = set()
+    if rules.segments:
+        users = lake.read_or_empty(contracts.USERS).where(F.col("valid_from") < F.lit(as_of))
+        named = users.where(F.col("segment").isin(*rules.segments)).select("segment").distinct()
+        segments = {row["segment"] for row in named.collect()}
+    for unknown in unknown_names(rules, facts, segments, blocked_now):
+        log.warning(
+            "rule_names_unknown", rule=unknown.rule, key=unknown.key, count=len(unknown.names),
+            examples=list(unknown.names[:5]), as_of=str(as_of),
+        )  # fmt: skip
+
+
+def _warn_of_nothing_left(as_of: date, mask: Mask, segment: str, left: int) -> None:
+    log.warning(
+        "rule_not_applied", rule=mask.rule, segment=segment, as_of=str(as_of),
+        reason=f"it would take the {left} items that the other rules leave",
+    )  # fmt: skip
+
+
+def _refuse_nothing_left(as_of: date, mask: Mask, segment: str, left: int) -> None:
+    whom = f"the users of segment {segment!r}" if segment else "anybody"
+    raise Refused(
+        f"rule {mask.rule!r} leaves nothing to offer to {whom} as of {as_of}: it takes {int(mask.hidden_N.sum())} "
+        f"items, and all {left} that the rules before it leave. It reads {mask.definition[:200]}; mend it in the "
+        "section rules of conf, or the items it looks at. Nothing was written"
     )
 
 
@@ -80,13 +194,18 @@ def _matrix(pairs: DataFrame, column: str, width: int) -> csr_array:
     )
 
 
-def _buyers(popularity: DataFrame, width: int) -> tuple[csr_array, tuple[str, ...]]:
-    """Buyers by segment and item; the whole shop ('') first, then the segments by name."""
+def _buyers(
+    popularity: DataFrame, width: int, of_rules: tuple[str, ...]
+) -> tuple[csr_array, tuple[str, ...]]:
+    """Buyers by segment and item; the whole shop ('') first, then the segments by name.
+
+    The segments that rules name have a row too, so that a rule holds where nobody has bought yet.
+    """
     found = popularity.select(
         "segment", "item_num", F.coalesce("num_users", "score").alias("score")
     ).toArrow()
     names = found.column("segment").to_numpy(zero_copy_only=False)
-    segments = ("", *sorted(set(names) - {""}))
+    segments = ("", *sorted({*names, *of_rules} - {""}))
     rows = (
         np.searchsorted(np.array(segments, dtype=object), names)
         if len(names)
@@ -118,15 +237,8 @@ def _doubles(table: pa.Table, name: str) -> NDArray[np.float64]:
     return values
 
 
-def _places(names: NDArray[Any], ids: NDArray[Any]) -> NDArray[np.int64]:
-    """The number of each name; 0 where unknown."""
-    numbers = {name: num for num, name in enumerate(ids) if num}
-    return np.array([numbers.get(name, 0) for name in names], dtype=np.int64)
-
-
-def _codes(categories: pa.ChunkedArray) -> NDArray[np.int32]:
-    """A number per distinct category, by name, so that nothing depends on the order of rows; -1 for null."""
-    values = categories.to_numpy(zero_copy_only=False)
-    named = sorted({value for value in values if value is not None})
-    code = {name: number for number, name in enumerate(named)}
-    return np.array([code.get(value, -1) for value in values], dtype=np.int32)
+def _codes(names: pa.ChunkedArray) -> NDArray[np.int32]:
+    """A number per distinct name, ascending, so that nothing depends on the order of rows; -1 for null."""
+    named = pc.unique(names.combine_chunks()).drop_null()
+    codes = pc.index_in(names, value_set=named.take(pc.sort_indices(named)), skip_nulls=True)
+    return np.asarray(pc.fill_null(codes, -1), dtype=np.int32)

@@ -1,4 +1,4 @@
-"""Item lists of a batch of users, flat, and the rules that shorten them (stage 3)."""
+"""Item lists of a batch of users, flat."""
 
 from __future__ import annotations
 
@@ -47,6 +47,20 @@ class Lists:
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         return Lists(offsets, self.item_nums[kept], self.scores[kept], self.sources[kept])
 
+    def with_rows(self, rows: Ints, replacements: Lists) -> Lists:
+        """The lists with those of ``rows`` replaced."""
+        kept = np.ones(len(self), dtype=bool)
+        kept[rows] = False
+        old = self.where(kept[self.rows])
+        owners = np.concatenate([old.rows, rows[replacements.rows]])
+        order = np.argsort(owners, kind="stable")
+        return Lists(
+            np.concatenate([[0], np.cumsum(np.bincount(owners, minlength=len(self)))]),
+            np.concatenate([old.item_nums, replacements.item_nums])[order],
+            np.concatenate([old.scores, replacements.scores])[order],
+            np.concatenate([old.sources, replacements.sources])[order],
+        )
+
     def padded(self, length: int) -> NDArray[np.int32]:
         """[users, length] item numbers, 0 where a list is shorter."""
         out = np.zeros((len(self), length), dtype=np.int32)
@@ -64,22 +78,3 @@ def joined(parts: Sequence[Lists]) -> Lists:
         np.concatenate([np.zeros(0, np.float32), *(part.scores for part in parts)]),
         np.concatenate([np.zeros(0, np.int8), *(part.sources for part in parts)]),
     )
-
-
-def at_most_per_category(lists: Lists, categories: NDArray[np.int32], most: int, n: int) -> Lists:
-    """Greedy in list order: the first ``most`` items of each category, then the first ``n`` of those.
-
-    ``most`` 0 is no limit; items of unknown category (-1) are never limited.
-    """
-    if most > 0:
-        category = categories[lists.item_nums].astype(np.int64)
-        order = np.lexsort((lists.ranks, category, lists.rows))
-        rows, sorted_category = lists.rows[order], category[order]
-        starts = np.ones(len(order), dtype=bool)
-        starts[1:] = (rows[1:] != rows[:-1]) | (sorted_category[1:] != sorted_category[:-1])
-        places = np.arange(len(order))
-        nth = places - np.maximum.accumulate(np.where(starts, places, 0))
-        kept = np.empty(len(order), dtype=bool)
-        kept[order] = (nth < most) | (sorted_category < 0)
-        lists = lists.where(kept)
-    return lists.where(lists.ranks <= n)

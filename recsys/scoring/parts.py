@@ -1,6 +1,6 @@
 """What the score of a batch of users is made of, before a recipe weighs it.
 
-Shape suffixes: B users, D embedding width, N catalogue (num_items + 1), P pairs of user and item.
+Shape suffixes: B users, D embedding width, N catalogue (num_items + 1).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from scipy.sparse import csr_array
 
 from recsys.scoring.bundle import ModelBundle
 from recsys.scoring.kit import Kit
+from recsys.scoring.select import rounding
 from recsys.scoring.users import UserBatch
 
 Floats = NDArray[np.float64]
@@ -33,32 +34,22 @@ class DenseParts:
     """1 / standard deviation over the items that have a vector; 0 for an indifferent user."""
     error_B: Floats
     """Bound on what a float32 product may be off, in units of z."""
+    largest_norm: float
+    """Of the item vectors."""
 
-    def z(self, rows_P: NDArray[np.int64], nums_P: NDArray[np.int64]) -> Floats:
-        """Exact z-scores of single pairs; 0 for items newer than the model."""
-        z_P = np.zeros(len(rows_P))
-        known = np.flatnonzero(nums_P < len(self.item_vectors))
-        for start in range(0, len(known), 1 << 15):  # bounds the gathered vectors' memory
-            pairs = known[start : start + (1 << 15)]
-            rows = rows_P[pairs]
-            items = self.item_vectors[nums_P[pairs]].astype(np.float64)
-            dots = np.einsum("pd,pd->p", self.user_BD[rows], items)
-            z_P[pairs] = (dots - self.mean_B[rows]) * self.inverse_spread_B[rows]
-        return z_P
+    @property
+    def rounding(self) -> float:
+        return rounding(self.user_BD.shape[1])
 
 
 @dataclass(frozen=True)
 class ItemItemParts:
-    """The history against each item-item matrix, for one decay. Values are >= 0."""
+    """The history, decayed: stage 1 multiplies it with the item-item matrices. Values are >= 0."""
 
-    similarity_BN: csr_array
-    transitions_BN: csr_array
-    repeat_BN: csr_array
+    history_BN: csr_array
 
     def rows(self, rows: NDArray[np.int64]) -> ItemItemParts:
-        return ItemItemParts(
-            self.similarity_BN[rows], self.transitions_BN[rows], self.repeat_BN[rows]
-        )
+        return ItemItemParts(self.history_BN[rows])
 
 
 @dataclass(frozen=True)
@@ -106,24 +97,21 @@ def dense_parts(users: UserBatch, bundle: ModelBundle, statistics: ItemStatistic
     size_B = np.sqrt(np.einsum("bd,bd->b", user_BD, user_BD)) * statistics.largest_norm
     differs_B = spread_B > SMALLEST_SPREAD * size_B
     inverse_B = np.divide(1.0, spread_B, out=np.zeros_like(spread_B), where=differs_B)
-    rounding = (user_BD.shape[1] + 4) * 2.0**-23
     return DenseParts(
         user_BD=user_BD,
         item_vectors=bundle.item_vectors,
         mean_B=np.einsum("bd,d->b", user_BD, statistics.mean_D),
         inverse_spread_B=inverse_B,
-        error_B=rounding * size_B * inverse_B,
+        error_B=rounding(user_BD.shape[1]) * size_B * inverse_B,
+        largest_norm=statistics.largest_norm,
     )
 
 
 def item_item_parts(
     users: UserBatch, kit: Kit, *, decay: float, targets_only: bool
 ) -> ItemItemParts:
-    """The decayed history times similarity, transitions and identity."""
-    history_BN = decayed_history(users, kit.width, decay=decay, targets_only=targets_only)
-    repeat_BN = history_BN.copy()
-    repeat_BN.sum_duplicates()
-    return ItemItemParts(history_BN @ kit.similarity, history_BN @ kit.transitions, repeat_BN)
+    """The decayed history, for a recipe that uses it."""
+    return ItemItemParts(decayed_history(users, kit.width, decay=decay, targets_only=targets_only))
 
 
 def decayed_history(users: UserBatch, width: int, *, decay: float, targets_only: bool) -> csr_array:

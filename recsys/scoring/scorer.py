@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from recsys.records import Recipe
-from recsys.scoring.kernel import Scratch, retrieve
+from recsys.scoring.kernel import Retriever
 from recsys.scoring.kit import Kit
-from recsys.scoring.lists import Lists, at_most_per_category, joined
+from recsys.scoring.list_rules import AtMost, Limited, longest_list, under_list_rules
+from recsys.scoring.lists import Lists, joined
 from recsys.scoring.parts import (
     DenseParts,
     ItemItemParts,
@@ -23,10 +24,7 @@ from recsys.scoring.parts import (
     only_rows,
 )
 from recsys.scoring.stage_two import rerank
-from recsys.scoring.users import Ints, UserBatch
-
-BLOCK_CELLS = 4_000_000
-"""Users x items per block: 50 MB of scratch."""
+from recsys.scoring.users import UserBatch
 
 DEEPER = 4
 """When a rule leaves a list short, M grows by this factor."""
@@ -37,8 +35,9 @@ class Rules:
     """What the shop decides, whatever the recommender."""
 
     exclude_seen: bool = False
-    max_per_category: int = 0
-    """0 is no limit."""
+    max_per: tuple[tuple[str, int], ...] = ()
+    """At most so many items of one group in a list: names of the kit's groups and limits above 0, in the order
+    in which an item that several keep out is counted."""
 
 
 @dataclass(frozen=True)
@@ -53,13 +52,18 @@ class Entry:
 
 
 class Scorer:
-    """Scores users with the kit; keeps scratch memory, so one per thread."""
+    """Scores users with the kit; keeps what batches share, so one per thread of the caller."""
 
-    def __init__(self, kit: Kit, rules: Rules, *, batch_users: int = 1024) -> None:
+    def __init__(
+        self, kit: Kit, rules: Rules, *, batch_users: int = 1024, threads: int = 1, compiled: bool = True
+    ) -> None:  # fmt: skip
+        """``threads`` work on stage 1: one in a Spark worker, which has a core to itself."""
         self.kit = kit
         self.rules = rules
-        self.block_users = max(1, min(batch_users, BLOCK_CELLS // kit.width))
-        self._scratch = Scratch(self.block_users, kit.width)
+        self.batch_users = batch_users
+        self._limits = [AtMost(kit.groups[name], most) for name, most in rules.max_per]
+        self._longest = longest_list(kit.allowed, self._limits)
+        self._retriever = Retriever(kit, threads=threads, compiled=compiled)
         self._statistics: dict[str, ItemStatistics] = {}
 
     def lists(self, users: UserBatch, entry: Entry, n: int) -> Lists:
@@ -70,6 +74,22 @@ class Scorer:
         """
         [lists] = self.lists_by_entry(users, (entry,), n)
         return lists
+
+    def limited(self, users: UserBatch, entry: Entry, n: int) -> Limited:
+        """``lists``, with what the list rules left out."""
+        done = [
+            self.limited_of_parts(self.parts(block, entry, {}, {}), entry, n)
+            for block in self.blocks(users)
+        ]
+        return Limited(
+            joined([one.lists for one in done]),
+            np.concatenate(
+                [
+                    np.zeros((0, len(self.rules.max_per)), dtype=np.int64),
+                    *(one.left_out_BR for one in done),
+                ]
+            ),
+        )
 
     def lists_by_entry(self, users: UserBatch, entries: tuple[Entry, ...], n: int) -> list[Lists]:
         """``lists`` for several recommenders, sharing what they have in common."""
@@ -83,9 +103,9 @@ class Scorer:
         return [joined(done) for done in blocks]
 
     def blocks(self, users: UserBatch) -> list[UserBatch]:
-        """The users in blocks that fit the scratch memory."""
-        starts = range(0, len(users), self.block_users)
-        return [users.slice(start, min(start + self.block_users, len(users))) for start in starts]
+        """The users in batches."""
+        starts = range(0, len(users), self.batch_users)
+        return [users.slice(start, min(start + self.batch_users, len(users))) for start in starts]
 
     def parts(
         self,
@@ -111,23 +131,28 @@ class Scorer:
 
     def lists_of_parts(self, parts: Parts, entry: Entry, n: int) -> Lists:
         """Stage 1, stage 2 where the recipe re-ranks, then the list rules, for one block."""
-        limited = self.rules.max_per_category > 0
-        m = 2 * n if limited else n
+        return self.limited_of_parts(parts, entry, n).lists
+
+    def limited_of_parts(self, parts: Parts, entry: Entry, n: int) -> Limited:
+        """``lists_of_parts``, with what the list rules left out."""
+        limits = bool(self.rules.max_per)
+        if limits:
+            n = min(n, max(self._longest, 1))
+        m = 2 * n if limits else n
         if entry.recipe.re_ranks:
             m = max(m, entry.recipe.rerank)
         retrieved = self._ordered(parts, entry, m)
-        lists = self._apply_list_rules(retrieved, n)
-        while limited and m < self.kit.width:
+        found = self._under_list_rules(retrieved, n)
+        while limits and m < self.kit.width:
             # Only a list that was cut at M can have more to give.
-            short = np.flatnonzero((lists.lengths < n) & (retrieved.lengths == m))
+            short = np.flatnonzero((found.lists.lengths < n) & (retrieved.lengths == m))
             if not len(short):
                 break
             m *= DEEPER
             deeper = self._ordered(only_rows(parts, parts.users.take(short), short), entry, m)
-            again = self._apply_list_rules(deeper, n)
-            lists = _with_rows(lists, short, again)
-            retrieved = _with_rows(retrieved, short, deeper)
-        return lists
+            found = found.with_rows(short, self._under_list_rules(deeper, n))
+            retrieved = retrieved.with_rows(short, deeper)
+        return found
 
     def _dense(self, block: UserBatch, version: str) -> DenseParts:
         bundle = self.kit.bundles[version]
@@ -137,33 +162,13 @@ class Scorer:
 
     def _ordered(self, parts: Parts, entry: Entry, m: int) -> Lists:
         """The best ``m`` items of stage 1, in their final order."""
-        retrieved = self._retrieve(parts, entry.recipe, m)
+        retrieved = self._retriever.best(
+            parts, entry.recipe, m=m, exclude_seen=self.rules.exclude_seen
+        )
         if not entry.recipe.re_ranks:
             return retrieved
         bundle = self.kit.rankings[entry.ranking_version]
         return rerank(retrieved, parts.users, bundle, entry.recipe, self.kit.as_of)
 
-    def _retrieve(self, parts: Parts, recipe: Recipe, m: int) -> Lists:
-        return retrieve(
-            parts, self.kit, recipe,
-            m=m, exclude_seen=self.rules.exclude_seen, scratch=self._scratch,
-        )  # fmt: skip
-
-    def _apply_list_rules(self, lists: Lists, n: int) -> Lists:
-        return at_most_per_category(lists, self.kit.categories, self.rules.max_per_category, n)
-
-
-def _with_rows(lists: Lists, rows: Ints, replacements: Lists) -> Lists:
-    """The lists with those of ``rows`` replaced."""
-    kept = np.ones(len(lists), dtype=bool)
-    kept[rows] = False
-    owners = np.concatenate([lists.rows[kept[lists.rows]], rows[replacements.rows]])
-    order = np.argsort(owners, kind="stable")
-    old = lists.where(kept[lists.rows])
-
-    return Lists(
-        np.concatenate([[0], np.cumsum(np.bincount(owners, minlength=len(lists)))]),
-        np.concatenate([old.item_nums, replacements.item_nums])[order],
-        np.concatenate([old.scores, replacements.scores])[order],
-        np.concatenate([old.sources, replacements.sources])[order],
-    )
+    def _under_list_rules(self, lists: Lists, n: int) -> Limited:
+        return under_list_rules(lists, self._limits, n)

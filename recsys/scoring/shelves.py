@@ -65,5 +65,6 @@ def _strangers(segments: int) -> UserBatch:
     nothing = np.zeros(segments + 1, dtype=np.int64)
     return UserBatch(
         nothing, np.zeros(0, np.int32), np.zeros(0, np.float32), np.zeros(0), np.zeros(0, bool),
-        nothing, np.zeros(0, np.int32), np.arange(segments, dtype=np.int32), np.zeros(segments, np.int64),
+        nothing, np.zeros(0, np.int32), nothing, np.zeros(0, np.int32),
+        np.arange(segments, dtype=np.int32), np.zeros(segments, np.int64),
     )  # fmt: skip

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -27,14 +28,27 @@ from recsys.config.shop import ShopConfig
 from recsys.lake import Lake
 from recsys.lake.as_of import known_before, numbers
 from recsys.scoring.kit import Kit, open_kit, save_kit
+from recsys.scoring.list_rules import Limited
 from recsys.scoring.lists import SOURCES, Lists
+from recsys.scoring.progress import progress
+from recsys.scoring.returned import returned_items
+from recsys.scoring.rule_counts import LEFT_OUT, left_out_by_user
 from recsys.scoring.scorer import Entry, Rules, Scorer
-from recsys.scoring.users import Signals, batch_from_arrow
+from recsys.scoring.users import Ints, Signals, UserBatch, batch_from_arrow
 
 log = structlog.get_logger()
 
-INPUT = ("user_id", "segment", "user_num", "item_nums", "ages_days", "event_types", "seen_nums")
-OUTPUT = "user_id string, item_ids array<string>, scores array<float>, sources array<string>"
+INPUT = (
+    "user_id", "segment", "user_num", "item_nums", "ages_days", "event_types", "seen_nums", "hidden_nums",
+)  # fmt: skip
+OUTPUT = (
+    "user_id string, item_ids array<string>, scores array<float>, sources array<string>, "
+    f"{LEFT_OUT} array<bigint>"
+)
+
+EVENTS_PER_USER = 128
+"""A batch has at most so many history and seen items for each of ``scoring.batch_users``: what a batch takes in
+memory and time is then the same where a few users have bought everything."""
 
 
 @dataclass(frozen=True)
@@ -45,15 +59,16 @@ class ScoringTask:
     rules: Rules
     signals: Signals
     batch_users: int
+    threads: int = 1
 
     def scorer(self) -> Scorer:
         """The worker's scorer; made once per Python worker."""
-        return _scorer(self.kit_folder, self.rules, self.batch_users)
+        return _scorer(self.kit_folder, self.rules, self.batch_users, self.threads)
 
 
 @lru_cache(maxsize=2)
-def _scorer(kit_folder: str, rules: Rules, batch_users: int) -> Scorer:
-    return Scorer(open_kit(kit_folder), rules, batch_users=batch_users)
+def _scorer(kit_folder: str, rules: Rules, batch_users: int, threads: int) -> Scorer:
+    return Scorer(open_kit(kit_folder), rules, batch_users=batch_users, threads=threads)
 
 
 def signals_of(shop: ShopConfig) -> Signals:
@@ -86,9 +101,13 @@ def scoring_task(
     )
     if not config.spark.master.startswith("local"):
         ship(spark, folder)
-    rules = Rules(config.shop.exclude_seen, config.scoring.max_per_category)
+    rules = Rules(config.shop.exclude_seen, config.rules.limits)
     try:
-        yield ScoringTask(str(folder), rules, signals_of(config.shop), config.scoring.batch_users)
+        scoring = config.scoring
+        with progress(spark):
+            yield ScoringTask(
+                str(folder), rules, signals_of(config.shop), scoring.batch_users, scoring.threads
+            )
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -104,11 +123,14 @@ def ship(spark: SparkSession, folder: Path) -> None:
     spark.sparkContext.addArchive(f"{archive}#{folder.name}")
 
 
-def users_to_score(lake: Lake, as_of: date, *, numbered: bool = False) -> DataFrame:
+def users_to_score(
+    lake: Lake, as_of: date, *, numbered: bool = False, returned_days: int = 0
+) -> DataFrame:
     """Everyone with a history as of the day, and everyone in the users table; columns ``INPUT``.
 
     A user without a history has null lists and the segment of the users table. ``numbered`` joins the
-    users' numbers, a row per user, which only the ranking model reads; without it they are 0.
+    users' numbers, a row per user, which only the ranking model reads; without it they are 0. ``returned_days``
+    is that of the section rules: how long what a user sent back is hidden from them.
     """
     histories = lake.read(contracts.HISTORIES, as_of=as_of).select(
         "user_id",
@@ -117,52 +139,100 @@ def users_to_score(lake: Lake, as_of: date, *, numbered: bool = False) -> DataFr
         "ages_days",
         "event_types",
     )
-    known = known_before(lake.read_or_empty(contracts.USERS), "user_id", as_of).select(
-        "user_id", "segment"
+    people = lake.read_or_empty(contracts.USERS)
+    hidden = None
+    if returned_days:
+        events = lake.read_or_empty(contracts.EVENTS)
+        hidden = returned_items(events, lake.vocabulary(as_of), as_of=as_of, days=returned_days)
+    return joined_users(
+        histories,
+        known_before(people, "user_id", as_of).select("user_id", "segment"),
+        lake.read(contracts.SEEN_ITEMS, as_of=as_of),
+        hidden,
+        numbers(lake.vocabulary(as_of), "user") if numbered else None,
     )
-    seen = lake.read(contracts.SEEN_ITEMS, as_of=as_of).select(
-        "user_id", F.col("item_nums").alias("seen_nums")
-    )
+
+
+def joined_users(
+    histories: DataFrame,
+    known: DataFrame,
+    seen: DataFrame,
+    hidden: DataFrame | None,
+    numbered: DataFrame | None,
+) -> DataFrame:
+    """Columns ``INPUT`` of everyone with a history, and everyone known; ``histories`` has a ``history_segment``."""
     users = (
         histories.join(known, "user_id", "full")
         .withColumn("segment", F.coalesce("history_segment", "segment"))
-        .join(seen, "user_id", "left")
+        .join(seen.select("user_id", F.col("item_nums").alias("seen_nums")), "user_id", "left")
     )
-    if numbered:
-        users = users.join(numbers(lake.vocabulary(as_of), "user"), "user_id", "left")
-    else:
+    if numbered is None:
         users = users.withColumn("user_num", F.lit(0))
+    else:
+        users = users.join(numbered, "user_id", "left")
+    if hidden is None:
+        users = users.withColumn("hidden_nums", F.lit(None).cast("array<int>"))
+    else:
+        users = users.join(hidden, "user_id", "left")
     return users.select(*INPUT)
 
 
 def in_partitions(users: DataFrame, partitions: int) -> DataFrame:
-    """Spread by user id, sorted within: the same users meet in the same order every time."""
+    """Spread by user id, sorted within: the same users meet in the same order every time.
+
+    So each file that is written of them is in the order of the lookup's key.
+    """
     return users.repartition(partitions, "user_id").sortWithinPartitions("user_id")
+
+
+def by_total_history(users: UserBatch, *, most_users: int, most_events: int) -> list[slice]:
+    """Consecutive users with at most so many items in what they did and have seen; one user at least."""
+    before = users.history_offsets + users.seen_offsets
+    starts = [0]
+    while (start := starts[-1]) < len(users):
+        fits = int(np.searchsorted(before, before[start] + most_events, side="right")) - 1
+        starts.append(min(max(fits, start + 1), start + most_users, len(users)))
+    return [slice(start, stop) for start, stop in pairwise(starts)]
 
 
 def score_users(
     users: DataFrame, task: ScoringTask, entry: Entry, *, n: int, partitions: int
 ) -> DataFrame:
-    """One row per user: ``OUTPUT``; empty lists where everything is masked."""
+    """One row per user: ``OUTPUT``; empty lists where everything is masked.
+
+    ``left_out`` counts what each of ``rule_counts.rules_by_user`` kept from the user.
+    """
 
     def score(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         scorer = task.scorer()
+        most = dict(most_users=task.batch_users, most_events=EVENTS_PER_USER * task.batch_users)
         for batch in batches:
-            if batch.num_rows:
-                lists = scorer.lists(
-                    batch_from_arrow(batch, task.signals, scorer.kit.segments), entry, n
-                )
-                yield _to_arrow(batch.column("user_id"), lists, scorer.kit)
+            everyone = batch_from_arrow(batch, task.signals, scorer.kit.segments)
+            for rows in by_total_history(everyone, **most):
+                found = everyone.slice(rows.start, rows.stop)
+                limited = scorer.limited(found, entry, n)
+                left_out = left_out_by_user(found, limited, scorer.kit, task.rules)
+                yield _to_arrow(batch.column("user_id")[rows], limited, left_out, scorer.kit)
 
     return in_partitions(users.select(*INPUT), partitions).mapInArrow(score, OUTPUT)
 
 
-def _to_arrow(user_ids: pa.Array, lists: Lists, kit: Kit) -> pa.RecordBatch:
+def lists_to_arrow(lists: Lists, item_ids: pa.StringArray) -> list[pa.ListArray]:
+    """item_ids, scores and sources of ``OUTPUT``; ``item_ids`` are the external ids by number."""
     offsets = pa.array(lists.offsets.astype(np.int32))
-    columns = [
-        user_ids,
-        pa.ListArray.from_arrays(offsets, kit.item_ids.take(pa.array(lists.item_nums))),
-        pa.ListArray.from_arrays(offsets, pa.array(lists.scores)),
-        pa.ListArray.from_arrays(offsets, pa.array(SOURCES).take(pa.array(lists.sources))),
-    ]
-    return pa.RecordBatch.from_arrays(columns, names=["user_id", "item_ids", "scores", "sources"])
+    columns = (
+        item_ids.take(pa.array(lists.item_nums)),
+        pa.array(lists.scores),
+        pa.array(SOURCES).take(pa.array(lists.sources)),
+    )
+    return [pa.ListArray.from_arrays(offsets, column) for column in columns]
+
+
+def _to_arrow(user_ids: pa.Array, limited: Limited, left_out: Ints, kit: Kit) -> pa.RecordBatch:
+    users, rules = left_out.shape
+    counts = pa.ListArray.from_arrays(
+        pa.array(np.arange(users + 1, dtype=np.int32) * rules), pa.array(left_out.ravel())
+    )
+    columns = [user_ids, *lists_to_arrow(limited.lists, kit.item_ids), counts]
+    names = ["user_id", "item_ids", "scores", "sources", LEFT_OUT]
+    return pa.RecordBatch.from_arrays(columns, names=names)

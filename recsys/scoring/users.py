@@ -28,8 +28,12 @@ class UserBatch:
     is_target: NDArray[np.bool_]
     seen_offsets: Ints
     seen_nums: NDArray[np.int32]
+    """Left out where ``exclude_seen`` is on."""
+    hidden_offsets: Ints
+    hidden_nums: NDArray[np.int32]
+    """Left out always: what the rules take from this user alone, such as an item lately returned."""
     segments: NDArray[np.int32]
-    """Row of the kit's popularity; 0 is the whole shop."""
+    """Row of the kit's segments, so of its popularity and its masks; 0 is the whole shop."""
     user_nums: Ints
     """Number in the vocabulary, for the ranking model; 0 where unknown, and where none is used."""
 
@@ -43,21 +47,25 @@ class UserBatch:
     def slice(self, start: int, stop: int) -> UserBatch:
         """Users ``start`` to ``stop``, without copying."""
         h, s = self.history_offsets[start : stop + 1], self.seen_offsets[start : stop + 1]
-        history, seen = slice(h[0], h[-1]), slice(s[0], s[-1])
+        x = self.hidden_offsets[start : stop + 1]
+        history, seen, hidden = slice(h[0], h[-1]), slice(s[0], s[-1]), slice(x[0], x[-1])
         return UserBatch(
             h - h[0], self.history_nums[history], self.ages_days[history],
             self.event_weights[history], self.is_target[history],
-            s - s[0], self.seen_nums[seen], self.segments[start:stop], self.user_nums[start:stop],
+            s - s[0], self.seen_nums[seen], x - x[0], self.hidden_nums[hidden],
+            self.segments[start:stop], self.user_nums[start:stop],
         )  # fmt: skip
 
     def take(self, rows: Ints) -> UserBatch:
         """The users at ``rows``, in that order."""
         h_offsets, history = _gathered(self.history_offsets, rows)
         s_offsets, seen = _gathered(self.seen_offsets, rows)
+        x_offsets, hidden = _gathered(self.hidden_offsets, rows)
         return UserBatch(
             h_offsets, self.history_nums[history], self.ages_days[history],
             self.event_weights[history], self.is_target[history],
-            s_offsets, self.seen_nums[seen], self.segments[rows], self.user_nums[rows],
+            s_offsets, self.seen_nums[seen], x_offsets, self.hidden_nums[hidden],
+            self.segments[rows], self.user_nums[rows],
         )  # fmt: skip
 
     def padded(self, length: int, num_known: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
@@ -97,12 +105,13 @@ class Signals:
 def batch_from_arrow(
     batch: pa.RecordBatch, signals: Signals, segments: tuple[str, ...]
 ) -> UserBatch:
-    """From columns segment, user_num, item_nums, ages_days, event_types, seen_nums; a null list is an empty one.
+    """From the columns of ``spark.INPUT``; a null list is an empty one.
 
     ``segments`` are the kit's: a segment that is null or unknown counts as the whole shop.
     """
     history_offsets, nums = flat_lists(batch.column("item_nums"))
     seen_offsets, seen = flat_lists(batch.column("seen_nums"))
+    hidden_offsets, hidden = flat_lists(batch.column("hidden_nums"))
     _, ages = flat_lists(batch.column("ages_days"))
     _, types = flat_lists(batch.column("event_types"))
     codes = pc.index_in(types, value_set=pa.array(signals.types, pa.string()))
@@ -118,6 +127,8 @@ def batch_from_arrow(
         np.array([*signals.targets, False])[codes],
         seen_offsets,
         _numpy(seen, np.int32),
+        hidden_offsets,
+        _numpy(hidden, np.int32),
         rows.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int32),
         _numpy(batch.column("user_num").fill_null(0), np.int64),
     )

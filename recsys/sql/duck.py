@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 
@@ -17,10 +17,15 @@ from recsys.errors import ConfigError, MissingInput
 from recsys.release.manifest import ReleaseManifest
 from recsys.release.pointer import release_folder
 from recsys.release.shelf import shelved_releases
+from recsys.sql.live import Columns, release_rows
 from recsys.sql.views import VIEWS
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Rows = Iterator[Sequence[Any]]
 BATCH_ROWS = 1000
+ARROW_ROWS = 1 << 16
 
 
 class DuckLake:
@@ -37,12 +42,25 @@ class DuckLake:
         Raises:
             ConfigError: no such table (those that exist are named), or DuckDB refuses the text.
         """
-        try:
-            cursor = self._connection.execute(sql, dict(values) if values else None)
-        except duckdb.Error as error:
-            raise ConfigError(self._explain(error)) from None
+        cursor = self._execute(sql, values)
         names = [column[0] for column in cursor.description or []]
         return names, self._rows(cursor) if names else iter(())
+
+    def batches(self, sql: str) -> Iterator[pa.RecordBatch]:
+        """The rows as Arrow batches, as ``release.row_hashes`` takes them.
+
+        Raises:
+            ConfigError: as ``query``.
+        """
+        yield from self._execute(sql).to_arrow_reader(ARROW_ROWS)
+
+    def _execute(
+        self, sql: str, values: Mapping[str, object] | None = None
+    ) -> duckdb.DuckDBPyConnection:
+        try:
+            return self._connection.execute(sql, dict(values) if values else None)
+        except duckdb.Error as error:
+            raise ConfigError(self._explain(error)) from None
 
     def _rows(self, cursor: duckdb.DuckDBPyConnection) -> Rows:
         try:
@@ -82,6 +100,9 @@ def open_lake(paths: PathsConfig, release_id: str = "") -> Iterator[DuckLake]:
             if set(view.needs) <= set(names):
                 connection.execute(f"CREATE VIEW {view.name} AS {view.duckdb}")
                 names.append(view.name)
+        for name, (columns, rows) in release_rows(paths).items():
+            _create_table(connection, name, columns, rows)
+            names.append(name)
         yield DuckLake(connection, names)
 
 
@@ -98,6 +119,25 @@ def _create_table_view(
             return []
         raise
     return [name]
+
+
+DUCKDB_TYPES = {
+    "string": "VARCHAR",
+    "timestamp": "TIMESTAMPTZ",
+    "map<string,bigint>": "MAP(VARCHAR, BIGINT)",
+}
+"""Where DuckDB's name of a type is another than Spark's."""
+
+
+def _create_table(
+    connection: duckdb.DuckDBPyConnection, name: str, columns: Columns, rows: list[tuple[Any, ...]]
+) -> None:
+    """A few rows that lie in no Delta table."""
+    typed = ", ".join(
+        f"{column} {DUCKDB_TYPES.get(type_, type_)}" for column, type_ in columns.items()
+    )
+    connection.execute(f"CREATE TABLE {name} ({typed})")
+    connection.executemany(f"INSERT INTO {name} VALUES ({', '.join('?' * len(columns))})", rows)
 
 
 def _versions(paths: PathsConfig, release_id: str) -> dict[str, int]:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from recsys.config.places import PathsConfig
 from recsys.contracts import TABLES
-from recsys.lake import Lake
+from recsys.lake import Lake, local_rows
 from recsys.release.manifest import ReleaseManifest
+from recsys.sql.live import release_rows
 from recsys.sql.views import VIEWS
 
 
-def register_views(lake: Lake, release: ReleaseManifest | None = None) -> list[str]:
+def register_views(
+    lake: Lake, release: ReleaseManifest | None = None, paths: PathsConfig | None = None
+) -> list[str]:
     """Make every table and view a temporary view of the session; returns their names.
 
-    With ``release``, the tables that it names are read at the versions it names.
+    With ``release``, the tables that it names are read at the versions it names. With ``paths``, what its
+    pointer says is there, too.
     """
     versions = release.tables if release else {}
     names = []
@@ -24,4 +29,8 @@ def register_views(lake: Lake, release: ReleaseManifest | None = None) -> list[s
         if set(view.needs) <= set(names):
             lake.spark.sql(view.spark).createOrReplaceTempView(view.name)
             names.append(view.name)
+    for name, (columns, rows) in release_rows(paths).items() if paths else ():
+        ddl = ", ".join(f"{column} {type_}" for column, type_ in columns.items())
+        local_rows(lake.spark, rows, ddl).createOrReplaceTempView(name)
+        names.append(name)
     return names

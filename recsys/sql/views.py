@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from recsys.sql.why_not import DUCKDB, NEEDS, SPARK
+
 
 @dataclass(frozen=True)
 class View:
@@ -69,4 +71,20 @@ SELECT source, source_file, row_hash, copy, explode(reasons) AS reason, raw_row 
 """,
 )
 
-VIEWS = (TOP_N, TOP_N_TODAY, QUARANTINE_REASONS)
+RULE_ITEMS = View(
+    name="rule_items",
+    meaning="One row per rule of stage 1, segment it is for ('' for everybody) and item it takes",
+    needs=("rules",),
+    duckdb="SELECT as_of, rule, segment, unnest(item_ids) AS item_id FROM rules",
+    spark="SELECT as_of, rule, segment, explode(item_ids) AS item_id FROM rules",
+)
+
+WHY_NOT = View(
+    name="why_not",
+    meaning="One row per user with a list, and item: its rank there, or why it is not there",
+    needs=NEEDS,
+    duckdb=DUCKDB,
+    spark=SPARK,
+)
+
+VIEWS = (TOP_N, TOP_N_TODAY, QUARANTINE_REASONS, RULE_ITEMS, WHY_NOT)

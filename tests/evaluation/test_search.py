@@ -35,6 +35,7 @@ def users() -> pa.RecordBatch:
             "ages_days": pa.array([[1.5]] * NUM_USERS, pa.list_(pa.float32())),
             "event_types": pa.array([["purchase"]] * NUM_USERS, pa.list_(pa.string())),
             "seen_nums": pa.array([[]] * NUM_USERS, ints),
+            "hidden_nums": pa.array([[]] * NUM_USERS, ints),
             "target_nums": target, "num_targets": one, "first_nums": target, "num_first": one,
         }
     )  # fmt: skip

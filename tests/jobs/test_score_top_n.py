@@ -157,8 +157,9 @@ def test_a_refused_model_leaves_the_live_one_scoring_todays_purchases(
     with scoring_task(lake.spark, config, kit, ("hand-made",)) as task:
         alone = replace(task, batch_users=1)
         again = score_users(users, alone, Entry(RECIPE, "hand-made"), n=100, partitions=3).collect()
-    written = lake.read(contracts.TOP_N_LISTS, as_of=DAY_2).select(*again[0].__fields__).collect()
-    assert sorted(again) == sorted(written)
+    columns = ("user_id", "item_ids", "scores", "sources")
+    written = lake.read(contracts.TOP_N_LISTS, as_of=DAY_2).select(*columns).collect()
+    assert sorted(row[:4] for row in again) == sorted(tuple(row) for row in written)
 
 
 def test_a_corrupt_encoder_is_refused_before_anything_is_written(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -52,19 +53,23 @@ def reference_list(
     n: int,
     *,
     exclude_seen: bool = False,
-    most: int = 0,
+    max_per: Sequence[tuple[str, int]] = (),
 ) -> list[int]:
-    """Masks, then (score, smaller number), then at most ``most`` per category."""
-    seen = set(users.seen_nums[users.seen_offsets[b] : users.seen_offsets[b + 1]].tolist())
-    candidates = [
-        i for i in range(kit.width) if kit.allowed[i] and not (exclude_seen and i in seen)
-    ]
+    """Masks, then (score, smaller number), then at most so many of each group."""
+    hidden = set(users.hidden_nums[users.hidden_offsets[b] : users.hidden_offsets[b + 1]].tolist())
+    if exclude_seen:
+        hidden |= set(users.seen_nums[users.seen_offsets[b] : users.seen_offsets[b + 1]].tolist())
+    allowed = kit.allowed_in(int(users.segments[b]))
+    candidates = [i for i in range(kit.width) if allowed[i] and i not in hidden]
     candidates.sort(key=lambda i: (-scores[i], i))
     taken: list[int] = []
     for item in candidates:
-        category = kit.categories[item]
-        same = sum(1 for other in taken if kit.categories[other] == category)
-        if len(taken) < n and not (most and category >= 0 and same >= most):
+        full = any(
+            kit.groups[name][item] >= 0
+            and sum(kit.groups[name][other] == kit.groups[name][item] for other in taken) >= most
+            for name, most in max_per
+        )
+        if len(taken) < n and not full:
             taken.append(item)
     return taken
 

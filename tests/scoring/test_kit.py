@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,20 @@ VECTORS = np.array([[0, 0], [1, 2], [3, 4]], dtype=np.float32)
 
 
 def a_kit() -> Any:
-    return kit_of(3, similarity=[(1, 2, 0.5)], buyers=[[1, 2, 3], [0, 0, 9]], hidden=[2])
+    return kit_of(
+        3, similarity=[(1, 2, 0.5)], buyers=[[1, 2, 3], [0, 0, 9]], hidden=[2], categories=[0, 0, 1]
+    )
+
+
+def test_masks_of_segments_are_carried_too(tmp_path: Path) -> None:
+    masks = np.array([[False, True, False, True], [False, False, False, True]])
+    kit = replace(a_kit(), segment_allowed=masks)
+
+    folder = save_kit(kit, {}, tmp_path)
+
+    again = open_kit(str(folder))
+    assert [again.allowed_in(segment).tolist() for segment in (0, 1)] == masks.tolist()
+    assert folder != save_kit(a_kit(), {}, tmp_path)
 
 
 def test_a_kit_is_the_same_after_it_was_saved(tmp_path: Path) -> None:
@@ -31,6 +45,11 @@ def test_a_kit_is_the_same_after_it_was_saved(tmp_path: Path) -> None:
     assert again.item_ids.to_pylist() == ["", "item-1", "item-2", "item-3"]
     assert again.allowed.tolist() == [False, True, False, True]
     assert again.segments == ("", "segment-1")
+    assert {name: of.tolist() for name, of in again.groups.items()} == {
+        "category": [-1, 0, 0, 1], "brand": [-1, -1, -1, -1],
+    }  # fmt: skip
+    assert again.segment_allowed is None
+    assert again.allowed_in(1).tolist() == again.allowed.tolist()
     np.testing.assert_array_equal(again.similarity.toarray(), kit.similarity.toarray())
     np.testing.assert_array_equal(again.popularity(1), kit.popularity(1))
     np.testing.assert_array_equal(again.bundles["m"].item_vectors, VECTORS)

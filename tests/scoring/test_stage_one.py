@@ -17,7 +17,7 @@ from recsys.scoring.lists import SOURCES, Lists
 from recsys.scoring.scorer import Entry, Rules, Scorer
 from recsys.scoring.users import UserBatch
 from tests.scoring.reference import reference_list, reference_scores
-from tests.scoring.worlds import kit_of, model_folder, users_of
+from tests.scoring.worlds import kit_of, max_per, model_folder, users_of
 
 DIM = 4
 EVERYTHING = Recipe(
@@ -45,6 +45,7 @@ def worlds(draw: st.DrawFn) -> tuple[Kit, np.ndarray[Any, Any], UserBatch]:
         similarity=draw(pairs), transitions=draw(pairs), buyers=[draw(row), draw(row)],
         hidden=draw(st.lists(num, max_size=3)),
         categories=draw(st.lists(st.integers(-1, 2), min_size=num_items, max_size=num_items)),
+        brands=draw(st.lists(st.integers(-1, 1), min_size=num_items, max_size=num_items)),
     )  # fmt: skip
     histories = draw(st.lists(st.lists(num, max_size=12), min_size=1, max_size=6))
     users = users_of(
@@ -91,7 +92,7 @@ def lists_of(lists: Lists) -> list[list[int]]:
     world=worlds(),
     recipe=recipes,
     n=st.integers(1, 15),
-    rules=st.builds(Rules, st.booleans(), st.integers(0, 2)),
+    rules=st.builds(Rules, st.booleans(), max_per),
 )
 def test_lists_agree_with_the_definition(
     folder: Path,
@@ -108,7 +109,7 @@ def test_lists_agree_with_the_definition(
     for b, found in enumerate(lists_of(lists)):
         scores = reference_scores(users, b, kit, recipe, vectors if recipe.model else None)
         wanted = reference_list(
-            users, b, kit, scores, n, exclude_seen=rules.exclude_seen, most=rules.max_per_category
+            users, b, kit, scores, n, exclude_seen=rules.exclude_seen, max_per=rules.max_per
         )
         places = slice(lists.offsets[b], lists.offsets[b + 1])
         np.testing.assert_allclose(lists.scores[places], [scores[i] for i in found], atol=2e-6)
@@ -223,7 +224,9 @@ def test_a_list_that_a_rule_shortens_is_filled_from_deeper_down() -> None:
     # 60 best sellers of one category, then 3 items of another
     kit = kit_of(63, buyers=[[100 - i for i in range(63)]], categories=[0] * 60 + [1] * 3)
 
-    lists = Scorer(kit, Rules(max_per_category=2)).lists(users_of([[], []]), Entry(POPULARITY), 4)
+    lists = Scorer(kit, Rules(max_per=(("category", 2),))).lists(
+        users_of([[], []]), Entry(POPULARITY), 4
+    )
 
     assert lists_of(lists) == [[1, 2, 61, 62]] * 2
 

@@ -21,7 +21,7 @@ from recsys.scoring.scorer import Entry, Rules, Scorer
 from recsys.scoring.users import UserBatch
 from tests.scoring.ranking_worlds import ranking_folder
 from tests.scoring.reference import reference_list
-from tests.scoring.worlds import kit_of, users_of
+from tests.scoring.worlds import kit_of, max_per, users_of
 
 NUM_ITEMS = 5
 STAGE_ONE = Recipe(name="popularity", popularity=1.0)  # items 1 to 5, in this order
@@ -104,14 +104,14 @@ def test_who_the_model_knows_nothing_of_keeps_stage_one_s_list(models: Path) -> 
     bundle = ranks(models, [1, 2, 3, 4])  # item 5 is newer than the ranking model
     scorer = shop(bundle)
     users = users_of(
-        [[], [5], [1, 5, 5, 5], [5, 1], [1]], user_nums=[1, 2, 3, 0, 77]
+        [[], [5], [1, *[5] * 8], [5, 1], [1]], user_nums=[1, 2, 3, 0, 77]
     )  # the last is newer than the model, but not what they bought
 
     lists = scorer.lists(users, entry(NUM_ITEMS), NUM_ITEMS)
     alone = scorer.lists(users, Entry(STAGE_ONE), NUM_ITEMS)
 
     first, found = lists_of(alone), lists_of(lists)
-    assert found[:3] == first[:3]  # the third's newest three, which are all that the model looks at
+    assert found[:3] == first[:3]  # the third's newest eight, which are all that the model looks at
     assert lists.scores[:15].tolist() == alone.scores[:15].tolist()
     # An item that the ranking model does not know has its zeros: a logit of 0 here.
     assert found[3:] == [[4, 3, 2, 1, 5]] * 2
@@ -144,7 +144,7 @@ def test_a_list_that_a_rule_shortens_is_filled_from_behind_stage_two(
     # 60 best sellers of one category, then 3 items of another; stage 2 sees ten and wants the tenth first
     kit = kit_of(63, buyers=[[100 - i for i in range(63)]], categories=[0] * 60 + [1] * 3)
     bundle = ranks(models, [float(i) for i in range(63)])
-    scorer = Scorer(with_ranking(kit, bundle), Rules(max_per_category=2))
+    scorer = Scorer(with_ranking(kit, bundle), Rules(max_per=(("category", 2),)))
 
     lists = scorer.lists(users_of([[1], []]), entry(10), 4)
 
@@ -167,6 +167,7 @@ def worlds(draw: st.DrawFn) -> tuple[Kit, list[int], UserBatch]:
         buyers=[draw(st.lists(st.integers(0, 5), min_size=num_items, max_size=num_items))],
         hidden=draw(st.lists(num, max_size=3)),
         categories=draw(st.lists(st.integers(-1, 2), min_size=num_items, max_size=num_items)),
+        brands=draw(st.lists(st.integers(-1, 1), min_size=num_items, max_size=num_items)),
     )
     known = draw(st.integers(1, num_items))
     logits = draw(st.lists(st.integers(-3, 3), min_size=known, max_size=known))
@@ -195,7 +196,7 @@ recipes = st.builds(
     rerank=st.integers(1, 40),
     weight=st.sampled_from([0.0, 0.25, 0.5, 1.0]),
     n=st.integers(1, 12),
-    rules=st.builds(Rules, st.booleans(), st.integers(0, 2)),
+    rules=st.builds(Rules, st.booleans(), max_per),
     batch_users=st.integers(1, 6),
 )
 def test_lists_agree_with_the_definition(
@@ -214,7 +215,7 @@ def test_lists_agree_with_the_definition(
 
     lists = scorer.lists(users, entry(rerank, weight, recipe), n)
 
-    alone = replace(rules, max_per_category=0)
+    alone = replace(rules, max_per=())
     whole = Scorer(kit, alone).lists(users, Entry(recipe), kit.width)
     if weight == 0:
         same = scorer.lists(users, Entry(recipe), n)
@@ -231,7 +232,7 @@ def test_lists_agree_with_the_definition(
         places_of = {item: -float(place) for place, item in enumerate(order)}
         scores = [places_of.get(item, -np.inf) for item in range(kit.width)]
         shown = replace(kit, allowed=np.isfinite(scores))
-        assert found == reference_list(users, b, shown, scores, n, most=rules.max_per_category)
+        assert found == reference_list(users, b, shown, scores, n, max_per=rules.max_per)
         assert (np.diff(lists.scores[lists.offsets[b] : lists.offsets[b + 1]]) <= 0).all()
 
 

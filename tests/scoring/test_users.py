@@ -29,6 +29,7 @@ def test_arrow_columns_become_flat_arrays() -> None:
             "ages_days": pa.array([[2.5, 1.5], None, [0.5]], pa.list_(pa.float32())),
             "event_types": pa.array([["view", "purchase"], None, ["other"]], pa.list_(pa.string())),
             "seen_nums": pa.array([[2], [], None], pa.list_(pa.int32())),
+            "hidden_nums": pa.array([None, [5, 6], []], pa.list_(pa.int32())),
         }
     )
 
@@ -43,17 +44,24 @@ def test_arrow_columns_become_flat_arrays() -> None:
     ]  # a type that conf does not know weighs 1
     assert users.is_target.tolist() == [False, True, False]
     assert users.seen_offsets.tolist() == [0, 1, 1, 1]
+    assert users.hidden_offsets.tolist() == [0, 0, 2, 2]
+    assert users.hidden_nums.tolist() == [5, 6]
     assert users.segments.tolist() == [2, 0, 0]
     assert users.user_nums.tolist() == [7, 0, 9]
     assert users.has_history.tolist() == [True, False, True]
 
 
 def test_take_is_the_users_at_those_places() -> None:
-    users = users_of([[1, 2], [3], [4, 5]], seen=[[1], [], [2, 3]], segments=[0, 1, 2])
+    users = users_of(
+        [[1, 2], [3], [4, 5]], seen=[[1], [], [2, 3]], hidden=[[6], [7], []], segments=[0, 1, 2]
+    )
 
     taken = users.take(np.array([2, 0]))
+    part = users.slice(1, 3)
 
     assert taken.history_nums.tolist() == [4, 5, 1, 2]
     assert taken.seen_nums.tolist() == [2, 3, 1]
+    assert (taken.hidden_offsets.tolist(), taken.hidden_nums.tolist()) == ([0, 0, 1], [6])
+    assert (part.hidden_offsets.tolist(), part.hidden_nums.tolist()) == ([0, 1, 1], [7])
     assert taken.segments.tolist() == [2, 0]
     assert taken.user_nums.tolist() == [3, 1]

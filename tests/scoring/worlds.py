@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pyarrow as pa
+from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from scipy.sparse import csr_array
 
@@ -19,6 +20,13 @@ from recsys.scoring.kit import Kit
 from recsys.scoring.users import UserBatch
 
 AS_OF = date(2024, 6, 1)
+
+max_per = st.lists(
+    st.tuples(st.sampled_from(["category", "brand"]), st.integers(1, 2)),
+    max_size=2,
+    unique_by=lambda limit: limit[0],
+).map(tuple)
+"""List rules for ``kit_of``'s groups."""
 
 
 def mean_encoder(path: Path, history_length: int, dim: int) -> None:
@@ -87,6 +95,7 @@ def kit_of(
     buyers: Sequence[Sequence[float]] = (),
     hidden: Sequence[int] = (),
     categories: Sequence[int] = (),
+    brands: Sequence[int] = (),
     **others: Any,
 ) -> Kit:
     """A kit of items 1 to ``num_items``; pairs are (history item, other item, score)."""
@@ -97,7 +106,10 @@ def kit_of(
         as_of=AS_OF,
         item_ids=pa.array(["", *(f"item-{num}" for num in range(1, num_items + 1))]),
         allowed=allowed,
-        categories=np.array([-1, *(categories or [-1] * num_items)], dtype=np.int32),
+        groups={
+            name: np.array([-1, *(groups or [-1] * num_items)], dtype=np.int32)
+            for name, groups in (("category", categories), ("brand", brands))
+        },
         buyers=csr_array(np.array(rows)),
         segments=("", *(f"segment-{s}" for s in range(1, len(rows)))),
         similarity=_matrix(similarity, num_items),
@@ -117,6 +129,7 @@ def users_of(
     histories: Sequence[Sequence[int]],
     *,
     seen: Sequence[Sequence[int]] = (),
+    hidden: Sequence[Sequence[int]] = (),
     segments: Sequence[int] = (),
     weights: Sequence[Sequence[float]] = (),
     targets: Sequence[Sequence[bool]] = (),
@@ -126,14 +139,16 @@ def users_of(
 
     The first user has the number 1, and so on.
     """
-    seen = seen or [[] for _ in histories]
+    nothing: list[list[int]] = [[] for _ in histories]
+    seen, hidden = seen or nothing, hidden or nothing
     ages = [float(age) for history in histories for age in range(len(history), 0, -1)]
     flat_weights = [w for row in weights for w in row] if weights else [1.0] * len(ages)
     flat_targets = [t for row in targets for t in row] if targets else [True] * len(ages)
     return UserBatch(
         _offsets(histories), _flat(histories), np.array(ages, np.float32),
         np.array(flat_weights, np.float64), np.array(flat_targets, bool),
-        _offsets(seen), _flat(seen), np.array(segments or [0] * len(histories), np.int32),
+        _offsets(seen), _flat(seen), _offsets(hidden), _flat(hidden),
+        np.array(segments or [0] * len(histories), np.int32),
         np.array(user_nums or range(1, len(histories) + 1), np.int64),
     )  # fmt: skip
 

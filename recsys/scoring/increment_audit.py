@@ -1,0 +1,81 @@
+"""A sample of lists, made anew in full from events with what the full run used, against what was written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import structlog
+from pyspark.sql import functions as F
+
+from recsys import contracts
+from recsys.errors import CorruptArtifact
+from recsys.scoring.affected import Scene
+from recsys.scoring.spark import ScoringTask, score_users
+
+log = structlog.get_logger()
+
+TOLERANCE = 1e-5
+"""Of a score, relative: other machines may round the encoder's sums differently."""
+MOST_EXAMPLES = 5
+
+Place = tuple[str, float, str]
+
+
+def audit_lists(scene: Scene, task: ScoringTask) -> None:
+    """Compare the lists of ``scoring.audit_users`` users, chosen by hash, other users every day.
+
+    Raises:
+        CorruptArtifact: a list is another; the message names the users.
+    """
+    run_date, scoring = scene.step.now.before, scene.config.scoring
+    written = scene.lake.read(contracts.TOP_N_LISTS, as_of=run_date)
+    by_hash = (F.xxhash64("user_id", F.lit(str(run_date))), "user_id")
+    sample = scene.kept(written.select("user_id").orderBy(*by_hash).limit(scoring.audit_users))
+    users = scene.users(sample)
+    anew = score_users(users, task, scene.entry, n=scoring.n, partitions=1)
+    columns = ("user_id", "item_ids", "scores", "sources")
+    found = {
+        row["user_id"]: _places(row)
+        for row in written.join(F.broadcast(sample), "user_id", "left_semi")
+        .select(*columns)
+        .collect()
+    }
+    wanted = {row["user_id"]: _places(row) for row in anew.select(*columns).collect()}
+    problems = [
+        f"user {user!r}: {problem}"
+        for user in sorted(found.keys() | wanted.keys())
+        if (problem := difference(found.get(user), wanted.get(user)))
+    ]
+    log.info("increment_audited", users=len(found), differing=len(problems))
+    if problems:
+        raise CorruptArtifact(
+            f"{len(problems)} of {len(found)} lists of {run_date} are not what a full run with the inputs of "
+            f"{scene.step.full_as_of} gives: "
+            + "; ".join(problems[:MOST_EXAMPLES])
+            + ". No record was written, so "
+            "they cannot be published; run a full night for this run date"
+        )
+
+
+def difference(written: Sequence[Place] | None, anew: Sequence[Place] | None) -> str:
+    """What differs first; '' where nothing does but the order, or the last places, of equal scores."""
+    if written is None or anew is None:
+        return "has no list" if written is None else "has a list and would have none"
+    if len(written) != len(anew):
+        return f"{len(written)} items, made anew {len(anew)}"
+    by_item = {item: (score, source) for item, score, source in anew}
+    last = anew[-1][1] if anew else 0.0
+    for rank, ((item, score, source), other) in enumerate(zip(written, anew, strict=True), start=1):
+        same = by_item.get(item, (last, source))
+        if not (_near(score, other[1]) and _near(score, same[0]) and source == same[1]):
+            return f"rank {rank} is {item!r} {score:.9g} {source}, made anew {other[0]!r} {other[1]:.9g} {other[2]}"
+    return ""
+
+
+def _places(row: Any) -> list[Place]:
+    return list(zip(row["item_ids"], row["scores"], row["sources"], strict=True))
+
+
+def _near(one: float, other: float) -> bool:
+    return abs(one - other) <= TOLERANCE * max(1.0, abs(one), abs(other))

@@ -1,0 +1,162 @@
+"""Between two full runs: lists for those whose events or rules changed, the others' carried over.
+
+Model, numbers, item-item matrices, popularity, segments and the day that ages count to stay those of the full run
+(docs/adr/0013). What comes out is what a full run with those inputs would write.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from contextlib import ExitStack
+from datetime import date
+
+import structlog
+from pyspark.sql import DataFrame, Observation
+from pyspark.sql import functions as F
+
+from recsys import contracts
+from recsys.config import RecsysConfig
+from recsys.lake import Lake, local_rows, struct_type
+from recsys.records import ScoringRecord
+from recsys.scoring.affected import Scene, affected_users
+from recsys.scoring.bundle import open_bundle
+from recsys.scoring.daily import settings_hash
+from recsys.scoring.frozen import FrozenLake
+from recsys.scoring.increment import Increment, LiveLists, plan, read_as_it_was
+from recsys.scoring.increment_audit import audit_lists
+from recsys.scoring.kit_tables import RuledKit, build_ruled_again
+from recsys.scoring.ranking_bundle import checked_ranking
+from recsys.scoring.rule_changes import RuleChanges, rule_changes
+from recsys.scoring.rule_counts import counts, rule_rows
+from recsys.scoring.scorer import Entry, Rules
+from recsys.scoring.shelves import allowed_items, popular_items, similar_items
+from recsys.scoring.spark import ScoringTask, score_users, scoring_task
+
+log = structlog.get_logger()
+
+LIST_COLUMNS = ("user_id", "item_ids", "scores", "sources")
+
+
+def score_changes(
+    lake: Lake, config: RecsysConfig, run_date: date, live: LiveLists | None
+) -> ScoringRecord:
+    """Write top_n_lists, similar_items, popular_items and rules of ``run_date``, then what they were made with.
+
+    Raises:
+        Refused: a full run is due, and why; or a rule leaves nothing to offer. Nothing was written.
+        CorruptArtifact: a file of the model is damaged, and nothing was written; or the audit found a list that a
+            full run would not give, and no record was written, so that nothing can be published.
+    """
+    step = plan(lake, config, run_date, live)
+    model = step.live.model
+    manifest = open_bundle(config.paths.models / model.model_version).manifest
+    entry = Entry(
+        model.recipe, model.model_version, model.ranking_version if model.recipe.re_ranks else ""
+    )
+    if entry.ranking_version:
+        checked_ranking(config.paths.models / entry.ranking_version)
+    frozen = FrozenLake(lake, config, step.versions)
+    with read_as_it_was(step):
+        ruled = build_ruled_again(frozen, lake, config, step.full_as_of, run_date)
+        changes = _rule_changes(lake, config, step, ruled, entry)
+    with ExitStack() as stack:
+        scene = Scene(lake, frozen, config, step, entry, stack)
+        affected = affected_users(scene, ruled.kit, changes)
+        ScoringRecord.discard(config.paths, run_date)
+        rankings = (entry.ranking_version,) if entry.ranking_version else ()
+        task = stack.enter_context(
+            scoring_task(lake.spark, config, ruled.kit, (entry.model_version,), rankings)
+        )
+        counted, lists_version = _write_lists(scene, task, affected)
+        _write_shelves(scene, task, ruled, changes)
+        _write_rules(scene, task, ruled, counted if affected is None else {})
+        if config.scoring.audit_users:
+            audit_lists(scene, task)
+    record = ScoringRecord(
+        run_date=run_date,
+        model_version=entry.model_version,
+        model_as_of=manifest.as_of,
+        model_age_days=(run_date - manifest.as_of).days,
+        reason=f"what changed since {step.live.run_date}: {counted['users']} users scored with what the full run of "
+        f"{step.full_as_of} used, the others' lists carried over",
+        recipe=entry.recipe,
+        ranking_version=entry.ranking_version,
+        full_as_of=step.full_as_of,
+        versions=dict(step.versions),
+        settings=settings_hash(config),
+        events_version=step.now.version,
+        lists_version=lists_version,
+    )  # fmt: skip
+    record.write(config.paths)
+    return record
+
+
+def _rule_changes(
+    lake: Lake, config: RecsysConfig, step: Increment, ruled: RuledKit, entry: Entry
+) -> RuleChanges:
+    live = step.live
+    version = live.versions[contracts.RULES.name]
+    before = lake.read(contracts.RULES, version=version, as_of=live.run_date).collect()
+    rules = Rules(config.shop.exclude_seen, config.rules.limits)
+    now = rule_rows(ruled, config, rules, defaultdict(lambda: None))
+    return rule_changes(before, now, ruled.kit, re_ranks=bool(entry.ranking_version))
+
+
+def _write_lists(
+    scene: Scene, task: ScoringTask, affected: DataFrame | None
+) -> tuple[Mapping[str, int], int]:
+    """The lists of those affected, scored, and the others' as they are.
+
+    Returns ``counts`` of the former, and the table's version.
+    """
+    scoring, run_date = scene.config.scoring, scene.step.now.before
+    lists = scene.carried_lists().select(*LIST_COLUMNS, "model_version")
+    counted = Observation("rules")
+    nobody = affected is not None and not affected.count()
+    if not nobody:
+        scored = score_users(
+            scene.users(affected), task, scene.entry, n=scoring.n, partitions=scoring.partitions
+        ).observe(counted, *counts(task.rules))
+        scored = scored.select(*LIST_COLUMNS).withColumn(
+            "model_version", F.lit(scene.entry.model_version)
+        )
+        if affected is None:
+            lists = scored
+        else:
+            others = lists.join(F.broadcast(affected), "user_id", "left_anti")
+            lists = others.unionByName(scored)
+    lists = lists.withColumn("as_of", F.lit(run_date))
+    written = scene.lake.replace(lists, contracts.TOP_N_LISTS, {"as_of": run_date})
+    found: Mapping[str, int] = {"users": 0} if nobody else counted.get
+    log.info("lists_merged", scored=found["users"], carried_over=written.rows - found["users"])
+    return found, written.version
+
+
+def _write_shelves(scene: Scene, task: ScoringTask, ruled: RuledKit, changes: RuleChanges) -> None:
+    """Similar items, which only a change of the masks changes, and popular items."""
+    lake, step, kit, scoring = scene.lake, scene.step, ruled.kit, scene.config.scoring
+    run_date, where = step.now.before, {"as_of": step.now.before}
+    if changes.same_masks:
+        version = step.live.versions[contracts.SIMILAR_ITEMS.name]
+        shelf = lake.read(contracts.SIMILAR_ITEMS, version=version, as_of=step.live.run_date)
+        shelf = shelf.withColumn("as_of", F.lit(run_date))
+    else:
+        pairs = scene.frozen.read(contracts.ITEM_SIMILARITY, as_of=step.full_as_of)
+        allowed = allowed_items(lake.spark, kit)
+        shelf = similar_items(pairs, allowed, as_of=run_date, n=scoring.similar_n)
+    lake.replace(shelf, contracts.SIMILAR_ITEMS, where)
+    popular = popular_items(lake.spark, kit, task.rules, as_of=run_date, n=scoring.popular_n)
+    lake.replace(popular, contracts.POPULAR_ITEMS, where)
+
+
+def _write_rules(
+    scene: Scene, task: ScoringTask, ruled: RuledKit, counted: Mapping[str, int]
+) -> None:
+    """The rules of the day; what they took from users is unknown where not all were scored."""
+    lake, run_date = scene.lake, scene.step.now.before
+    known: Mapping[str, int | None] = defaultdict(lambda: None, counted)
+    rows = rule_rows(ruled, scene.config, task.rules, known)
+    rules = local_rows(lake.spark, rows, struct_type(contracts.RULES)).coalesce(1)
+    dated = rules.withColumn("as_of", F.lit(run_date))
+    lake.replace(dated, contracts.RULES, {"as_of": run_date})

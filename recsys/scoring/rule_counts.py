@@ -1,0 +1,112 @@
+"""What the rules took, counted: rows of the table ``rules``.
+
+Shape suffixes: B users, N catalogue (num_items + 1), R rules that look at the user or the list.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyspark.sql import Column
+from pyspark.sql import functions as F
+
+from recsys.config import RecsysConfig
+from recsys.config.rules import MAX_PER, RETURNED, SEEN
+from recsys.scoring.kit import Kit
+from recsys.scoring.kit_tables import RuledKit
+from recsys.scoring.list_rules import Limited
+from recsys.scoring.scorer import Rules
+from recsys.scoring.users import Ints, UserBatch
+
+LEFT_OUT = "left_out"
+"""The column of scored users with a count for each of ``rules_by_user``."""
+
+Row = tuple[Any, ...]
+
+
+def rules_by_user(rules: Rules) -> tuple[str, ...]:
+    """Names of the rules that take something from one user and not from another."""
+    return (SEEN, RETURNED, *(f"{MAX_PER}{name}" for name, _ in rules.max_per))
+
+
+def left_out_by_user(users: UserBatch, limited: Limited, kit: Kit, rules: Rules) -> Ints:
+    """[users, ``rules_by_user``]: items kept from each user that the masks of the catalogue let through."""
+    seen_B = _allowed_among(users, users.seen_offsets, users.seen_nums, kit)
+    hidden_B = _allowed_among(users, users.hidden_offsets, users.hidden_nums, kit)
+    return np.column_stack([seen_B * rules.exclude_seen, hidden_B, limited.left_out_BR])
+
+
+def _allowed_among(users: UserBatch, offsets: Ints, nums: NDArray[np.int32], kit: Kit) -> Ints:
+    """How many of each user's ``nums`` the catalogue's masks let through."""
+    rows = np.repeat(np.arange(len(users)), np.diff(offsets))
+    known = nums < kit.width
+    rows, nums = rows[known], nums[known]
+    if kit.segment_allowed is None:
+        allowed = kit.allowed[nums]
+    else:
+        allowed = kit.segment_allowed[users.segments[rows], nums]
+    return np.bincount(rows[allowed], minlength=len(users))
+
+
+def counts(rules: Rules) -> list[Column]:
+    """Aggregates over scored users: all of them, those without a list, and what each rule took."""
+    found = [
+        F.count(F.lit(1)).alias("users"),
+        F.count_if(F.size("item_ids") == 0).alias("without_a_list"),
+    ]
+    for place, name in enumerate(rules_by_user(rules)):
+        taken = F.col(LEFT_OUT)[place]
+        found.append(F.count_if(taken > 0).alias(f"users {name}"))
+        found.append(F.coalesce(F.sum(taken), F.lit(0)).alias(f"places {name}"))
+    return found
+
+
+def rule_rows(
+    ruled: RuledKit, config: RecsysConfig, rules: Rules, counted: Mapping[str, int | None]
+) -> list[Row]:
+    """Rows of the table ``rules``; ``counted`` is what ``counts`` gave, None where not all users were scored."""
+    as_of = ruled.kit.as_of
+    rows = list(_mask_rows(ruled))
+    for name, definition, threshold, stage in _declared_by_user(config):
+        taken = (counted[f"users {name}"], counted[f"places {name}"])
+        rows.append((name, as_of, "", stage, json.dumps(definition), threshold, [], 0, 0, *taken))
+    return rows
+
+
+def _declared_by_user(config: RecsysConfig) -> Iterator[tuple[str, object, float | None, int]]:
+    """Name, definition, number and stage of the rules that are in force."""
+    if config.shop.exclude_seen:
+        yield SEEN, True, None, 1
+    if days := config.rules.returned_days:
+        yield RETURNED, days, float(days), 1
+    for group, most in config.rules.limits:
+        yield f"{MAX_PER}{group}", most, float(most), 3
+
+
+def _mask_rows(ruled: RuledKit) -> Iterator[Row]:
+    kit = ruled.kit
+    masks = [(mask, segment) for mask in ruled.masks for segment in mask.segments or ("",)]
+    takers_by_segment = {
+        segment: sum(
+            (mask.hidden_N.astype(np.int32) for mask, s in masks if s in {"", segment}),
+            start=np.zeros(kit.width, dtype=np.int32),
+        )
+        for segment in {segment for _, segment in masks}
+    }
+    for mask, segment in masks:
+        alone = int((mask.hidden_N & (takers_by_segment[segment] == 1)).sum())
+        items = _ids(kit, mask.hidden_N)
+        yield (
+            mask.rule, kit.as_of, segment, 1, mask.definition, mask.threshold, items, len(items), alone,
+            None, None,
+        )  # fmt: skip
+
+
+def _ids(kit: Kit, hidden_N: NDArray[np.bool_]) -> Sequence[str]:
+    ids: list[str] = kit.item_ids.filter(pa.array(hidden_N)).sort().to_pylist()
+    return ids

@@ -1,0 +1,114 @@
+"""The view ``why_not``: why an item is not in a user's list.
+
+A row per user and item is more than anybody reads, so each part is joined by the columns that a question fixes:
+both engines carry ``user_id = …`` and ``item_id = …`` down to the tables before they join.
+"""
+
+from __future__ import annotations
+
+NEEDS = (
+    "top_n_lists",
+    "rules",
+    "rule_items",
+    "vocabularies",
+    "seen_items",
+    "events",
+    "items",
+    "users",
+)
+
+# What was known at as_of, newest first; the rest of the sort key breaks ties between sources of one day.
+_SINCE = "CAST(valid_from AS STRING) || source || source_file"
+
+_SEGMENTS = f"""
+  SELECT d.as_of, u.user_id, max_by(u.segment, {_SINCE}) AS segment
+  FROM users u JOIN (SELECT DISTINCT as_of FROM rules) d ON u.valid_from < d.as_of
+  WHERE u.segment IS NOT NULL
+  GROUP BY d.as_of, u.user_id"""
+
+_MASKED = """
+  SELECT as_of, segment, item_id, {names} AS rules
+  FROM rule_items
+  GROUP BY as_of, segment, item_id"""
+
+_RETURNED = """
+  SELECT DISTINCT r.as_of, e.user_id, e.item_id
+  FROM events e
+  JOIN rules r ON e.event_date < r.as_of AND e.event_date >= r.as_of - CAST(r.threshold AS INT)
+  WHERE e.event_type = 'return' AND r.rule = 'returned'"""
+
+
+def _groups(name: str) -> str:
+    """The category or brand of each item at as_of, where a rule limits it."""
+    return f"""
+  SELECT r.as_of, i.item_id, max_by(i.{name}, {_SINCE}) AS {name}
+  FROM items i JOIN rules r ON i.valid_from < r.as_of
+  WHERE r.rule = 'max_per_{name}' AND i.{name} IS NOT NULL
+  GROUP BY r.as_of, i.item_id"""
+
+
+def _full(name: str) -> str:
+    """The categories or brands of which a user's list holds all that the rule allows."""
+    return f"""
+  SELECT l.user_id, l.as_of, g.{name}
+  FROM ({{places}}) l
+  JOIN ({_groups(name)}) g ON g.as_of = l.as_of AND g.item_id = l.item_id
+  JOIN rules r ON r.as_of = l.as_of AND r.rule = 'max_per_{name}'
+  GROUP BY l.user_id, l.as_of, g.{name}
+  HAVING count(*) >= max(r.threshold)"""
+
+
+def _limited(name: str) -> str:
+    return f"""
+  LEFT JOIN ({_groups(name)}) {name}_of ON {name}_of.as_of = p.as_of AND {name}_of.item_id = p.item_id
+  LEFT JOIN ({_full(name)}) full_{name}
+    ON full_{name}.user_id = p.user_id AND full_{name}.as_of = p.as_of
+    AND full_{name}.{name} = {name}_of.{name}"""
+
+
+_WHY_NOT = f"""
+SELECT user_id, as_of, item_id, rank,
+       CASE WHEN rank IS NOT NULL THEN NULL WHEN masks <> '' THEN 1 WHEN limits <> '' THEN 3 END AS stage,
+       CASE WHEN rank IS NOT NULL THEN 'shown' WHEN masks <> '' THEN masks WHEN limits <> '' THEN limits
+            ELSE 'below_the_last_place' END AS reason
+FROM (
+  SELECT p.user_id, p.as_of, p.item_id, p.rank,
+         concat_ws(', ', for_all.rules, for_some.rules,
+                   CASE WHEN {{is_seen}} THEN 'seen' END,
+                   CASE WHEN returned.item_id IS NOT NULL THEN 'returned' END) AS masks,
+         concat_ws(', ', CASE WHEN full_category.category IS NOT NULL THEN 'max_per_category' END,
+                   CASE WHEN full_brand.brand IS NOT NULL THEN 'max_per_brand' END) AS limits
+  FROM (
+    SELECT l.user_id, l.as_of, v.id AS item_id, v.num AS item_num,
+           CAST(nullif({{position}}, 0) AS INT) AS rank
+    FROM top_n_lists l JOIN vocabularies v ON v.version = l.as_of
+    WHERE v.kind = 'item'
+  ) p
+  LEFT JOIN ({_MASKED}) for_all
+    ON for_all.as_of = p.as_of AND for_all.item_id = p.item_id AND for_all.segment = ''
+  LEFT JOIN ({_SEGMENTS}) s ON s.as_of = p.as_of AND s.user_id = p.user_id
+  LEFT JOIN ({_MASKED}) for_some
+    ON for_some.as_of = p.as_of AND for_some.item_id = p.item_id AND for_some.segment = s.segment
+  LEFT JOIN (
+    SELECT i.user_id, i.as_of, i.item_nums
+    FROM seen_items i JOIN rules r ON r.as_of = i.as_of WHERE r.rule = 'seen'
+  ) seen ON seen.user_id = p.user_id AND seen.as_of = p.as_of
+  LEFT JOIN ({_RETURNED}) returned
+    ON returned.as_of = p.as_of AND returned.user_id = p.user_id AND returned.item_id = p.item_id
+{_limited("category")}
+{_limited("brand")}
+) found
+"""
+
+DUCKDB = _WHY_NOT.format(
+    names="array_to_string(list_sort(list(rule)), ', ')",
+    is_seen="list_contains(seen.item_nums, p.item_num)",
+    position="coalesce(list_position(l.item_ids, v.id), 0)",
+    places="SELECT user_id, as_of, unnest(item_ids) AS item_id FROM top_n_lists",
+)
+SPARK = _WHY_NOT.format(
+    names="array_join(array_sort(collect_list(rule)), ', ')",
+    is_seen="array_contains(seen.item_nums, p.item_num)",
+    position="array_position(l.item_ids, v.id)",
+    places="SELECT user_id, as_of, explode(item_ids) AS item_id FROM top_n_lists",
+)

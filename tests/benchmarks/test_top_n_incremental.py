@@ -1,0 +1,35 @@
+"""The benchmark of increments at a tiny size: every condition is measured and judged."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from benchmarks import top_n_incremental
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+
+@pytest.mark.spark
+def test_every_condition_is_measured_and_judged(
+    spark: SparkSession, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    size = top_n_incremental.Size(users=(60,), items=40, dim=8, neighbours=5, events=4)
+    shop = top_n_incremental.Shop(spark, tmp_path, size, 60)
+    assert shop.changes().reason.startswith("what changed since 2024-06-01: 3 users scored")
+
+    line = {60: [2.0], 120: [3.0]}
+    assert top_n_incremental.on_the_line(line, 120) == [3.0]
+    assert top_n_incremental.on_the_line(line, 240) == [5.0]
+    top_n_incremental.report({60: [1.0], 120: [1.0]}, line, [1.0])
+    lines = capsys.readouterr().out.splitlines()
+    results = [json.loads(one[7:]) for one in lines if one.startswith("RESULT ")]
+    assert [(found["case"], found["wanted"], found["met"]) for found in results] == [
+        (top_n_incremental.SMALL_CASE, 0.4, True),
+        (top_n_incremental.LARGE_CASE, 0.15, True),
+        (top_n_incremental.AFFECTED_CASE, 1, True),
+    ]
