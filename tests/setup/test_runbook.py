@@ -31,7 +31,7 @@ SAID_IN = [
     ('audit_release: "release … is not what it was published as"', "monitoring/audit.py", "is not what it was"),
     ('clean_up: "nothing is cleaned up"', "retention/holds.py", "nothing is cleaned up"),
     ('score_changes: "Run a full night for this run date"', "scoring/increment.py", "no release is live whose lists"),
-    ('score_changes: "lists of … are not what a full run … gives"', "scoring/increment_audit.py", "are not what a full"),
+    ('score_changes: "lists of … are not what a full run … gives"', "scoring/increment_audit.py", "not what a full"),
     ("lookup service: does not start, port taken", "serving/server.py", "cannot listen on"),
 ]  # fmt: skip
 
