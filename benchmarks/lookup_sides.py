@@ -40,8 +40,9 @@ class Constant(Lookups):
 def constant_app(config: RecsysConfig) -> ASGIApp:
     """``create_app`` with ``Constant``."""
     settings, metrics, ids = config.serving, Metrics(), RequestIds()
-    current = Current(PublishedReleases(config.paths), metrics)
-    rest = housekeeping(settings, current, metrics, ids)
+    releases = PublishedReleases(config.paths)
+    current = Current(releases, metrics)
+    rest = housekeeping(settings, releases, current, metrics, ids)
     return guarded(Constant(current, metrics, ids, settings, rest), settings, metrics)
 
 

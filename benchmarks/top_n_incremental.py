@@ -5,9 +5,9 @@
 
 20 events a user, 20k items with vectors of width 64 and 100 neighbours each; the encoder is the mean of a history's
 vectors, which costs nearly nothing, so that the full run is as short as it can be. Histories, which `score_changes`
-makes for those who are affected and audits a sample of, are there when the full run starts: `build_features` is not
-counted. Both sides run at two numbers of users; time at a number that was not run is on the line through them, and
-said to be.
+makes for those who are affected and for the sample that it audits, are there when the full run starts: `build_features`
+is not counted. Both sides run at two numbers of users; time at a number that was not run is on the line through their
+medians, and "measured" is false.
 """
 
 from __future__ import annotations
