@@ -61,7 +61,7 @@ def test_tables_for_others_can_be_read_at_version_1(shop: Shop, first_night: Rec
             ).first()
             assert detail is not None and detail["minReaderVersion"] == 1, contract.name
             seen += 1
-    # consistency and clean_ups are written by jobs of their own, quarantine where a row was refused.
+    # consistency and clean_ups are written by jobs of their own.
     assert seen >= len(TABLES) - 3
 
 
