@@ -94,21 +94,21 @@ def trained(task: RankingTask, world: World, epochs: int) -> ShardedEmbeddings:
     return embeddings
 
 
-# The best that can be known: three quarters of the negatives are of other groups, nine tenths of the targets
-# are not: about 0.82.
+# Three quarters of the negatives are of other groups, nine tenths of the targets are not: who knows the groups alone
+# gets 0.82. That users of fifteen items take some again is a field by itself, and gets 0.68.
 @pytest.mark.parametrize("interaction", ["dcn", "dlrm", "fm", "ncf"])
 def test_what_no_single_field_tells_is_learned_by_every_interaction(
     world: World, interaction: str
 ) -> None:
     task = task_of(world, interaction=interaction)
     found = task.validate(trained(task, world, epochs=8), LocalComm())
-    assert found is not None and found > 0.72
+    assert found is not None and found > 0.76
 
 
 def test_the_linear_one_cannot_learn_it(world: World) -> None:
     task = task_of(world, interaction="linear")
     found = task.validate(trained(task, world, epochs=8), LocalComm())
-    assert found is not None and found < 0.6
+    assert found is not None and found < 0.7
 
 
 def test_probabilities_are_right_on_average(world: World) -> None:
