@@ -35,8 +35,11 @@ class Condition:
         found = tomllib.loads(TARGETS.read_text())[self.benchmark][self.case]
         return (found["at_most"], True) if isinstance(found, dict) else (found, False)
 
-    def report(self, ratios: Sequence[float], **beside: object) -> bool:
-        """Print the RESULT line of the ratios of the rounds; returns whether the target is met."""
+    def report(self, ratios: Sequence[float], *, measured: bool = True, **beside: object) -> bool:
+        """Print the RESULT line of the ratios of the rounds; returns whether the target is met.
+
+        Where not ``measured``, the ratios are worked out from other runs: "met" is null, and nothing is claimed.
+        """
         wanted, at_most = self.wanted
         ratio = statistics.median(ratios)
         met = ratio <= wanted if at_most else ratio >= wanted
@@ -47,10 +50,10 @@ class Condition:
             "min": round(min(ratios), 3),
             "max": round(max(ratios), 3),
             "wanted": wanted,
-            "met": met,
+            "met": met if measured else None,
         }
         print("RESULT", json.dumps(line | beside))
-        return met
+        return met and measured
 
 
 def seconds(work: Callable[[], object]) -> float:

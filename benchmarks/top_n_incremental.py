@@ -7,21 +7,18 @@
 vectors, which costs nearly nothing, so that the full run is as short as it can be. Histories, which `score_changes`
 makes for those who are affected and for the sample that it audits, are there when the full run starts: `build_features`
 is not counted. Both sides run at two numbers of users; time at a number that was not run is on the line through their
-medians, and "measured" is false.
+medians, and "met" is null.
 """
 
 from __future__ import annotations
 
 import json
 import statistics
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 import pyarrow as pa

@@ -15,14 +15,10 @@ from __future__ import annotations
 
 import importlib
 import statistics
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import date
-from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 import pyarrow as pa

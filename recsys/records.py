@@ -221,6 +221,11 @@ class ScoringRecord(_Record):
     lists_version: int = 0
     """Of top_n_lists, with these lists."""
 
+    @property
+    def inputs_as_of(self) -> date:
+        """The day that histories, candidates and popularity are of."""
+        return self.full_as_of or self.run_date
+
 
 class _Manifest(Config):
     """``manifest.json`` of a folder ``paths.models/<model_version>/``."""

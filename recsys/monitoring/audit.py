@@ -106,7 +106,9 @@ def _of_lists(
             kinds = tuple(kind for kind in LIST_KINDS if kind in snapshot.meta.kinds)
     versions = {name: table.version for name, table in manifest.tables.items()}
     with asking(is_whole=is_whole) as ask:
-        for lists in published_lists(lake, config, versions, manifest.run_date):
+        for lists in published_lists(
+            lake, config, versions, manifest.run_date, inputs_as_of=manifest.inputs_as_of
+        ):
             if lists.kind in kinds:
                 compare = partial(compare_lists, Copies(lake, manifest, folder, ask), lists)
                 yield or_unreadable(*names_of(lists), compare)

@@ -5,50 +5,34 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from pyspark.sql import DataFrame, Row
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from scipy.sparse import csr_array, vstack
 
 from recsys.config import RecsysConfig
 from recsys.config.rules import MAX_PER, RETURNED, SEEN, RulesConfig
-from recsys.contracts import RULES, TOP_N_LISTS, TableContract
+from recsys.contracts import EVENTS, RULES, TOP_N_LISTS
 from recsys.lake import Lake
-from recsys.lake.tables import Values
 from recsys.monitoring.verdicts import Comparison, compared
 from recsys.release import facts
 from recsys.release.manifest import ReleaseManifest
 from recsys.scoring.bundle import open_bundle
+from recsys.scoring.changes import Used
+from recsys.scoring.frozen import FrozenLake, rebuilt_users
 from recsys.scoring.kit import Kit
 from recsys.scoring.kit_tables import build_ruled_kit
 from recsys.scoring.lists import SOURCES, Lists
 from recsys.scoring.ranking_bundle import open_ranking
+from recsys.scoring.same_lists import Place, difference, places
 from recsys.scoring.scorer import Entry, Rules, Scorer
 from recsys.scoring.spark import signals_of, users_to_score
 from recsys.scoring.users import batch_from_arrow
 
-TOLERANCE = 1e-5
-"""Of a score, relative: other machines may round the encoder's sums differently."""
 GROUPS = ("category", "brand")
 """The order in which list rules are counted."""
-
-
-class ReleasedLake(Lake):
-    """The tables at the versions that a release names; the others as they are now."""
-
-    def __init__(self, lake: Lake, config: RecsysConfig, manifest: ReleaseManifest) -> None:
-        super().__init__(lake.spark, config.paths)
-        self._versions = {name: table.version for name, table in manifest.tables.items()}
-
-    def read(
-        self, contract: TableContract, *, version: int | None = None, **where: Values
-    ) -> DataFrame:
-        if version is None:
-            version = self._versions.get(contract.name)
-        return super().read(contract, version=version, **where)
 
 
 @dataclass(frozen=True)
@@ -70,7 +54,7 @@ def compare_fresh(lake: Lake, config: RecsysConfig, manifest: ReleaseManifest) -
         PySparkException: a table cannot be read.
     """
     day = manifest.run_date
-    released = ReleasedLake(lake, config, manifest)
+    released = released_lake(lake, config, manifest)
     rules = released_rules(released, config, manifest)
     published = released.read(TOP_N_LISTS, as_of=day).select(
         "user_id", "item_ids", "scores", "sources"
@@ -78,21 +62,27 @@ def compare_fresh(lake: Lake, config: RecsysConfig, manifest: ReleaseManifest) -
     by_hash = (F.xxhash64("user_id", F.lit(str(day))), "user_id")
     chosen = published.orderBy(*by_hash).limit(config.audit.fresh_users).collect()
     ids = released.spark.createDataFrame(pa.table({"user_id": [row["user_id"] for row in chosen]}))
-    numbered = bool(manifest.model.ranking_version)
-    everybody = users_to_score(released, day, numbered=numbered, returned_days=rules.returned_days)
-    users = everybody.join(F.broadcast(ids), "user_id").toArrow().combine_chunks()
+    users = _users(released, config, manifest, rules, ids).toArrow().combine_chunks()
     kit = _kit(released, config, manifest, rules)
     fresh = _score(config, manifest, kit, rules.rules, users)
     problems = [
         f"users {row['user_id']!r}: {problem}"
         for row in sorted(chosen, key=lambda row: str(row["user_id"]))
-        if (problem := unlike(row, fresh.get(row["user_id"])))
+        if (problem := difference(places(row), fresh.get(row["user_id"])))
     ]
     changed = facts.config_hash(config) != manifest.config_hash
     return compared(
         "fresh scores", f"table {TOP_N_LISTS.name}", checked=len(chosen), differing=len(problems),
         examples=problems, reason="conf has changed since the release was made" if changed else "",
     )  # fmt: skip
+
+
+def released_lake(lake: Lake, config: RecsysConfig, manifest: ReleaseManifest) -> FrozenLake:
+    """The tables at the versions that the lists were computed from, or the release names; others as they are now."""
+    versions = {name: table.version for name, table in manifest.tables.items()}
+    if manifest.inputs:
+        versions |= manifest.inputs.versions
+    return FrozenLake(lake, config, versions)
 
 
 def released_rules(lake: Lake, config: RecsysConfig, manifest: ReleaseManifest) -> ReleasedRules:
@@ -115,14 +105,32 @@ def released_rules(lake: Lake, config: RecsysConfig, manifest: ReleaseManifest) 
     return ReleasedRules(hidden, returned, Rules(SEEN in threshold, limits))
 
 
+def _users(
+    lake: Lake,
+    config: RecsysConfig,
+    manifest: ReleaseManifest,
+    rules: ReleasedRules,
+    only: DataFrame,
+) -> DataFrame:
+    """Columns ``spark.INPUT`` of the users in ``only``, as those were who were scored."""
+    numbered, as_of = bool(manifest.model.ranking_version), manifest.inputs_as_of
+    if as_of == manifest.run_date:
+        everybody = users_to_score(
+            lake, as_of, numbered=numbered, returned_days=rules.returned_days
+        )
+        return everybody.join(F.broadcast(only), "user_id")
+    used = Used(manifest.tables[EVENTS.name].version, manifest.run_date)
+    return rebuilt_users(lake, config, as_of, used, numbered=numbered, only=only)
+
+
 def _kit(lake: Lake, config: RecsysConfig, manifest: ReleaseManifest, rules: ReleasedRules) -> Kit:
     """As ``score_day`` builds it, with the masks that the table ``rules`` has."""
     models, model, recipe = config.paths.models, manifest.model, manifest.recipe
     if RULES.name not in manifest.tables:
-        kit = build_ruled_kit(lake, config, manifest.run_date).kit
+        kit = build_ruled_kit(lake, config, manifest.inputs_as_of).kit
     else:
         no_rules = config.model_copy(update={"rules": RulesConfig(out_of_stock=False)})
-        kit = under(build_ruled_kit(lake, no_rules, manifest.run_date).kit, rules.hidden)
+        kit = under(build_ruled_kit(lake, no_rules, manifest.inputs_as_of).kit, rules.hidden)
     return replace(
         kit,
         bundles={model.version: open_bundle(models / model.version)} if recipe.model > 0 else {},
@@ -156,12 +164,12 @@ def under(kit: Kit, hidden: Mapping[str, Sequence[str]]) -> Kit:
 
 def _score(
     config: RecsysConfig, manifest: ReleaseManifest, kit: Kit, rules: Rules, users: pa.Table
-) -> dict[str, list[tuple[str, float, str]]]:
+) -> dict[str, list[Place]]:
     """Lists by user."""
     model = manifest.model
     entry = Entry(manifest.recipe, model.version, model.ranking_version)
     scorer = Scorer(kit, rules, batch_users=config.scoring.batch_users)
-    found: dict[str, list[tuple[str, float, str]]] = {}
+    found: dict[str, list[Place]] = {}
     for batch in users.to_batches(max_chunksize=config.scoring.batch_users):
         lists = scorer.lists(
             batch_from_arrow(batch, signals_of(config.shop), kit.segments), entry, config.scoring.n
@@ -170,36 +178,9 @@ def _score(
     return found
 
 
-def _by_user(lists: Lists, kit: Kit) -> list[list[tuple[str, float, str]]]:
+def _by_user(lists: Lists, kit: Kit) -> list[list[Place]]:
     ids = kit.item_ids.take(pa.array(lists.item_nums)).to_pylist()
     sources = [SOURCES[source] for source in lists.sources]
-    places = list(zip(ids, lists.scores.tolist(), sources, strict=True))
+    found = list(zip(ids, lists.scores.tolist(), sources, strict=True))
     bounds = lists.offsets.tolist()
-    return [places[start:end] for start, end in pairwise(bounds)]
-
-
-def unlike(row: Row, fresh: list[tuple[str, float, str]] | None) -> str:
-    """What differs first; '' where nothing does but the order, or the last places, of equal scores."""
-    if fresh is None:
-        return "is in the table, and nobody to score any more"
-    if len(row["item_ids"]) != len(fresh):
-        return f"{len(row['item_ids'])} items, scored anew {len(fresh)}"
-    places: list[tuple[Any, ...]] = list(
-        zip(row["item_ids"], row["scores"], row["sources"], strict=True)
-    )
-    anew = {item_id: (score, source) for item_id, score, source in fresh}
-    last = fresh[-1][1] if fresh else 0.0
-    for rank, (place, other) in enumerate(zip(places, fresh, strict=True), start=1):
-        item_id, score, source = place
-        same_item = anew.get(item_id, (last, source))
-        if not (_near(score, other[1]) and _near(score, same_item[0]) and source == same_item[1]):
-            return f"rank {rank} is {_said(place)}, scored anew {_said(other)}"
-    return ""
-
-
-def _near(one: float, other: float) -> bool:
-    return abs(one - other) <= TOLERANCE * max(1.0, abs(one), abs(other))
-
-
-def _said(place: Sequence[Any]) -> str:
-    return f"{place[0]!r} {place[1]:.9g} {place[2]}"
+    return [found[start:end] for start, end in pairwise(bounds)]

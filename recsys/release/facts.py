@@ -110,7 +110,8 @@ def _rows_used(
             (F.col("as_of") == F.lit(scoring.model_as_of))
             & (F.col("model_version") == F.lit(scoring.model_version))
         )
-    return rows.where(F.col("as_of") == F.lit(run_date))
+    as_of = scoring.inputs_as_of if table in {HISTORIES, POPULARITY} else run_date
+    return rows.where(F.col("as_of") == F.lit(as_of))
 
 
 def model_facts(paths: PathsConfig, scoring: ScoringRecord) -> ReleaseModel:

@@ -55,12 +55,21 @@ class Lists:
 
 
 def published_lists(
-    lake: Lake, config: RecsysConfig, versions: dict[str, int], run_date: date
+    lake: Lake,
+    config: RecsysConfig,
+    versions: dict[str, int],
+    run_date: date,
+    *,
+    inputs_as_of: date,
 ) -> list[Lists]:
-    """What goes into the snapshot, read at ``versions``. Kinds whose tables are not there are left out."""
+    """What goes into the snapshot, read at ``versions``. Kinds whose tables are not there are left out.
+
+    ``inputs_as_of`` is the day of histories and popularity: the run date, but after score_changes.
+    """
 
     def rows(contract: TableContract) -> DataFrame:
-        return lake.read(contract, version=versions[contract.name], as_of=run_date)
+        as_of = inputs_as_of if contract in {HISTORIES, POPULARITY} else run_date
+        return lake.read(contract, version=versions[contract.name], as_of=as_of)
 
     users = rows(TOP_N_LISTS).select(F.col("user_id").alias("id"), "item_ids", "scores", "sources")
     similar = _ranked(rows(SIMILAR_ITEMS), "item_id", "similar_item_id", "similar")
@@ -81,7 +90,7 @@ def published_lists(
             )
             lists.append(Lists("categories", best))
     if HISTORIES.name in versions and config.publish.bought:
-        lists.append(Lists("bought", bought(rows(HISTORIES), config, run_date)))
+        lists.append(Lists("bought", bought(rows(HISTORIES), config, inputs_as_of)))
     return [*lists, Lists("items", similar)]
 
 

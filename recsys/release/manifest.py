@@ -67,6 +67,15 @@ class CodeVersion(Config):
     """Git commit of the checkout; empty where there is none."""
 
 
+class ReleaseInputs(Config):
+    """What the lists were computed from: another day's tables than the run date's, where score_changes made them."""
+
+    as_of: date
+    """The full run whose histories, candidates and popularity the lists rest on."""
+    versions: dict[str, int]
+    """Tables as that full run read them; the next score_changes, and an audit, read them so again."""
+
+
 class ReleaseManifest(Config):
     """Everything that says what a release is; written once, never changed."""
 
@@ -87,6 +96,13 @@ class ReleaseManifest(Config):
     """User -> hash of the answer that the snapshot must give (``stored_list.answer_hash``)."""
     counts: dict[str, int] = {}
     """Keys in the snapshot by kind: users, items, segments."""
+    inputs: ReleaseInputs | None = None
+    """None: a release from before it was written down."""
+
+    @property
+    def inputs_as_of(self) -> date:
+        """The day that histories, candidates and popularity are of."""
+        return self.inputs.as_of if self.inputs else self.run_date
 
     def to_json(self) -> str:
         """The file's text: sorted keys, so that equal manifests are equal bytes."""

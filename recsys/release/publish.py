@@ -30,7 +30,7 @@ from recsys.release.lists import (
     snapshot_options,
     stored_chunks,
 )
-from recsys.release.manifest import MANIFEST_FILE, ReleaseManifest, content_id
+from recsys.release.manifest import MANIFEST_FILE, ReleaseInputs, ReleaseManifest, content_id
 from recsys.release.pointer import (
     Pointer,
     next_epoch,
@@ -133,7 +133,7 @@ def _describe(
     release_id, digest = content_id(
         run_date, tables, model, scoring.recipe, snapshot_options(config)
     )
-    lists = published_lists(lake, config, versions, run_date)
+    lists = published_lists(lake, config, versions, run_date, inputs_as_of=scoring.inputs_as_of)
     users = next(one.rows for one in lists if one.kind == "users")
     manifest = ReleaseManifest(
         release_id=release_id,
@@ -149,6 +149,7 @@ def _describe(
         accepted_volumes=facts.accepted_volumes(lake, run_date),
         golden_users=facts.golden_users(users, config.publish.golden_users),
         counts=facts.key_counts(lists, tables),
+        inputs=ReleaseInputs(as_of=scoring.inputs_as_of, versions=scoring.versions),
     )
     return manifest, lists
 

@@ -47,17 +47,20 @@ class Holds:
     """What is as of this day or a later one may be read by the night of ``reference``, or by a running job."""
 
     def versions(self, table: str) -> Mapping[int, str]:
-        """Versions of a table that releases name -> one of these releases."""
-        return {
-            release.tables[table].version: release.release_id
-            for release in reversed(self.releases)
-            if table in release.tables
-        }
+        """Versions of a table that releases name, or were computed from -> one of these releases."""
+        found = {}
+        for release in reversed(self.releases):
+            if release.inputs and table in release.inputs.versions:
+                found[release.inputs.versions[table]] = release.release_id
+            if table in release.tables:
+                found[release.tables[table].version] = release.release_id
+        return found
 
     @property
     def days(self) -> frozenset[date]:
-        """Days that releases were made for, and of the models that made them."""
-        return frozenset(d for one in self.releases for d in (one.run_date, one.model.as_of))
+        """Days that releases were made for and computed from, and of the models that made them."""
+        named = ((one.run_date, one.inputs_as_of, one.model.as_of) for one in self.releases)
+        return frozenset(day for days in named for day in days)
 
     @property
     def models(self) -> frozenset[str]:

@@ -70,7 +70,7 @@ def plan(lake: Lake, config: RecsysConfig, run_date: date, live: LiveLists | Non
             f"{why}: what was scored by itself would be wrong. Nothing was written. {FULL_RUN}"
         )
     assert record is not None
-    full_as_of = record.full_as_of or record.run_date
+    full_as_of = record.inputs_as_of
     # The older of the two: rows that turn out the same add up to nothing.
     version = min(live.versions[contracts.EVENTS.name], record.events_version)
     return Increment(
@@ -130,7 +130,7 @@ def _newer_than_full(
     evaluation = EvaluationRecord.read_if_there(config.paths, run_date)
     if evaluation and evaluation.passed and evaluation.model_version != record.model_version:
         return f"a new model passed the gate of {run_date}"
-    full_as_of = record.full_as_of or record.run_date
+    full_as_of = record.inputs_as_of
     newer = lake.read(contracts.ITEM_SIMILARITY).where(
         (F.col("as_of") > F.lit(full_as_of)) & (F.col("as_of") <= F.lit(run_date))
     )

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 import structlog
 from pyspark.sql import functions as F
 
 from recsys import contracts
 from recsys.errors import CorruptArtifact
 from recsys.scoring.affected import Scene
+from recsys.scoring.same_lists import difference, places
 from recsys.scoring.spark import ScoringTask, score_users
 
 log = structlog.get_logger()
 
-TOLERANCE = 1e-5
-"""Of a score, relative: other machines may round the encoder's sums differently."""
 MOST_EXAMPLES = 5
-
-Place = tuple[str, float, str]
 
 
 def audit_lists(scene: Scene, task: ScoringTask) -> None:
@@ -36,12 +30,12 @@ def audit_lists(scene: Scene, task: ScoringTask) -> None:
     anew = score_users(users, task, scene.entry, n=scoring.n, partitions=1)
     columns = ("user_id", "item_ids", "scores", "sources")
     found = {
-        row["user_id"]: _places(row)
+        row["user_id"]: places(row)
         for row in written.join(F.broadcast(sample), "user_id", "left_semi")
         .select(*columns)
         .collect()
     }
-    wanted = {row["user_id"]: _places(row) for row in anew.select(*columns).collect()}
+    wanted = {row["user_id"]: places(row) for row in anew.select(*columns).collect()}
     problems = [
         f"user {user!r}: {problem}"
         for user in sorted(found.keys() | wanted.keys())
@@ -56,26 +50,3 @@ def audit_lists(scene: Scene, task: ScoringTask) -> None:
             + ". No record was written, so "
             "they cannot be published; run a full night for this run date"
         )
-
-
-def difference(written: Sequence[Place] | None, anew: Sequence[Place] | None) -> str:
-    """What differs first; '' where nothing does but the order, or the last places, of equal scores."""
-    if written is None or anew is None:
-        return "has no list" if written is None else "has a list and would have none"
-    if len(written) != len(anew):
-        return f"{len(written)} items, made anew {len(anew)}"
-    by_item = {item: (score, source) for item, score, source in anew}
-    last = anew[-1][1] if anew else 0.0
-    for rank, ((item, score, source), other) in enumerate(zip(written, anew, strict=True), start=1):
-        same = by_item.get(item, (last, source))
-        if not (_near(score, other[1]) and _near(score, same[0]) and source == same[1]):
-            return f"rank {rank} is {item!r} {score:.9g} {source}, made anew {other[0]!r} {other[1]:.9g} {other[2]}"
-    return ""
-
-
-def _places(row: Any) -> list[Place]:
-    return list(zip(row["item_ids"], row["scores"], row["sources"], strict=True))
-
-
-def _near(one: float, other: float) -> bool:
-    return abs(one - other) <= TOLERANCE * max(1.0, abs(one), abs(other))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.spark
-def test_every_condition_is_measured_and_judged(
+def test_every_condition_is_reported_and_what_was_not_run_is_not_called_met(
     spark: SparkSession, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     size = top_n_incremental.Size(users=(60,), items=40, dim=8, neighbours=5, events=4)
@@ -29,7 +29,7 @@ def test_every_condition_is_measured_and_judged(
     lines = capsys.readouterr().out.splitlines()
     results = [json.loads(one[7:]) for one in lines if one.startswith("RESULT ")]
     assert [(found["case"], found["wanted"], found["met"]) for found in results] == [
-        (top_n_incremental.SMALL_CASE, 0.4, True),
-        (top_n_incremental.LARGE_CASE, 0.15, True),
+        (top_n_incremental.SMALL_CASE, 0.4, None),
+        (top_n_incremental.LARGE_CASE, 0.15, None),
         (top_n_incremental.AFFECTED_CASE, 1, True),
     ]

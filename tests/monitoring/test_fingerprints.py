@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pyspark.sql import Row
 
 from recsys.monitoring.fingerprints import Fingerprint, bucket_of
-from recsys.monitoring.fresh import under, unlike
+from recsys.monitoring.fresh import under
 from recsys.monitoring.lists import difference
 from recsys.monitoring.matrix import row_hashes
 from recsys.release.stored_list import Place, encode
@@ -77,23 +77,6 @@ def test_what_differs_between_two_lists_is_said() -> None:
     assert difference(row, b"\x02\0\0\0junk") == "stored bytes that are no list"
     assert difference(row, None) == "in the table alone"
     assert difference(None, stored()) == "in the snapshot alone"
-
-
-def test_lists_scored_anew_may_swap_equal_scores_and_nothing_else() -> None:
-    row = Row(
-        user_id="ana", item_ids=["tea", "cup", "pot"], scores=[2.0, 1.0, 1.0],
-        sources=["model", "model", "model"],
-    )  # fmt: skip
-    tea, cup, pot, jam = (("tea", 2.0, "model"), ("cup", 1.0, "model"), ("pot", 1.0, "model"),
-                          ("jam", 1.0, "model"))  # fmt: skip
-    assert unlike(row, [tea, cup, pot]) == ""
-    assert unlike(row, [tea, pot, cup]) == ""
-    assert unlike(row, [tea, cup, jam]) == "", "jam and pot are equally good for the last place"
-    assert unlike(row, [tea, ("cup", 1.0 + 1e-7, "model"), pot]) == ""
-    assert unlike(row, [tea, cup]) == "3 items, scored anew 2"
-    assert unlike(row, [("jam", 2.0, "model"), cup, pot]).startswith("rank 1 is 'tea' 2 model")
-    assert unlike(row, [tea, ("cup", 1.0, "similar"), pot]).startswith("rank 2 is 'cup' 1 model")
-    assert unlike(row, None) == "is in the table, and nobody to score any more"
 
 
 def test_the_masks_are_those_of_the_table_of_rules() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -17,6 +17,7 @@ from recsys.config import RecsysConfig
 from recsys.config.places import PathsConfig
 from recsys.errors import CorruptArtifact, Refused
 from recsys.records import EvaluationRecord, ScoringRecord
+from recsys.release.pointer import release_folder
 from recsys.scoring.scorer import Entry
 from tests.conftest import TEST_SPARK
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.spark
 
 FULL = date(2024, 6, 1)
+NOW = datetime(2024, 6, 3, 3, tzinfo=UTC)
 USERS = [f"u{n:02}" for n in range(40)]
 
 
@@ -79,12 +81,30 @@ def full_lists(shop: Shop, record: ScoringRecord) -> dict[str, list[tuple[str, f
 
 
 def assert_as_a_full_run(shop: Shop, record: ScoringRecord) -> None:
-    from recsys.scoring.increment_audit import difference
+    from recsys.scoring.same_lists import difference
 
     written, wanted = lists(shop, record.run_date), full_lists(shop, record)
     assert written.keys() == wanted.keys()
     differing = {u: why for u in written if (why := difference(written[u], wanted[u]))}
     assert not differing
+
+
+def assert_published_whole(shop: Shop, record: ScoringRecord) -> None:
+    """A release of the increment has what is of the full run's day, too, and its audit scores with that clock."""
+    from recsys.monitoring.fresh import compare_fresh
+    from recsys.release.publish import publish
+    from recsys.release.snapshot import open_release
+
+    published = publish(shop.lake, shop.config, record.run_date, now=NOW)
+    assert published.live
+    manifest = published.manifest
+    assert manifest.inputs_as_of == FULL
+    with open_release(release_folder(shop.config.paths, manifest.release_id)) as snapshot:
+        assert snapshot.get("categories", "group 1")
+        assert snapshot.get("bought", "u01")
+    fresh = compare_fresh(shop.lake, shop.config, manifest)
+    assert (fresh.verdict, fresh.examples) == ("ok", ())
+    assert fresh.checked == len(lists(shop, record.run_date))
 
 
 @dataclass
@@ -152,6 +172,7 @@ def test_two_days_are_what_full_runs_with_the_same_inputs_give(shop: Shop) -> No
     assert said.scored < len(found)
     rules = shop.lake.read(t.RULES, as_of=day(2)).where("rule = 'out_of_stock'").collect()
     assert [row.item_ids for row in rules] == [["i01", "i06"]]
+    assert_published_whole(shop, second)
 
 
 @pytest.mark.slow

@@ -10,7 +10,6 @@ import pytest
 from pyspark.sql import Row
 
 from recsys import contracts
-from recsys.scoring.increment_audit import difference
 from recsys.scoring.kit import Kit
 from recsys.scoring.rule_changes import RuleChanges, only_newly_allowed, rule_changes
 from tests.scoring.worlds import kit_of
@@ -83,13 +82,3 @@ def test_masks_mean_everybody_where_the_recipe_re_ranks_or_a_segment_lost_its_ru
     assert "re-ranks" in rule_changes(hidden, [], kit(), re_ranks=True).everybody
     gone = rows(rule("oz", (1,), "Oz"))
     assert "['Oz']" in rule_changes(gone, [], kit(), re_ranks=False).everybody
-
-
-def test_lists_differ_by_more_than_the_order_of_equal_scores() -> None:
-    one = [("a", 2.0, "model"), ("b", 1.0, "model"), ("c", 1.0, "model")]
-    assert not difference(one, [one[0], one[2], one[1]])
-    assert not difference(one, [*one[:2], ("d", 1.0, "model")])  # a tie for the last place
-    assert difference(one, one[:2]) == "3 items, made anew 2"
-    assert "rank 1 is 'a'" in difference(one, [("a", 2.1, "model"), *one[1:]])
-    assert "rank 3 is 'c'" in difference(one, [*one[:2], ("c", 1.0, "popular")])
-    assert difference(None, one) == "has no list"
