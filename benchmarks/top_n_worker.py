@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,16 +14,17 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from recsys.lake import Destination, RowFileWriter
 from recsys.scoring.lists import Lists
 from recsys.scoring.select import Best, largest_norm, top_items
-from recsys.scoring.spark import lists_to_arrow
+from recsys.scoring.spark import numbered_lists
 
 # Shape suffixes in this file:
 #   B users   N items   D embedding width   M places of a list
 
 N = 100
-OUTPUT = "user_id string, item_ids array<string>, scores array<float>, sources array<string>"
-NAMES = ["user_id", "item_ids", "scores", "sources"]
+OUTPUT = "path string, size_bytes bigint, rows bigint, hash_sum bigint, hash_xor bigint, first_key string, last_key string"
+NAMES = ["user_id", "item_ids", "scores", "sources", "model_version"]
 
 Floats = NDArray[np.float32]
 
@@ -63,21 +64,28 @@ def open_catalogue(place: str) -> Catalogue:
 
 
 def scored(
-    batches: Iterable[pa.RecordBatch], place: str, taken: Any, *, constant: bool
+    batches: Iterable[pa.RecordBatch], place: str, to: Destination, taken: Any, *, constant: bool
 ) -> Iterator[pa.RecordBatch]:
-    """Lists of ``OUTPUT``; ``taken`` is an accumulator of the kernel's processor seconds.
+    """Lists, written as ``score_top_n`` writes them; ``taken`` is an accumulator of the kernel's processor seconds.
 
     ``constant``: a made-up answer, the same for every batch of a size.
     """
     catalogue = open_catalogue(place)
     items, dim = catalogue.items_ND.shape
-    for batch in batches:
-        user_BD = batch.column("vector").flatten().to_numpy().reshape(-1, dim)
-        started = time.thread_time()
-        best = made_up(len(user_BD), items) if constant else catalogue.best(user_BD)
-        taken.add(time.thread_time() - started)
-        arrays = lists_to_arrow(flat(best), catalogue.item_ids)
-        yield pa.RecordBatch.from_arrays([batch.column("user_id"), *arrays], names=NAMES)
+    with RowFileWriter(to) as writer:
+        for batch in batches:
+            user_BD = batch.column("vector").flatten().to_numpy().reshape(-1, dim)
+            started = time.thread_time()
+            best = made_up(len(user_BD), items) if constant else catalogue.best(user_BD)
+            taken.add(time.thread_time() - started)
+            arrays = numbered_lists(flat(best), catalogue.item_ids)
+            version = pa.repeat("given", len(user_BD))
+            writer.write(
+                pa.RecordBatch.from_arrays([batch.column("user_id"), *arrays, version], names=NAMES)
+            )
+        file = writer.close()
+    if file:
+        yield pa.RecordBatch.from_pylist([asdict(file)])
 
 
 @lru_cache(maxsize=64)

@@ -41,7 +41,7 @@ inputs_of() {
     horovod) packages_key && cat "$HERE"/horovod-*.patch && echo "${HOROVOD_GPU_OPERATIONS:-}" ;;
     project) packages_key && cat setup.py deploy/setup/steps/project.sh ;;
     kernel)
-      cat "$HERE/steps/kernel.sh" recsys/embeddings/rows.cpp recsys/scoring/select.cpp
+      cat "$HERE/steps/kernel.sh" recsys/row_hashes.cpp recsys/embeddings/rows.cpp recsys/scoring/select.cpp
       echo "$(grep -ow -m1 -e avx2 -e avx512vl /proc/cpuinfo)"
       ;;
   esac
@@ -53,7 +53,7 @@ is_there() {
     jars) [[ -d $CACHE/jars ]] && (cd "$CACHE/jars" && sha256sum --check --status "$ROOT/$HERE/jars.sha256" 2>/dev/null) ;;
     horovod) compgen -G ".venv/lib/python3.11/site-packages/horovod/torch/mpi_lib_v2*.so" >/dev/null ;;
     project) [[ -x .venv/bin/recsys ]] ;;
-    kernel) [[ -f recsys/embeddings/librows.so && -f recsys/scoring/libselect.so ]] ;;
+    kernel) [[ -f recsys/librowhashes.so && -f recsys/embeddings/librows.so && -f recsys/scoring/libselect.so ]] ;;
   esac
 }
 

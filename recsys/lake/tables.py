@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import date
+from functools import reduce
+from operator import xor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +16,13 @@ import structlog
 from delta.tables import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.storagelevel import StorageLevel
 
 from recsys.contracts import VOCABULARIES, TableContract
 from recsys.errors import ContractError, MissingInput
+from recsys.lake.delta_log import replace_files
+from recsys.lake.row_files import Destination, RowFile
 from recsys.lake.schema import (
     apply_contract,
     content_hash,
@@ -160,6 +165,38 @@ class Lake:
             rows.unpersist()
         log.info("table_written", table=written.table, version=written.version, rows=written.rows)
         return written
+
+    def destination(self, contract: TableContract, where: Mapping[str, date]) -> Destination:
+        """Where workers write the rows that ``commit_files`` then puts in the place of those with the values ``where``.
+
+        The table is created, if it is not there.
+        """
+        if tuple(where) != contract.replaced_by or tuple(where) != contract.partitioned_by:
+            raise ContractError(
+                f"{contract.name} is not replaced by the partition {', '.join(where)}"
+            )
+        with self.commit_lock(contract):
+            self.create(contract)
+        schema = to_arrow_schema(struct_type(contract))
+        return Destination(contract, schema, self.path(contract), dict(where))
+
+    def commit_files(self, to: Destination, files: Sequence[RowFile]) -> Written:
+        """Replace the rows of a partition by those of ``files``, in one commit; what they hold was checked.
+
+        A killed job leaves files that no version names; clean_up takes them away.
+        """
+        contract, mask = to.contract, (1 << 64) - 1
+        count = sum(file.rows for file in files)
+        hash_xor = reduce(xor, (file.hash_xor for file in files), 0)
+        hashed = content_hash(count, sum(file.hash_sum for file in files), hash_xor & mask)
+        with self.commit_lock(contract):
+            version = replace_files(
+                self.spark, to.location, [file.as_added(to) for file in files],
+                predicate=_sql_predicate(to.partition), partitioned_by=contract.partitioned_by,
+                metadata=json.dumps({"content_hash": hashed, "rows": count}),
+            )  # fmt: skip
+        log.info("table_written", table=contract.name, version=version, rows=count)
+        return Written(contract.name, version, count, hashed)
 
     @contextmanager
     def _row_groups_of(self, size_bytes: int) -> Iterator[None]:

@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from datetime import date
 
 import structlog
-from pyspark.sql import Observation
-from pyspark.sql import functions as F
 
 from recsys import contracts
 from recsys.config import RecsysConfig
@@ -18,11 +16,12 @@ from recsys.records import ModelManifest, RankingManifest, ScoringRecord
 from recsys.scoring.bundle import open_bundle
 from recsys.scoring.choice import Choice, proven
 from recsys.scoring.kit_tables import build_ruled_kit
+from recsys.scoring.list_files import write_lists
 from recsys.scoring.ranking_bundle import checked_ranking
-from recsys.scoring.rule_counts import Row, counts, rule_rows
+from recsys.scoring.rule_counts import Row, rule_rows
 from recsys.scoring.scorer import Entry
 from recsys.scoring.shelves import allowed_items, popular_items, similar_items
-from recsys.scoring.spark import score_users, scoring_task, users_to_score
+from recsys.scoring.spark import scoring_task, users_to_score
 
 log = structlog.get_logger()
 
@@ -89,13 +88,11 @@ def score_day(lake: Lake, config: RecsysConfig, run_date: date, choice: Choice) 
         users = users_to_score(
             lake, run_date, numbered=bool(rankings), returned_days=config.rules.returned_days
         )
-        counted = Observation("rules")
-        lists = score_users(
-            users, task, entry, n=config.scoring.n, partitions=config.scoring.partitions
-        ).observe(counted, *counts(task.rules))
-        lists = lists.withColumn("as_of", F.lit(run_date))
-        lists = lists.withColumn("model_version", F.lit(choice.model_version))
-        written = lake.replace(lists, contracts.TOP_N_LISTS, where)
+        to = lake.destination(contracts.TOP_N_LISTS, where)
+        files, counted = write_lists(
+            users, task, entry, to, n=config.scoring.n, partitions=config.scoring.partitions
+        )
+        written = lake.commit_files(to, files)
     shelf = similar_items(
         lake.read(contracts.ITEM_SIMILARITY, as_of=run_date),
         allowed_items(lake.spark, kit),
@@ -105,10 +102,10 @@ def score_day(lake: Lake, config: RecsysConfig, run_date: date, choice: Choice) 
     lake.replace(shelf, contracts.SIMILAR_ITEMS, where)
     popular = popular_items(lake.spark, kit, task.rules, as_of=run_date, n=config.scoring.popular_n)
     lake.replace(popular, contracts.POPULAR_ITEMS, where)
-    rows = rule_rows(ruled, config, task.rules, counted.get)
+    rows = rule_rows(ruled, config, task.rules, counted)
     rules = local_rows(lake.spark, rows, struct_type(contracts.RULES)).coalesce(1)
     lake.replace(rules, contracts.RULES, where)
-    _say_what_rules_took(rows, counted.get, run_date)
+    _say_what_rules_took(rows, counted, run_date)
 
     as_of = bundle.manifest.as_of
     record = ScoringRecord(

@@ -20,6 +20,7 @@ from recsys.config.rules import MAX_PER, RETURNED, SEEN
 from recsys.scoring.kit import Kit
 from recsys.scoring.kit_tables import RuledKit
 from recsys.scoring.list_rules import Limited
+from recsys.scoring.lists import Lists
 from recsys.scoring.scorer import Rules
 from recsys.scoring.users import Ints, UserBatch
 
@@ -53,17 +54,25 @@ def _allowed_among(users: UserBatch, offsets: Ints, nums: NDArray[np.int32], kit
     return np.bincount(rows[allowed], minlength=len(users))
 
 
+def count_names(rules: Rules) -> tuple[str, ...]:
+    """Of scored users: all of them, those without a list, and from how many users each rule took how many places."""
+    each = (f"{what} {name}" for name in rules_by_user(rules) for what in ("users", "places"))
+    return ("users", "without_a_list", *each)
+
+
+def counts_of(lists: Lists, left_out_BR: Ints) -> Ints:
+    """``count_names`` of a batch; ``left_out_BR`` is ``left_out_by_user``."""
+    per_rule = np.stack([(left_out_BR > 0).sum(axis=0), left_out_BR.sum(axis=0)], axis=1)
+    return np.concatenate([[len(lists), (lists.lengths == 0).sum()], per_rule.ravel()])
+
+
 def counts(rules: Rules) -> list[Column]:
-    """Aggregates over scored users: all of them, those without a list, and what each rule took."""
-    found = [
-        F.count(F.lit(1)).alias("users"),
-        F.count_if(F.size("item_ids") == 0).alias("without_a_list"),
-    ]
-    for place, name in enumerate(rules_by_user(rules)):
+    """``count_names`` as aggregates over rows of ``spark.OUTPUT``."""
+    found = [F.count(F.lit(1)), F.count_if(F.size("item_ids") == 0)]
+    for place, _ in enumerate(rules_by_user(rules)):
         taken = F.col(LEFT_OUT)[place]
-        found.append(F.count_if(taken > 0).alias(f"users {name}"))
-        found.append(F.coalesce(F.sum(taken), F.lit(0)).alias(f"places {name}"))
-    return found
+        found += [F.count_if(taken > 0), F.coalesce(F.sum(taken), F.lit(0))]
+    return [column.alias(name) for column, name in zip(found, count_names(rules), strict=True)]
 
 
 def rule_rows(

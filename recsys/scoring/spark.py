@@ -204,28 +204,46 @@ def score_users(
     """
 
     def score(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        scorer = task.scorer()
-        most = dict(most_users=task.batch_users, most_events=EVENTS_PER_USER * task.batch_users)
-        for batch in batches:
-            everyone = batch_from_arrow(batch, task.signals, scorer.kit.segments)
-            for rows in by_total_history(everyone, **most):
-                found = everyone.slice(rows.start, rows.stop)
-                limited = scorer.limited(found, entry, n)
-                left_out = left_out_by_user(found, limited, scorer.kit, task.rules)
-                yield _to_arrow(batch.column("user_id")[rows], limited, left_out, scorer.kit)
+        for user_ids, limited, left_out in scored(batches, task, entry, n):
+            yield _to_arrow(user_ids, limited, left_out, task.scorer().kit)
 
     return in_partitions(users.select(*INPUT), partitions).mapInArrow(score, OUTPUT)
 
 
+def scored(
+    batches: Iterable[pa.RecordBatch], task: ScoringTask, entry: Entry, n: int
+) -> Iterator[tuple[pa.Array, Limited, Ints]]:
+    """On a worker, of batches of ``INPUT``: user ids, their lists, and what ``rules_by_user`` kept from each."""
+    scorer = task.scorer()
+    most = dict(most_users=task.batch_users, most_events=EVENTS_PER_USER * task.batch_users)
+    for batch in batches:
+        everyone = batch_from_arrow(batch, task.signals, scorer.kit.segments)
+        for rows in by_total_history(everyone, **most):
+            found = everyone.slice(rows.start, rows.stop)
+            limited = scorer.limited(found, entry, n)
+            left_out = left_out_by_user(found, limited, scorer.kit, task.rules)
+            yield batch.column("user_id")[rows], limited, left_out
+
+
 def lists_to_arrow(lists: Lists, item_ids: pa.StringArray) -> list[pa.ListArray]:
     """item_ids, scores and sources of ``OUTPUT``; ``item_ids`` are the external ids by number."""
+    item_ids_of, scores, sources = numbered_lists(lists, item_ids)
+    return [_spelled_out(item_ids_of), scores, _spelled_out(sources)]
+
+
+def numbered_lists(lists: Lists, item_ids: pa.StringArray) -> list[pa.ListArray]:
+    """As ``lists_to_arrow``, with dictionaries for what the numbers stand for."""
     offsets = pa.array(lists.offsets.astype(np.int32))
     columns = (
-        item_ids.take(pa.array(lists.item_nums)),
+        pa.DictionaryArray.from_arrays(pa.array(lists.item_nums), item_ids),
         pa.array(lists.scores),
-        pa.array(SOURCES).take(pa.array(lists.sources)),
+        pa.DictionaryArray.from_arrays(pa.array(lists.sources), pa.array(SOURCES)),
     )
     return [pa.ListArray.from_arrays(offsets, column) for column in columns]
+
+
+def _spelled_out(lists: pa.ListArray) -> pa.ListArray:
+    return pa.ListArray.from_arrays(lists.offsets, lists.values.dictionary_decode())
 
 
 def _to_arrow(user_ids: pa.Array, limited: Limited, left_out: Ints, kit: Kit) -> pa.RecordBatch:

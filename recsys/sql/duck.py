@@ -47,7 +47,7 @@ class DuckLake:
         return names, self._rows(cursor) if names else iter(())
 
     def batches(self, sql: str) -> Iterator[pa.RecordBatch]:
-        """The rows as Arrow batches, as ``release.row_hashes`` takes them.
+        """The rows as Arrow batches, as ``recsys.row_hashes`` takes them.
 
         Raises:
             ConfigError: as ``query``.

@@ -22,7 +22,7 @@ RESULTS = {
     "jars": ".cache/jars/delta.jar",
     "horovod": ".venv/lib/python3.11/site-packages/horovod/torch/mpi_lib_v2.so",
     "project": ".venv/bin/recsys",
-    "kernel": "recsys/embeddings/librows.so recsys/scoring/libselect.so",
+    "kernel": "recsys/librowhashes.so recsys/embeddings/librows.so recsys/scoring/libselect.so",
 }
 
 
@@ -95,8 +95,8 @@ def sandbox(tmp_path: Path) -> Sandbox:
     shutil.copytree(CHECKOUT / "deploy/setup", root / "deploy/setup")
     for name in ("setup.py", "pyproject.toml"):
         shutil.copy(CHECKOUT / name, root / name)
-    for source in ("recsys/embeddings/rows.cpp", "recsys/scoring/select.cpp"):
-        (root / source).parent.mkdir(parents=True)
+    for source in ("recsys/row_hashes.cpp", "recsys/embeddings/rows.cpp", "recsys/scoring/select.cpp"):
+        (root / source).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(CHECKOUT / source, root / source)
     (root / "tools").mkdir()
     digest = hashlib.sha256(b"jars").hexdigest()

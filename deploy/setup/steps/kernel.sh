@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The compiled row operations of the embedding tables and the compiled stage 1, beside their sources. Without them
-# training runs in torch, and scoring in numpy. For the level of this machine: a library that another machine
+# The compiled row operations of the embedding tables, the compiled stage 1 and the content hash of lists, beside their
+# sources. Without them training runs in torch, scoring and hashing in numpy. For the level of this machine: a library that another machine
 # cannot run is refused there, and said so.
 set -euo pipefail
 
@@ -17,6 +17,7 @@ compile() {
   .venv/bin/python -I -c 'import ctypes, sys; print(sys.argv[1], "version", ctypes.CDLL(sys.argv[1]).version())' \
     "$PWD/$folder/$library"
 }
+compile recsys row_hashes.cpp librowhashes.so
 compile recsys/embeddings rows.cpp librows.so "${level[@]}" -fopenmp
 # AVX-512 doubles what a matrix product does; it brings nothing to the rows, which wait for memory.
 if has avx512f && has avx512vl && has avx512bw && has avx512dq && has avx512cd; then level=(-march=x86-64-v4); fi

@@ -3,7 +3,8 @@
 A row's hash is Spark's ``xxhash64`` over its columns: XXH64 (Y. Collet, the xxHash specification) with seed 42 for the
 first column and each column's hash as the seed of the next; a null leaves the seed as it is, an array goes element
 by element, a struct field by field, a map is an array of its entries in order. Whole columns at a time with numpy,
-so that a million rows take seconds; DuckDB and delta-rs both hand out such batches.
+so that a million rows take seconds, and lists of texts and numbers, which are most of what there is to hash, in
+row_hashes.cpp where it has been built; DuckDB and delta-rs both hand out such batches.
 """
 
 # Shape suffixes in this file:
@@ -11,7 +12,11 @@ so that a million rows take seconds; DuckDB and delta-rs both hand out such batc
 
 from __future__ import annotations
 
+import ctypes
+import functools
 from collections.abc import Iterable
+from ctypes import c_int64, c_void_p
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +30,9 @@ from recsys.errors import ContractError
 U64 = npt.NDArray[np.uint64]
 Bools = npt.NDArray[np.bool_]
 
+LIBRARY = Path(__file__).with_name("librowhashes.so")
+VERSION = 1
+
 SEED = np.uint64(42)
 P1 = np.uint64(0x9E3779B185EBCA87)
 P2 = np.uint64(0xC2B2AE3D27D4EB4F)
@@ -35,6 +43,21 @@ P5 = np.uint64(0x27D4EB2F165667C5)
 LONG_DIGITS = 18
 """Decimals of up to so many digits are hashed as a 64-bit number, larger ones as bytes."""
 STRIPE_BYTES = 32
+_MASK = (1 << 64) - 1
+
+
+@functools.cache
+def library(path: Path = LIBRARY) -> ctypes.CDLL | None:
+    """row_hashes.cpp, compiled; None where it is missing or of another version: numpy then does its work, slowly."""
+    try:
+        found = ctypes.CDLL(str(path))
+        if found.version() != VERSION:
+            return None
+    except (OSError, AttributeError):
+        return None
+    found.fold_texts.argtypes, found.fold_texts.restype = [c_int64, *[c_void_p] * 5], None
+    found.fold_ints.argtypes, found.fold_ints.restype = [c_int64, *[c_void_p] * 3], None
+    return found
 
 
 class ContentHash:
@@ -60,10 +83,15 @@ class ContentHash:
         self._sum += int(hash_R.view(np.int64).sum(dtype=np.int64, initial=0))
         self._xor ^= int(np.bitwise_xor.reduce(hash_R, initial=np.uint64(0)))
 
+    @property
+    def parts(self) -> tuple[int, int]:
+        """Sum mod 2^64 and xor of the rows' hashes, as signed 64-bit numbers."""
+        signed = np.array([self._sum & _MASK, self._xor & _MASK], np.uint64).view(np.int64)
+        return int(signed[0]), int(signed[1])
+
     def __str__(self) -> str:
         """As ``lake.schema.content_hash``."""
-        mask = (1 << 64) - 1
-        return f"{self.rows:x}-{self._sum & mask:016x}-{self._xor & mask:016x}"
+        return f"{self.rows:x}-{self._sum & _MASK:016x}-{self._xor & _MASK:016x}"
 
 
 def content_hash_of(contract: TableContract, batches: Iterable[pa.RecordBatch | pa.Table]) -> str:
@@ -94,6 +122,8 @@ def _fold(values: pa.Array, seed_R: U64) -> U64:
 def _fold_places(lists: pa.Array, children: list[pa.Array], seed_R: U64) -> U64:
     """Place by place, of all rows that have one at once; of a place, child by child."""
     offsets = np.asarray(lists.offsets).astype(np.int64)
+    if len(children) == 1 and (compiled := library()) and _is_plain(lists, children[0]):
+        return _fold_compiled(compiled, offsets, children[0], seed_R)
     lengths = np.where(_is_valid(lists), np.diff(offsets), 0)
     hash_R = seed_R.copy()
     for place in range(int(lengths.max(initial=0))):
@@ -101,6 +131,40 @@ def _fold_places(lists: pa.Array, children: list[pa.Array], seed_R: U64) -> U64:
         at = pa.array(offsets[:-1][rows] + place)
         for child in children:
             hash_R[rows] = _fold(child.take(at), hash_R[rows])
+    return hash_R
+
+
+def _is_plain(lists: pa.Array, child: pa.Array) -> bool:
+    """No nulls, and of texts, numbered texts, int32 or float32: what row_hashes.cpp knows."""
+    kind = child.type
+    if pa.types.is_dictionary(kind):
+        if child.dictionary.null_count:
+            return False
+        kind = kind.value_type
+    known = pa.types.is_string(kind) or (kind == child.type and kind in {pa.int32(), pa.float32()})
+    return known and not lists.null_count and not child.null_count
+
+
+def _fold_compiled(
+    compiled: ctypes.CDLL, offsets: npt.NDArray[np.int64], child: pa.Array, seed_R: U64
+) -> U64:
+    hash_R = seed_R.copy()
+    rows, lists = len(hash_R), np.ascontiguousarray(offsets)
+    if not pa.types.is_dictionary(child.type) and not pa.types.is_string(child.type):
+        values = _numbers(child, child.type.to_pandas_dtype())
+        if values.dtype == np.float32:
+            values = _canonical(values)
+        compiled.fold_ints(rows, lists.ctypes.data, values.ctypes.data, hash_R.ctypes.data)
+        return hash_R
+    numbers, texts = None, child
+    if pa.types.is_dictionary(child.type):
+        numbers, texts = _numbers(child.indices.cast(pa.int32()), np.int32), child.dictionary
+    _, ends, data = texts.buffers()
+    first = ends.address + 4 * texts.offset if ends else None
+    compiled.fold_texts(
+        rows, lists.ctypes.data, numbers.ctypes.data if numbers is not None else None, first,
+        data.address if data else None, hash_R.ctypes.data,
+    )  # fmt: skip
     return hash_R
 
 
