@@ -36,10 +36,10 @@ from pyspark.sql import functions as F
 
 from benchmarks.paired import ROUNDS, Condition, alternately, arguments, seconds, show
 from benchmarks.top_n_kernel import Floats, product, vectors
-from benchmarks.top_n_worker import OUTPUT, N, save_catalogue, scored
+from benchmarks.top_n_worker import N, save_catalogue, scored
 from recsys.config.places import PathsConfig, SparkConfig
 from recsys.contracts import TOP_N_LISTS
-from recsys.lake import Lake, RowFile, spark_session
+from recsys.lake import ROW_FILE, Lake, RowFile, spark_session
 from recsys.scoring.select import library
 from recsys.scoring.spark import in_partitions
 
@@ -131,7 +131,7 @@ class Job:
             return scored(batches, place, to, taken, constant=constant)
 
         rows = self._read(f"users-{users}").select(F.col("id").alias("user_id"), "vector")
-        found = in_partitions(rows, PARTITIONS).mapInArrow(score, OUTPUT).collect()
+        found = in_partitions(rows, PARTITIONS).mapInArrow(score, ROW_FILE).collect()
         lake.commit_files(to, [RowFile(**row.asDict()) for row in found])
         return float(taken.value)
 

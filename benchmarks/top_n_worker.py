@@ -23,7 +23,6 @@ from recsys.scoring.spark import numbered_lists
 #   B users   N items   D embedding width   M places of a list
 
 N = 100
-OUTPUT = "path string, size_bytes bigint, rows bigint, hash_sum bigint, hash_xor bigint, first_key string, last_key string"
 NAMES = ["user_id", "item_ids", "scores", "sources", "model_version"]
 
 Floats = NDArray[np.float32]

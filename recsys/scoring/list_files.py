@@ -9,16 +9,13 @@ import numpy as np
 import pyarrow as pa
 from pyspark.sql import DataFrame
 
-from recsys.lake import Destination, RowFile, RowFileWriter
+from recsys.lake import ROW_FILE, Destination, RowFile, RowFileWriter
 from recsys.scoring.list_rules import Limited
 from recsys.scoring.rule_counts import count_names, counts_of
 from recsys.scoring.scorer import Entry
 from recsys.scoring.spark import INPUT, ScoringTask, in_partitions, numbered_lists, scored
 
-OUTPUT = (
-    "path string, size_bytes bigint, rows bigint, hash_sum bigint, hash_xor bigint, first_key string, "
-    "last_key string, counted array<bigint>"
-)
+OUTPUT = f"{ROW_FILE}, counted array<bigint>"
 
 
 def write_lists(
