@@ -15,6 +15,9 @@ import platform
 import shutil
 import subprocess
 import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -22,6 +25,8 @@ from recsys.config.places import CHECKOUT
 from recsys.runner.pipeline import peak_memory
 
 SUBMIT = str(CHECKOUT / "spark-submit.sh")
+Step = dict[str, Any]
+"""A line of the result."""
 
 
 def main() -> None:
@@ -30,25 +35,37 @@ def main() -> None:
     parser.add_argument("--run-date", default="2010-12-10")
     parser.add_argument("--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE")
     asked = parser.parse_args()
-    found = condition(asked)
+    found = condition(asked.shop, asked.overrides)
     root = CHECKOUT / "var" / "benchmarks" / f"night-{asked.shop}"
-    shutil.rmtree(root, ignore_errors=True)
-    overrides = [*asked.overrides, f"paths.root={root / 'var'}"]
-    if asked.shop == "generated_shop":
-        overrides.append(f"generate_shop.directory={root / 'shop'}")
-    common = ["--env", asked.shop, *(word for one in overrides for word in ("--set", one))]
-
-    steps = []
-    if asked.shop == "generated_shop":
-        steps.append(measured("generate_shop", [SUBMIT, "generate_shop", *common]))
-    night = ["run_pipeline", "--run-date", asked.run_date, "--bootstrap"]
-    whole = measured("whole night, Spark's start included", [SUBMIT, *night, *common])
-    steps += json.loads((root / "var" / "reports" / asked.run_date / "steps.json").read_text())
+    steps, whole = night(root, asked.shop, asked.run_date, asked.overrides)
     for step in [*steps, whole]:
         print("RESULT", json.dumps(found | step))
 
 
-def measured(name: str, command: list[str]) -> dict[str, object]:
+def night(
+    root: Path, shop: str, run_date: str, overrides: Sequence[str]
+) -> tuple[list[Step], Step]:
+    """A first night in the folder ``root``, emptied: its steps, that of the generator first, and the whole of it."""
+    shutil.rmtree(root, ignore_errors=True)
+    common = options(root, shop, overrides)
+    steps: list[Step] = []
+    if shop == "generated_shop":
+        steps.append(measured("generate_shop", [SUBMIT, "generate_shop", *common]))
+    job = ["run_pipeline", "--run-date", run_date, "--bootstrap"]
+    whole = measured("whole night, Spark's start included", [SUBMIT, *job, *common])
+    steps += json.loads((root / "var" / "reports" / run_date / "steps.json").read_text())
+    return steps, whole
+
+
+def options(root: Path, shop: str, overrides: Sequence[str]) -> list[str]:
+    """The environment, and where it lies, for a job or the service."""
+    places = [f"paths.root={root / 'var'}"]
+    if shop == "generated_shop":
+        places.append(f"generate_shop.directory={root / 'shop'}")
+    return ["--env", shop, *(word for one in [*overrides, *places] for word in ("--set", one))]
+
+
+def measured(name: str, command: list[str]) -> Step:
     """Run ``command``; its seconds, and the peak of resident memory of its processes together."""
     started = time.monotonic()
     with peak_memory() as peak:
@@ -57,13 +74,13 @@ def measured(name: str, command: list[str]) -> dict[str, object]:
     return {"step": name, "seconds": seconds, "peak_memory_mb": round(peak[0] / 1e6)}
 
 
-def condition(asked: argparse.Namespace) -> dict[str, object]:
+def condition(shop: str, overrides: Sequence[str]) -> Step:
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], cwd=CHECKOUT, capture_output=True, text=True, check=False
     ).stdout.strip()  # fmt: skip
     return {
-        "shop": asked.shop,
-        "set": " ".join(asked.overrides),
+        "shop": shop,
+        "set": " ".join(overrides),
         "cores": psutil.cpu_count(),
         "python": platform.python_version(),
         "commit": commit,

@@ -1,4 +1,4 @@
-"""Train the sequential model: one fit per cut-off, in training processes that petastorm feeds.
+"""Train the models: a fit of each per cut-off, in training processes that petastorm feeds.
 
     ./spark-submit.sh train --env local --run-date 2010-12-10 [--train auto|always|never]
 

@@ -1,0 +1,95 @@
+"""A shop's raw files to an answer of the lookup service: a whole first night and the service's start.
+
+    make bench-end_to_end
+    make bench-end_to_end ARGS=--quick
+
+A generated shop of 100,000 users and 5 million events; every step with its seconds, its share of the whole and the
+peak memory of all its processes. There is nothing to compare it with and no target: the lines have no "wanted".
+--quick is a shop of 300 users, which shows what a night costs whatever the size: some minutes, for every step, training
+among them, starts once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.lookup import free_port
+from benchmarks.night import Step, condition, night, options
+from recsys.config.places import CHECKOUT
+
+SHOP = "generated_shop"
+RUN_DATE = "2024-04-30"
+PATIENCE_SECONDS = 60.0
+WHOLE = "raw files to the first answer"
+
+
+@dataclass(frozen=True)
+class Size:
+    users: int = 100_000
+    items: int = 20_000
+    events: int = 5_000_000
+
+    @property
+    def overrides(self) -> list[str]:
+        said = {"users": self.users, "items": self.items, "events": self.events}
+        return [f"generate_shop.{name}={value}" for name, value in said.items()]
+
+
+QUICK = Size(users=300, items=200, events=12_000)
+
+
+def first_answer(root: Path) -> float:
+    """Seconds from the start of `recsys serve` to a customer's list."""
+    port = free_port()
+    places = options(root, SHOP, [f"serving.port={port}"])
+    started = time.monotonic()
+    service = subprocess.Popen([Path(sys.executable).with_name("recsys"), "serve", *places])
+    try:
+        while time.monotonic() - started < PATIENCE_SECONDS:
+            try:
+                url = f"http://127.0.0.1:{port}/v1/popular?n=1"
+                with urllib.request.urlopen(url, timeout=1) as answer:
+                    json.load(answer)
+                return time.monotonic() - started
+            except (urllib.error.URLError, TimeoutError):
+                time.sleep(0.02)
+        raise SystemExit(f"the service did not answer within {PATIENCE_SECONDS:.0f} s")
+    finally:
+        service.terminate()
+        service.wait(PATIENCE_SECONDS)
+
+
+def report(steps: list[Step], whole: Step, serving_seconds: float, found: Step) -> None:
+    """A line per step: its share of the whole, which the generator is no part of."""
+    rest = [step for step in steps if step["step"] != "generate_shop"]
+    total = whole["seconds"] + serving_seconds
+    session = round(whole["seconds"] - sum(step["seconds"] for step in rest), 1)
+    rest.append({"step": "Spark's start and end", "seconds": session})
+    rest.append({"step": "service's start", "seconds": round(serving_seconds, 1)})
+    for step in rest:
+        line = {"benchmark": "end_to_end", "case": step.pop("step"), **step}
+        print("RESULT", json.dumps(line | {"share": round(step["seconds"] / total, 3)}))
+    line = {"benchmark": "end_to_end", "case": WHOLE, "seconds": round(total, 1)}
+    print("RESULT", json.dumps(line | {"peak_memory_mb": whole["peak_memory_mb"]} | found))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="a shop of 300 users")
+    size = QUICK if parser.parse_args().quick else Size()
+    root = CHECKOUT / "var" / "benchmarks" / "end_to_end"
+    found = condition(SHOP, size.overrides)
+    steps, whole = night(root, SHOP, RUN_DATE, size.overrides)
+    report(steps, whole, first_answer(root), found)
+
+
+if __name__ == "__main__":
+    main()
