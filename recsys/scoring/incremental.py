@@ -12,30 +12,30 @@ from contextlib import ExitStack
 from datetime import date
 
 import structlog
-from pyspark.sql import DataFrame, Observation
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recsys import contracts
 from recsys.config import RecsysConfig
-from recsys.lake import Lake, local_rows, struct_type
+from recsys.lake import Lake, RowFile, local_rows, struct_type
 from recsys.records import ScoringRecord
 from recsys.scoring.affected import Scene, affected_users
 from recsys.scoring.bundle import open_bundle
+from recsys.scoring.carried_files import carry_over
 from recsys.scoring.daily import settings_hash
 from recsys.scoring.frozen import FrozenLake
 from recsys.scoring.increment import Increment, LiveLists, plan, read_as_it_was
 from recsys.scoring.increment_audit import audit_lists
 from recsys.scoring.kit_tables import RuledKit, build_ruled_again
+from recsys.scoring.list_files import write_lists
 from recsys.scoring.ranking_bundle import checked_ranking
 from recsys.scoring.rule_changes import RuleChanges, rule_changes
-from recsys.scoring.rule_counts import counts, rule_rows
+from recsys.scoring.rule_counts import rule_rows
 from recsys.scoring.scorer import Entry, Rules
 from recsys.scoring.shelves import allowed_items, popular_items, similar_items
-from recsys.scoring.spark import ScoringTask, score_users, scoring_task
+from recsys.scoring.spark import ScoringTask, scoring_task
 
 log = structlog.get_logger()
-
-LIST_COLUMNS = ("user_id", "item_ids", "scores", "sources")
 
 
 def score_changes(
@@ -108,29 +108,21 @@ def _write_lists(
 ) -> tuple[Mapping[str, int], int]:
     """The lists of those affected, scored, and the others' as they are.
 
-    Returns ``counts`` of the former, and the table's version.
+    Returns ``rule_counts.count_names`` of the former, and the table's version.
     """
-    scoring, run_date = scene.config.scoring, scene.step.now.before
-    lists = scene.carried_lists().select(*LIST_COLUMNS, "model_version")
-    counted = Observation("rules")
-    nobody = affected is not None and not affected.count()
-    if not nobody:
-        scored = score_users(
-            scene.users(affected), task, scene.entry, n=scoring.n, partitions=scoring.partitions
-        ).observe(counted, *counts(task.rules))
-        scored = scored.select(*LIST_COLUMNS).withColumn(
-            "model_version", F.lit(scene.entry.model_version)
-        )
-        if affected is None:
-            lists = scored
-        else:
-            others = lists.join(F.broadcast(affected), "user_id", "left_anti")
-            lists = others.unionByName(scored)
-    lists = lists.withColumn("as_of", F.lit(run_date))
-    written = scene.lake.replace(lists, contracts.TOP_N_LISTS, {"as_of": run_date})
-    found: Mapping[str, int] = {"users": 0} if nobody else counted.get
-    log.info("lists_merged", scored=found["users"], carried_over=written.rows - found["users"])
-    return found, written.version
+    scoring, run_date, live = scene.config.scoring, scene.step.now.before, scene.step.live
+    to = scene.lake.destination(contracts.TOP_N_LISTS, {"as_of": run_date})
+    carried: list[RowFile] = []
+    if affected is not None:
+        version = live.versions[contracts.TOP_N_LISTS.name]
+        lists = scene.lake.read(contracts.TOP_N_LISTS, version=version)
+        carried = carry_over(lists, live.run_date, affected, to)
+    scored, counted = write_lists(
+        scene.users(affected), task, scene.entry, to, n=scoring.n, partitions=scoring.partitions
+    )
+    written = scene.lake.commit_files(to, [*carried, *scored])
+    log.info("lists_merged", scored=counted["users"], carried_over=written.rows - counted["users"])
+    return counted, written.version
 
 
 def _write_shelves(scene: Scene, task: ScoringTask, ruled: RuledKit, changes: RuleChanges) -> None:

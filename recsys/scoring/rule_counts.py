@@ -12,8 +12,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pyspark.sql import Column
-from pyspark.sql import functions as F
 
 from recsys.config import RecsysConfig
 from recsys.config.rules import MAX_PER, RETURNED, SEEN
@@ -23,9 +21,6 @@ from recsys.scoring.list_rules import Limited
 from recsys.scoring.lists import Lists
 from recsys.scoring.scorer import Rules
 from recsys.scoring.users import Ints, UserBatch
-
-LEFT_OUT = "left_out"
-"""The column of scored users with a count for each of ``rules_by_user``."""
 
 Row = tuple[Any, ...]
 
@@ -64,15 +59,6 @@ def counts_of(lists: Lists, left_out_BR: Ints) -> Ints:
     """``count_names`` of a batch; ``left_out_BR`` is ``left_out_by_user``."""
     per_rule = np.stack([(left_out_BR > 0).sum(axis=0), left_out_BR.sum(axis=0)], axis=1)
     return np.concatenate([[len(lists), (lists.lengths == 0).sum()], per_rule.ravel()])
-
-
-def counts(rules: Rules) -> list[Column]:
-    """``count_names`` as aggregates over rows of ``spark.OUTPUT``."""
-    found = [F.count(F.lit(1)), F.count_if(F.size("item_ids") == 0)]
-    for place, _ in enumerate(rules_by_user(rules)):
-        taken = F.col(LEFT_OUT)[place]
-        found += [F.count_if(taken > 0), F.coalesce(F.sum(taken), F.lit(0))]
-    return [column.alias(name) for column, name in zip(found, count_names(rules), strict=True)]
 
 
 def rule_rows(

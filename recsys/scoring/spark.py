@@ -32,7 +32,7 @@ from recsys.scoring.list_rules import Limited
 from recsys.scoring.lists import SOURCES, Lists
 from recsys.scoring.progress import progress
 from recsys.scoring.returned import returned_items
-from recsys.scoring.rule_counts import LEFT_OUT, left_out_by_user
+from recsys.scoring.rule_counts import left_out_by_user
 from recsys.scoring.scorer import Entry, Rules, Scorer
 from recsys.scoring.users import Ints, Signals, UserBatch, batch_from_arrow
 
@@ -41,10 +41,8 @@ log = structlog.get_logger()
 INPUT = (
     "user_id", "segment", "user_num", "item_nums", "ages_days", "event_types", "seen_nums", "hidden_nums",
 )  # fmt: skip
-OUTPUT = (
-    "user_id string, item_ids array<string>, scores array<float>, sources array<string>, "
-    f"{LEFT_OUT} array<bigint>"
-)
+NAMES = ["user_id", "item_ids", "scores", "sources"]
+OUTPUT = "user_id string, item_ids array<string>, scores array<float>, sources array<string>"
 
 EVENTS_PER_USER = 128
 """A batch has at most so many history and seen items for each of ``scoring.batch_users``: what a batch takes in
@@ -198,14 +196,12 @@ def by_total_history(users: UserBatch, *, most_users: int, most_events: int) -> 
 def score_users(
     users: DataFrame, task: ScoringTask, entry: Entry, *, n: int, partitions: int
 ) -> DataFrame:
-    """One row per user: ``OUTPUT``; empty lists where everything is masked.
-
-    ``left_out`` counts what each of ``rule_counts.rules_by_user`` kept from the user.
-    """
+    """One row per user: ``OUTPUT``; empty lists where everything is masked."""
 
     def score(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for user_ids, limited, left_out in scored(batches, task, entry, n):
-            yield _to_arrow(user_ids, limited, left_out, task.scorer().kit)
+        for user_ids, limited, _ in scored(batches, task, entry, n):
+            columns = lists_to_arrow(limited.lists, task.scorer().kit.item_ids)
+            yield pa.RecordBatch.from_arrays([user_ids, *columns], names=NAMES)
 
     return in_partitions(users.select(*INPUT), partitions).mapInArrow(score, OUTPUT)
 
@@ -244,13 +240,3 @@ def numbered_lists(lists: Lists, item_ids: pa.StringArray) -> list[pa.ListArray]
 
 def _spelled_out(lists: pa.ListArray) -> pa.ListArray:
     return pa.ListArray.from_arrays(lists.offsets, lists.values.dictionary_decode())
-
-
-def _to_arrow(user_ids: pa.Array, limited: Limited, left_out: Ints, kit: Kit) -> pa.RecordBatch:
-    users, rules = left_out.shape
-    counts = pa.ListArray.from_arrays(
-        pa.array(np.arange(users + 1, dtype=np.int32) * rules), pa.array(left_out.ravel())
-    )
-    columns = [user_ids, *lists_to_arrow(limited.lists, kit.item_ids), counts]
-    names = ["user_id", "item_ids", "scores", "sources", LEFT_OUT]
-    return pa.RecordBatch.from_arrays(columns, names=names)
