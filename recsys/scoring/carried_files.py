@@ -15,9 +15,6 @@ from pyspark.sql import DataFrame
 
 from recsys.lake import ROW_FILE, Destination, RowFile, RowFileWriter
 
-TEXTS = ("item_ids.list.element", "sources.list.element", "model_version")
-"""Read as they are written: numbers into a dictionary."""
-
 
 def carry_over(lists: DataFrame, day: date, left_out: DataFrame, to: Destination) -> list[RowFile]:
     """The rows of ``day`` in a version of top_n_lists, but those of the users ``left_out`` (a column user_id).
@@ -32,7 +29,7 @@ def carry_over(lists: DataFrame, day: date, left_out: DataFrame, to: Destination
     def copy(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             for path in batch.column("path").to_pylist():
-                if file := _copied(path, ids, to):
+                if file := copied(path, ids, to):
                     yield pa.RecordBatch.from_pylist([asdict(file)])
 
     paths = lists.sparkSession.createDataFrame(pa.table({"path": files}))
@@ -40,14 +37,21 @@ def carry_over(lists: DataFrame, day: date, left_out: DataFrame, to: Destination
     return [RowFile(**row.asDict()) for row in rows]
 
 
-def _copied(path: str, left_out: pa.Array, to: Destination) -> RowFile | None:
+def copied(path: str, left_out: pa.Array, to: Destination) -> RowFile | None:
+    """A file with the rows of another, but those of users in ``left_out``; None where none are left."""
     system, place = url_to_fs(path)
     with system.open(place, "rb") as source, RowFileWriter(to) as writer:
-        rows = pq.ParquetFile(source, read_dictionary=TEXTS).read()
-        users = rows.column("user_id")
-        rows = rows.filter(pc.invert(pc.is_in(users, left_out)))
-        if not pc.all(pc.less(users[:-1], users[1:]), min_count=0).as_py():  # written by Spark
-            rows = rows.sort_by("user_id")
-        for batch in rows.to_batches():
-            writer.write(batch)
+        for rows in _in_order(pq.ParquetFile(source)):
+            kept = rows.filter(pc.invert(pc.is_in(rows.column("user_id"), left_out)))
+            for batch in kept.to_batches():
+                writer.write(batch)
         return writer.close()
+
+
+def _in_order(file: pq.ParquetFile) -> Iterator[pa.Table]:
+    """By row groups, which hold few rows where workers of ours wrote them; what Spark wrote is sorted first."""
+    users = file.read(columns=["user_id"]).column("user_id")
+    if pc.all(pc.less(users[:-1], users[1:]), min_count=0).as_py():
+        yield from map(file.read_row_group, range(file.num_row_groups))
+    else:
+        yield file.read().sort_by("user_id")

@@ -55,6 +55,10 @@ def written(to: Destination, *batches: pa.RecordBatch) -> RowFile:
 
 @pytest.fixture
 def to(tmp_path: Path) -> Destination:
+    return destination_in(tmp_path)
+
+
+def destination_in(tmp_path: Path) -> Destination:
     return Destination(TOP_N_LISTS, SCHEMA, str(tmp_path / "top_n_lists"), {"as_of": DAY})
 
 

@@ -1,0 +1,55 @@
+"""Lists that are carried over: every row of a file but those left out, whoever wrote the file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from recsys.lake import RowFileWriter
+from recsys.scoring.carried_files import copied
+from tests.lake.test_row_files import DAY, batch_of, destination_in
+
+USERS = ("ana", "bo", "cy", "dan", "eve")
+
+
+def rows_of(path: Path) -> list[dict[str, object]]:
+    rows: list[dict[str, object]] = pq.ParquetFile(path).read().to_pylist()
+    return rows
+
+
+@pytest.mark.parametrize("groups", [1, 5])
+def test_every_row_but_those_left_out_is_in_the_copy(
+    tmp_path: Path, groups: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("recsys.lake.row_files.ROWS_PER_GROUP", 1 if groups > 1 else 100)
+    to = destination_in(tmp_path)
+    with RowFileWriter(to) as writer:
+        for user in USERS:
+            writer.write(batch_of(user))
+        file = writer.close()
+    assert file is not None
+    source = Path(to.location, file.path)
+    assert pq.ParquetFile(source).num_row_groups == groups
+
+    copy = copied(str(source), pa.array(["bo", "nobody"]), to)
+
+    assert copy is not None
+    assert (copy.rows, copy.first_key, copy.last_key) == (4, "ana", "eve")
+    wanted = [row for row in rows_of(source) if row["user_id"] != "bo"]
+    assert rows_of(Path(to.location, copy.path)) == wanted
+    assert copied(str(source), pa.array(USERS), to) is None, "nobody is left: no file"
+
+
+def test_a_file_that_spark_wrote_in_another_order_is_sorted(tmp_path: Path) -> None:
+    source = tmp_path / "spark.parquet"
+    pq.write_table(pa.Table.from_batches([batch_of("cy", "ana", "bo")]), source)
+
+    copy = copied(str(source), pa.array(["ana"]), destination_in(tmp_path))
+
+    assert copy is not None
+    assert copy.path.startswith(f"as_of={DAY}/")
+    path = Path(destination_in(tmp_path).location, copy.path)
+    assert [row["user_id"] for row in rows_of(path)] == ["bo", "cy"]
