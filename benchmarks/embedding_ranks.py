@@ -5,7 +5,8 @@
 
 Tables, ids and global batch are those of embedding_step; every rank has half of the batch. A round is one process
 with two threads and then two ranks with one each, started anew. The last pair is a whole training step of the ranking
-model, the loader left out.
+model, 1,024 windows of history in all; beside it, without a target, one of as many windows as conf has by default.
+Loader, log and heartbeat are left out.
 
 - ours: rows sharded over the ranks, row-wise Adagrad
 - Horovod's sparse path: every rank has all tables, EmbeddingBag(sparse=True), SGD: the cheapest update there is
@@ -18,14 +19,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from datetime import date
-from itertools import cycle
-from pathlib import Path
+from itertools import count, cycle
 from typing import Any
 
 import numpy as np
@@ -34,30 +31,34 @@ from torch import Tensor, nn
 
 from benchmarks.embedding_step import Problem, Size, ours, problem, tables_of
 from benchmarks.paired import Condition, arguments, ratios, seconds, show
-from recsys.config.places import CHECKOUT
+from benchmarks.ranks import run_alone, run_ranks
+from benchmarks.zipf import zipf
 from recsys.config.ranking import RankingConfig
 from recsys.data import Batch
 from recsys.data.batches import generator
 from recsys.embeddings import Comm, HorovodComm, LocalComm, ShardedEmbeddings
 from recsys.models.ranking_fields import Attributes
+from recsys.training.loop import DROPOUT, NEGATIVES
 from recsys.training.ranking import RankingTask
 
 BENCHMARK = "embedding_ranks"
 FOUND = "FOUND "
 RANKS = 2
+TIMEOUT_SECONDS = 900
 WINDOWS, WINDOW = 1024, 30
 """The ranking model's global batch: about 5,000 events to predict, each beside four negatives."""
+WINDOWS_OF_CONF = RankingConfig().global_batch_size
 SHARDED, ALONE = "ours, two ranks x one thread", "ours, one process x two threads"
 SPARSE, DENSE = "Horovod's sparse path", "sparse_as_dense"
-TRAINING, TRAINING_ALONE = (
-    "ranking model, two ranks x one thread",
-    "ranking model, one process x two threads",
-)
 TRAINING_STEP = (
     "training step of the ranking model, two ranks x one thread to one process x two threads"
 )
 EMBEDDING_PART = "embedding part, two ranks x one thread to one process x two threads"
 BYTES = "bytes on the wire to the unique-row bound"
+
+
+Sides = Mapping[str, tuple[Callable[[], None], int]]
+"""By name a step, and how often it is timed."""
 
 
 class Sharded:
@@ -140,7 +141,8 @@ def ranking_batches(windows: int, num_users: int, num_items: int) -> list[Batch]
     for number in range(4):
         draw = np.random.default_rng(number)
         shape = (windows, WINDOW)
-        items = np.minimum(num_items, draw.zipf(1.2, shape)).astype(np.int64)
+        items = 1 + zipf(draw, shape, num_items)
+        items[:, 0] = 0  # the users' whole histories: every place knows all that was before it
         ages = np.sort(draw.exponential(30, shape).astype(np.float32), axis=1)[:, ::-1].copy()
         targets = draw.random(shape) < 1 / 6
         targets[:, 0] = False
@@ -156,42 +158,64 @@ def ranking_attributes(num_users: int, num_items: int) -> Attributes:
         segment_num_U=draw.integers(1, 6, num_users + 1).astype(np.int32),
         category_num_I=draw.integers(1, 201, num_items + 1).astype(np.int32),
         price_bucket_I=draw.integers(1, 11, num_items + 1).astype(np.int32),
-        item_count_I=draw.integers(1, 100, num_items + 1),
+        num_events_I=draw.integers(1, 100, num_items + 1),
+        is_cut_U=np.zeros(num_users + 1, dtype=np.bool_),
         segments=tuple(f"segment {number}" for number in range(5)),
         categories=tuple(f"category {number}" for number in range(200)),
-        price_edges=np.arange(1.0, 10.0),
     )
 
 
-def ranking_step(comm: Comm, rows: int) -> Callable[[], None]:
-    """A whole step as the trainer takes it, on this rank's part of the batch: defaults of conf but the batch."""
+def ranking_step(comm: Comm, rows: int, windows: int) -> Callable[[], None]:
+    """A whole step as the trainer takes it, on this rank's part of the batch; all else as conf has it by default.
+
+    The trainer allows deterministic algorithms alone, and so must the caller.
+    """
     config = RankingConfig()
     num_users, num_items = max(rows // 2, 100), max(rows // 5, 100)
     attributes = ranking_attributes(num_users, num_items)
-    task = RankingTask(config, attributes, as_of=date(2026, 1, 1), quiet_days=0.0, seed=1)
+    task = RankingTask(
+        config, attributes, as_of=date(2026, 1, 1), max_length=WINDOW - 1, quiet_days=0.0, seed=1
+    )
     embeddings = ShardedEmbeddings(task.tables, comm, seed=1)
     optimizer = comm.wrap_optimizer(torch.optim.AdamW(task.dense.parameters(), lr=1e-3), task.dense)
-    draw = generator(comm.rank)
+    numbers = count()
     batches = cycle(
         [
             Batch(*(part_of(column, comm) for column in batch))
-            for batch in ranking_batches(WINDOWS, num_users, num_items)
+            for batch in ranking_batches(windows, num_users, num_items)
         ]
     )
 
     def step() -> None:
+        place = (1, next(numbers), comm.rank)
+        torch.manual_seed(generator(*place, DROPOUT).initial_seed())
+        asked = task.ask(next(batches), generator(*place, NEGATIVES))
+        vectors = embeddings.look_up(asked.ids)
         optimizer.zero_grad()
-        asked = task.ask(next(batches), draw)
-        task.loss(asked, embeddings.look_up(asked.ids)).backward()  # type: ignore[no-untyped-call]
+        loss = task.loss(asked, vectors)
+        loss.backward()  # type: ignore[no-untyped-call]
         comm.synchronize(optimizer)
-        nn.utils.clip_grad_norm_(task.dense.parameters(), config.max_gradient_norm)
+        float(nn.utils.clip_grad_norm_(task.dense.parameters(), config.max_gradient_norm))
+        comm.sum([float(loss.detach()), 0.0], "loss")
         comm.step(optimizer)
         embeddings.update()
 
     return step
 
 
-def timed(sides: Mapping[str, tuple[Callable[[], None], int]]) -> dict[str, float]:
+def ranking_sides(comm: Comm, size: Size, repeats: int) -> Sides:
+    return {
+        training(windows, comm.size): (ranking_step(comm, size.rows, windows), repeats)
+        for windows in (WINDOWS, WINDOWS_OF_CONF)
+    }
+
+
+def training(windows: int, ranks: int) -> str:
+    who = "two ranks x one thread" if ranks > 1 else "one process x two threads"
+    return f"ranking model, {windows:,} windows, {who}"
+
+
+def timed(sides: Sides) -> dict[str, float]:
     """The median second of each side's steps, its first ones left out."""
     found = {}
     for name, (step, repeats) in sides.items():
@@ -211,9 +235,11 @@ def one_rank(size: Size, repeats: int) -> None:
             SHARDED: (sharded, repeats),
             SPARSE: (replicated(given, comm, as_dense=False), max(1, repeats // 3)),
             DENSE: (replicated(given, comm, as_dense=True), max(1, repeats // 4)),
-            TRAINING: (ranking_step(comm, size.rows), repeats),
         }
     )
+    torch.use_deterministic_algorithms(True)
+    taken |= timed(ranking_sides(comm, size, repeats))
+    torch.use_deterministic_algorithms(False)
     wire, spent = sharded.measured()
     if comm.rank == 0:
         print(FOUND + json.dumps({"seconds": taken, "wire": wire, "spent": spent}), flush=True)
@@ -222,48 +248,54 @@ def one_rank(size: Size, repeats: int) -> None:
 def one_process(size: Size, repeats: int) -> None:
     """A round of what one process does with two threads. Horovod is not in it: its thread would take from them."""
     torch.set_num_threads(2)
-    steps = {ALONE: ours(problem(size)), TRAINING_ALONE: ranking_step(LocalComm(), size.rows)}
-    taken = timed({name: (step, repeats) for name, step in steps.items()})
+    taken = timed({ALONE: (ours(problem(size)), repeats)})
+    torch.use_deterministic_algorithms(True)
+    taken |= timed(ranking_sides(LocalComm(), size, repeats))
     print(FOUND + json.dumps({"seconds": taken}), flush=True)
 
 
-def found_by(command: list[str], threads: int) -> dict[str, Any]:
-    settings = {
-        "HOROVOD_LISTEN_ADDRESS": "127.0.0.1", "OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(CHECKOUT),
-    }  # fmt: skip
-    done = subprocess.run(
-        command, env={**os.environ, **settings}, stdout=subprocess.PIPE, text=True, check=False
-    )
-    lines = [line.partition(FOUND)[2] for line in done.stdout.splitlines() if FOUND in line]
-    if done.returncode or not lines:
-        sys.exit(f"{command} ended with {done.returncode}: {done.stdout[-2000:]}")
-    found: dict[str, Any] = json.loads(lines[0])
+def found_in(said: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(said.partition(FOUND)[2].partition("\n")[0])
     return found
 
 
 def run(size: Size, rounds: int, repeats: int) -> None:
     """Both sides in turn, in processes of their own."""
-    horovodrun = Path(sys.executable).parent / "horovodrun"
-    worker = [
-        sys.executable, "-m", "benchmarks.embedding_ranks", "--rows", str(size.rows),
-        "--batch", str(size.batch), "--repeats", str(repeats), "--part",
-    ]  # fmt: skip
-    ranks = [
-        sys.executable, str(horovodrun), "-np", str(RANKS), "-H", f"localhost:{RANKS}", "--gloo",
-        "--network-interfaces", "lo", *worker, "ranks",
-    ]  # fmt: skip
+    module, limit = "benchmarks.embedding_ranks", TIMEOUT_SECONDS
+    given = ["--rows", str(size.rows), "--batch", str(size.batch), "--repeats", str(repeats)]
     taken: dict[str, list[float]] = {}
+    wires = []
     for _ in range(rounds):
-        alone, together = found_by([*worker, "alone"], 2), found_by(ranks, 1)
+        alone = found_in(
+            run_alone(module, [*given, "--part", "alone"], threads=2, timeout_seconds=limit)
+        )
+        together = found_in(
+            run_ranks(module, [*given, "--part", "ranks"], RANKS, threads=1, timeout_seconds=limit)
+        )
+        wires.append(together["wire"])
         for name, of_round in (alone["seconds"] | together["seconds"]).items():
             taken.setdefault(name, []).append(of_round)
     show(taken)
     print(f"ours, a step of rank 0: {together['spent']}")
+    part = statistics.median(ratios_of_training(taken, WINDOWS_OF_CONF))
+    print(
+        f"training step of {WINDOWS_OF_CONF} windows, as conf has them, two ranks to one process: {part:.2f}"
+    )
+    # Another size is not the one that the targets are about.
+    measured, facts = size == Size(), {"rows": size.rows, "batch": size.batch}
     for case in (SPARSE, DENSE):
-        Condition(BENCHMARK, case).report(ratios(taken, case, SHARDED))
-    Condition(BENCHMARK, TRAINING_STEP).report(ratios(taken, TRAINING_ALONE, TRAINING))
-    Condition(BENCHMARK, EMBEDDING_PART).report(ratios(taken, ALONE, SHARDED))
-    Condition(BENCHMARK, BYTES).report([together["wire"]])
+        Condition(BENCHMARK, case).report(ratios(taken, case, SHARDED), measured=measured, **facts)
+    Condition(BENCHMARK, TRAINING_STEP).report(
+        ratios_of_training(taken, WINDOWS), measured=measured, rows=size.rows, windows=WINDOWS
+    )
+    Condition(BENCHMARK, EMBEDDING_PART).report(
+        ratios(taken, ALONE, SHARDED), measured=measured, **facts
+    )
+    Condition(BENCHMARK, BYTES).report(wires, measured=measured, **facts)
+
+
+def ratios_of_training(taken: Mapping[str, list[float]], windows: int) -> list[float]:
+    return ratios(taken, training(windows, 1), training(windows, RANKS))
 
 
 def main(words: list[str] | None = None) -> None:

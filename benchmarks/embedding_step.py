@@ -13,7 +13,7 @@ from __future__ import annotations
 import importlib
 import itertools
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.paired import ROUNDS, Condition, alternately, arguments, ratios, seconds, show
+from benchmarks.zipf import EXPONENT
 from recsys.embeddings import EmbeddingTable, LocalComm, RowwiseAdagrad, ShardedEmbeddings
 from recsys.embeddings.rows import TorchRows
 
@@ -28,7 +29,6 @@ from recsys.embeddings.rows import TorchRows
 #   B examples   D embedding width
 
 THREADS = 2
-EXPONENT = 1.05
 LEARNING_RATE = 0.01
 BATCHES = 4
 ADAM, SPARSE = "dense Adam", "EmbeddingBag(sparse) + SparseAdam"
@@ -180,12 +180,19 @@ def run(size: Size, *, rounds: int = ROUNDS, repeats: int = 5) -> None:
     part = bound / statistics.median(taken["ours"])
     print(f"bytes that must move, at the speed of a copy: {1e3 * bound:.1f} ms, {part:.2f} of ours")
     for case in (SPARSE, ADAM):
-        Condition("embedding_step", case).report(ratios(taken, case, "ours"))
+        # Another size is not the one that the target is about.
+        Condition("embedding_step", case).report(
+            ratios(taken, case, "ours"), measured=size == Size(), rows=size.rows, batch=size.batch
+        )
 
 
-def main() -> None:
-    asked = arguments(__doc__).parse_args()
-    run(Size(), rounds=asked.rounds, repeats=3 if asked.quick else 9)
+def main(given: Sequence[str] | None = None) -> None:
+    parser = arguments(__doc__ or "")
+    parser.add_argument("--rows", type=int, default=Size().rows, help="of all tables together")
+    parser.add_argument("--batch", type=int, default=Size().batch)
+    asked = parser.parse_args(given)
+    size = Size(rows=asked.rows, batch=asked.batch)
+    run(size, rounds=asked.rounds, repeats=3 if asked.quick else 9)
 
 
 if __name__ == "__main__":

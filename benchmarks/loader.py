@@ -107,13 +107,13 @@ def a_loader(paths: list[Path], examples: int) -> tuple[ShareLoader, EpochPositi
         )  # fmt: skip
 
     loader = ShareLoader(read, rank=0, size=1, seed=1)
-    steps = num_steps(loader.num_left(EpochPosition(epoch=1)), BATCH)
+    steps = num_steps(loader.share_size(EpochPosition(epoch=1)), BATCH)
     return loader, EpochPosition(epoch=1, legs=(Leg(world_size=1, steps=steps),))
 
 
 def read_alone(paths: list[Path], examples: int) -> int:
     loader, _ = a_loader(paths, examples)
-    return loader.num_left(EpochPosition(epoch=1))
+    return loader.share_size(EpochPosition(epoch=1))
 
 
 def ours(paths: list[Path], examples: int) -> int:

@@ -26,7 +26,6 @@ ENCODER_FILE = "model.onnx"
 PARITY_FILE = "parity.json"
 TOWER_FILE = "ranking.onnx"
 ATTRIBUTES_FILE = "attributes.npz"
-ANSWERS_FILE = "answers.npz"
 ENCODER_INPUTS = ("history_vectors", "history_gaps", "history_mask")
 ENCODER_OUTPUT = "user_vectors"
 
@@ -157,6 +156,39 @@ class _Record(Config):
         return path
 
 
+class Answers(Config):
+    """A file beside the records: what a ranking model said of items shown to users of the measuring window.
+
+    They belong to the night, not to the model: events that come late change who is asked, and no weights.
+    """
+
+    file: str
+    """Its name in ``paths.models``."""
+    sha256: str
+    asked: str
+    """sha256 of the users and their targets."""
+
+    @staticmethod
+    def name_of(run_date: date, role: str) -> str:
+        return f"answers-{run_date}-{role}.npz"
+
+    def verified(self, paths: PathsConfig) -> Path:
+        """Where they lie.
+
+        Raises:
+            MissingInput: they are not there.
+            CorruptArtifact: they are not what the record says.
+        """
+        path = paths.models / self.file
+        if not path.is_file():
+            raise MissingInput(f"no {path}: run train again")
+        if (found := sha256_of(path)) != self.sha256:
+            raise CorruptArtifact(
+                f"{path} is damaged: sha256 {found[:16]}, the record of train says {self.sha256[:16]}: run train again"
+            )
+        return path
+
+
 class TrainingRecord(_Record):
     """What ``train`` made: one model per cut-off."""
 
@@ -172,11 +204,16 @@ class TrainingRecord(_Record):
     ranking: dict[str, str] = {}
     """The ranking models, where conf enables them: choosing, measuring, release, and linear (the logistic
     baseline at ``measuring``) -> model_version, a folder of ``paths.models``."""
+    answers: dict[str, Answers] = {}
+    """Of the ranking models that are measured: measuring and linear."""
     fits: dict[str, str] = {}
     """By name as in ``models``, what decided the weights: a run with the same ones has nothing to train."""
     epochs: int = 0
     validation_ndcg_at_10: tuple[float, ...] = ()
     """By epoch, on the choosing window."""
+    ranking_epochs: int = 0
+    ranking_validation_auc: tuple[float, ...] = ()
+    """The same of the ranking model."""
     mlflow_run_id: str = ""
 
 
@@ -298,12 +335,18 @@ class RankingManifest(_Manifest):
 
     The folder holds ``weights.npz`` (the tower), a table ``FIELD.npy`` for each field of
     ``recsys.models.ranking_fields`` (float32, row 0 is padding and zero), ``attributes.npz`` (what items and
-    users of ``as_of`` are, by number), ``answers.npz`` where the model was measured, and, once exported,
-    ``ranking.onnx`` (the tower); the release's has a ``parity.json``, without which it re-ranks nothing.
+    users of ``as_of`` are, by number) and, once exported, ``ranking.onnx`` (the tower); the release's has a
+    ``parity.json``, without which it re-ranks nothing.
     """
 
     history_length: int
-    """Newest events of a history that the model may look at."""
+    """Newest events of a history that the model looks at."""
+    fields_version: int = 0
+    """What the rows of its tables mean (``ranking_fields.FIELDS_VERSION``); a model of another is refused."""
+    calibration_intercept: float = 0.0
+    calibration_slope: float = 1.0
+    """From logit to probability (``recsys.models.calibration``): fitted on the choosing window, by the model that was
+    fitted before it."""
     ranking: dict[str, object] = {}
     """The resolved ranking section."""
 

@@ -8,6 +8,8 @@ from pydantic import Field
 
 from recsys.config.pace import Pace
 
+Interaction = Literal["dcn", "dlrm", "fm", "ncf", "linear"]
+
 
 class RankingConfig(Pace):
     """Everything that decides the weights of the ranking model, and whether there is one."""
@@ -15,7 +17,7 @@ class RankingConfig(Pace):
     section: ClassVar[str] = "ranking"
 
     enabled: bool = False
-    interaction: Literal["dcn", "dlrm", "fm", "ncf", "linear"] = "dcn"
+    interaction: Interaction = "dcn"
     """How fields meet: cross layers, pairwise dots, a factorisation machine, NeuMF; linear: not at all."""
     embedding_dim: int = Field(16, ge=2, multiple_of=2)
     """Width of every field's table."""
@@ -33,8 +35,8 @@ class RankingConfig(Pace):
     field_dropout: float = Field(0.2, ge=0, lt=1)
     """Of whole fields: how often an id that is known is treated as one that is not."""
     num_negatives: int = Field(4, ge=1)
-    """Items shown beside every positive, half uniform, half by popularity. Probabilities are calibrated for
-    1 in num_negatives + 1."""
+    """Items shown beside every positive, half uniform, half by popularity. A probability holds where one in
+    num_negatives + 1 of the items shown is taken, the others drawn in this way, and for no other rate."""
     update_rule: Literal["adagrad", "adam", "sgd"] = "adagrad"
     """Of the tables' rows: row-wise Adagrad, lazy Adam, or plain steps."""
     embedding_learning_rate: float = Field(0.05, gt=0)

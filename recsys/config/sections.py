@@ -118,8 +118,9 @@ class TrainingConfig(Pace):
     start_timeout_seconds: int = Field(300, ge=1)
     """How long the processes may take to find each other."""
     stall_timeout_seconds: int = Field(60, ge=1)
-    """A process that the others wait for longer than this ends the run: more than the examples take to read, and a
-    process's rows to write."""
+    """A process that says nothing for longer than this ends the run, and so do all when none comes further for so
+    long: more than a step takes, the reading of some thousand examples, or 8 MB of a checkpoint. One that the others
+    wait for in a single exchange may take twice as long."""
     seed: int = 17
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 from recsys.data.batches import Batch, draw_negatives, generator, num_steps
 from recsys.data.examples import Examples, read_examples
 from recsys.data.files import ExampleFile, example_files
-from recsys.data.position import EpochPosition, Leg
+from recsys.data.position import EpochPosition, Leg, batch_sizes, batch_start
 from recsys.data.share_loader import ShareLoader
 
 __all__ = [
@@ -15,6 +15,8 @@ __all__ = [
     "Examples",
     "Leg",
     "ShareLoader",
+    "batch_sizes",
+    "batch_start",
     "draw_negatives",
     "example_files",
     "generator",

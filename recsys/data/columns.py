@@ -92,7 +92,7 @@ def decode(table: pa.Table, into: Arrays, expected: Expected, file: str) -> None
             if column.places is None:
                 out_RW[:] = chunk.to_numpy()
             elif len(chunk):
-                places_RW = _places(chunk, column, expected.width, ids_R, file)
+                places_RW = _matrix(chunk, column, expected.width, ids_R, file)
                 if column.kept == np.bool_:
                     np.not_equal(places_RW, 0, out=out_RW)
                 else:
@@ -101,7 +101,7 @@ def decode(table: pa.Table, into: Arrays, expected: Expected, file: str) -> None
     _check_numbers(into, expected, file)
 
 
-def _places(
+def _matrix(
     chunk: pa.Array, column: Column, width: int, ids_R: npt.NDArray[Any], file: str
 ) -> npt.NDArray[Any]:
     """A packed column's chunk as a matrix over Arrow's own memory."""

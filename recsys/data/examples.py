@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Self
 
@@ -41,6 +41,10 @@ class Examples(NamedTuple):
         # Not [chosen_R]: index_select copies a row at a time and is several times faster.
         return type(self)(*(column.index_select(0, chosen_R) for column in self))
 
+    def kept(self, is_kept_E: Tensor) -> Self:
+        """The examples marked in ``is_kept_E`` (bool), copied; where all are, these themselves."""
+        return self if is_kept_E.all() else self.rows(is_kept_E.nonzero().flatten())
+
 
 def joined(parts: Sequence[Examples]) -> Examples:
     """One after the other."""
@@ -56,6 +60,7 @@ def read_examples(
     rank: int = 0,
     size: int = 1,
     workers: int = 2,
+    each_read: Callable[[], None] = lambda: None,
 ) -> Examples:
     """The row groups ``rank``, ``rank + size``, … of all files together; rows where there are too few groups.
 
@@ -68,6 +73,7 @@ def read_examples(
         num_items: the largest item number of the vocabulary that the model is of.
         num_users: the largest user number; None where the model does not look at users.
         workers: threads that read and decode.
+        each_read: called after each of the reads, for those who watch that it goes on.
 
     Raises:
         ContractError: a file is missing, truncated, unreadable or of another schema (named), a blob has another
@@ -79,7 +85,7 @@ def read_examples(
         # Heavy to import, and it starts by warning about pyarrow.
         from recsys.data.share_reader import ShareReader  # noqa: PLC0415
 
-        filesystem, paths = _places(files)
+        filesystem, paths = _paths(files)
         rows_of = {path: _rows_of_groups(filesystem, path) for path in paths}
         # With fewer row groups than ranks petastorm gives nobody any: a set so small is read whole.
         split_rows = sum(map(len, rows_of.values())) < size
@@ -87,13 +93,13 @@ def read_examples(
         reader = ShareReader(
             filesystem, rows_of, expected, rank=share[0], size=share[1], workers=workers
         )
-        columns = _by_id(reader.read_all())
+        columns = _by_id(reader.read_all(each_read))
     if split_rows:
         columns = {name: column[rank::size] for name, column in columns.items()}
     return Examples(*(torch.from_numpy(columns[name]) for name in NAMES))
 
 
-def _places(files: Sequence[ExampleFile]) -> tuple[Any, list[str]]:
+def _paths(files: Sequence[ExampleFile]) -> tuple[Any, list[str]]:
     """petastorm's file system and the paths on it, in the order of ``files``."""
     from petastorm.fs_utils import get_filesystem_and_path_or_paths  # noqa: PLC0415
 

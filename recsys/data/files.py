@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlparse
 
 from deltalake import DeltaTable
@@ -40,29 +41,42 @@ def example_files(table_path: str, *, version: int, as_of: date) -> tuple[Exampl
 
     Raises:
         MissingInput: the version has no examples for ``as_of``.
+        ContractError: the log does not say which examples a file holds.
     """
     table = DeltaTable(table_path, version=version)
-    actions = table.get_add_actions(flatten=True)
-    sizes = {
-        unquote(os.path.basename(path)): (int(size), int(first))
-        for path, size, first in zip(
-            *(actions[name].to_pylist() for name in ("path", "size_bytes", "min.example_id")),
-            strict=True,
-        )
-        if first is not None
-    }
+    known = {unquote(os.path.basename(str(row["path"]))): row for row in _added(table)}
     files = []
     for uri in table.file_uris(file_pruning_predicate=[("as_of", "=", as_of.isoformat())]):
-        name = unquote(os.path.basename(uri))
-        if name in sizes:  # the others hold no rows
-            size, first = sizes[name]
-            files.append(ExampleFile(uri=uri, size_bytes=size, first_example_id=first))
+        row = known[unquote(os.path.basename(uri))]
+        if row["num_records"] == 0:
+            continue
+        if row["min.example_id"] is None:
+            raise ContractError(
+                f"training file {uri} has no statistics of example_id in the table's log, so its place among "
+                "the others is not known: run build_training_set again"
+            )
+        files.append(
+            ExampleFile(
+                uri=uri, size_bytes=row["size_bytes"], first_example_id=row["min.example_id"]
+            )
+        )
     if not files:
         raise MissingInput(
             f"training_examples has no rows with as_of {as_of} at version {version}: "
             f"run build_training_set first"
         )
     return tuple(sorted(files, key=lambda file: file.first_example_id))
+
+
+def _added(table: DeltaTable) -> list[dict[str, Any]]:
+    """The log's lines of all files; a statistic that no file has is None in each."""
+    actions = table.get_add_actions(flatten=True)
+    have = set(actions.schema.names)
+    names = ("path", "size_bytes", "num_records", "min.example_id")
+    columns = [
+        actions[name].to_pylist() if name in have else [None] * actions.num_rows for name in names
+    ]
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def check_files(files: Sequence[ExampleFile]) -> None:

@@ -68,6 +68,13 @@ def batch_start(num_examples: int, steps: int, step: int) -> int:
     return step * size + min(step, larger)
 
 
+def batch_sizes(shares: Sequence[int], steps: int, step: int) -> list[int]:
+    """How many examples each rank has in batch ``step``, from how many each has in its share."""
+    return [
+        batch_start(share, steps, step + 1) - batch_start(share, steps, step) for share in shares
+    ]
+
+
 def order_of(num_examples: int, *, seed: int, epoch: int, rank: int, size: int) -> Tensor:
     """(E,) int64: the order of a rank's share, decided by seed, epoch, rank and world size alone."""
     return torch.randperm(num_examples, generator=generator(seed, epoch, rank, size, ORDER))

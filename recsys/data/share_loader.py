@@ -21,10 +21,12 @@ class ShareLoader:
 
     Ranks have unequal shares, and a rank that stopped early would leave the others waiting in a collective. So
     all take the same steps, and a smaller share makes smaller batches, empty ones where it has fewer examples
-    than there are steps; nothing is left over.
+    than there are steps; nothing is left over. Who trains gives a smaller batch less weight (``batch_sizes``): an
+    example must not count for more because its rank has few.
 
-    One share is held in memory at a time. Where the number of ranks changed within an epoch, the shares of the
-    ranks before are read one after the other, twice (to count, then to take), for the rest of that epoch alone.
+    One share is held in memory from one step to the next; while it is read, what ``read`` copies out of it comes on
+    top. Where the number of ranks changed within an epoch, the shares of the ranks before are read one after the
+    other, twice (to count, then to take), for the rest of that epoch alone.
     """
 
     def __init__(
@@ -34,11 +36,9 @@ class ShareLoader:
         self._read, self._rank, self._size, self._seed = read, rank, size, seed
         self._held: tuple[tuple[int, tuple[Leg, ...]], Examples] | None = None
 
-    def num_left(self, position: EpochPosition) -> int:
-        """Examples that this rank has left in the epoch; all of a leg's where one is to begin."""
-        num_examples = len(self._share(position))
-        leg = position.under_way(self._size)
-        return num_examples - (batch_start(num_examples, leg.steps, leg.done) if leg else 0)
+    def share_size(self, position: EpochPosition) -> int:
+        """Examples that this rank has in the leg under way, done or not; in the next leg where none is."""
+        return len(self._share(position))
 
     def batches(self, position: EpochPosition) -> Iterator[Batch]:
         """The batches of the leg under way that are not done yet: equal positions give equal batches."""

@@ -9,7 +9,7 @@ Imports petastorm, which is heavy and begins by warning: import this module wher
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
 from typing import Any, NamedTuple
 
@@ -118,8 +118,8 @@ class ShareReader(Reader):  # type: ignore[misc]
             shard_count=size if size > 1 else None,
         )
 
-    def read_all(self) -> Arrays:
-        """Wait until every row is in place.
+    def read_all(self, each_read: Callable[[], None] = lambda: None) -> Arrays:
+        """Wait until every row is in place; ``each_read`` is called after each read.
 
         Raises:
             ContractError: what the first worker that failed has found.
@@ -130,6 +130,7 @@ class ShareReader(Reader):  # type: ignore[misc]
                 try:
                     self._workers_pool.get_results()
                     published += 1
+                    each_read()
                 except EmptyResultError:
                     # The pool looks first whether all that was handed out is done and then whether more will be:
                     # the last read may be handed out between the two looks. So we count.

@@ -14,7 +14,7 @@ from recsys.embeddings.tables import EmbeddingTable
 from recsys.errors import ContractError
 
 # Shape suffixes in this file:
-#   P ids of a batch, flat   U distinct rows   D embedding width
+#   P ids of a batch, flat   B bags   U distinct rows   D embedding width
 
 
 def problem_of(table: EmbeddingTable, given: Ids) -> str:
@@ -35,12 +35,12 @@ def problem_of(table: EmbeddingTable, given: Ids) -> str:
 def range_problem(table: EmbeddingTable, given: Ids) -> str:
     """The first id that is outside ``table``; empty where none is."""
     ids = flat(given)
-    outside = (ids < 0) | (ids >= table.rows)
+    outside = (ids < 0) | (ids >= table.num_rows)
     if not outside.any():
         return ""
     place = int(outside.to(torch.uint8).argmax())
     return (
-        f"table {table.name!r} has ids 0 to {table.rows - 1}, got {int(ids[place])} (place {place} of "
+        f"table {table.name!r} has ids 0 to {table.num_rows - 1}, got {int(ids[place])} (place {place} of "
         f"{len(ids)}): the ids and the table are of different vocabularies"
     )
 
@@ -92,7 +92,7 @@ class Asked:
         ids_P: Tensor | None = torch.zeros(0, dtype=torch.int64, device=device)
         if tables:
             offsets = [shard.offsets[table.name] for table in tables]
-            ids_P = shard.ops.join(numbers, [table.rows for table in tables], offsets)
+            ids_P = shard.ops.join(numbers, [table.num_rows for table in tables], offsets)
         if ids_P is None:
             raise ContractError(
                 next(filter(None, (range_problem(table, ids[table.name]) for table in tables)))
@@ -100,8 +100,16 @@ class Asked:
         sizes = [request.num_ids for request in self.requests]
         self.wanted: Wanted = shard.ops.distinct(ids_P, sizes, shard.spread)
 
+    @property
+    def names_ids(self) -> bool:
+        return len(self.wanted.place_P) > 0
+
+    @property
+    def has_gradients(self) -> bool:
+        return bool(self._grads)
+
     def vectors(self, sources: Sequence[Source]) -> dict[str, Tensor]:
-        """By table. The sources, one after the other, are the rows that are wanted."""
+        """By table, (*ids.shape, D) or (B, D). The sources, one after the other, are the U rows that are wanted."""
         if not self.names:
             return {}
         made = self.shard.ops.vectors(sources, self.wanted, self.requests, self.shard.dim)
@@ -117,7 +125,7 @@ class Asked:
 
         Returns what is wrong with them: the first row whose gradient is not finite.
         """
-        if not len(self.wanted.place_P):
+        if not self.names_ids:
             return ""
         nothing = self.shard.weight_RD.new_zeros(1, self.shard.dim)
         grads = [

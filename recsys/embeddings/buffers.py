@@ -56,16 +56,24 @@ class Buffers:
         return tensors
 
     def _block(self, size_bytes: int) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
-        fitting = [block for block in self._free if size_bytes <= len(block) <= 2 * size_bytes]
-        if fitting:
-            block = min(fitting, key=len)
-            self._free.remove(block)
-        else:
+        block = self._take(size_bytes)
+        if block is None:
             block = mmap.mmap(-1, size_bytes + size_bytes // 8, flags=PRIVATE)
         # Slices keep this array alive, so its end is the end of every tensor on the block.
         array = np.frombuffer(block, dtype=np.float32, count=size_bytes // 4)
         weakref.finalize(array, self._give_back, block).atexit = False
         return array
+
+    def _take(self, size_bytes: int) -> mmap.mmap | None:
+        """The smallest free block that fits. One may come or go between two lines: finalizers run at any moment."""
+        fitting = [block for block in self._free if size_bytes <= len(block) <= 2 * size_bytes]
+        for block in sorted(fitting, key=len):
+            try:
+                self._free.remove(block)
+            except ValueError:
+                continue
+            return block
+        return None
 
     def _give_back(self, block: mmap.mmap) -> None:
         self._free.append(block)

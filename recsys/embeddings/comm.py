@@ -1,4 +1,4 @@
-"""The process group as training sees it. Horovod is one implementation, a process alone another.
+"""The process group as training sees it: Horovod's, a process alone, and (torch_comm.py) torch.distributed's.
 
 Every method but the properties is collective: all ranks call it, in the same order.
 """
@@ -21,16 +21,23 @@ class Comm(Protocol):
         """0 <= rank < size; rank 0 alone writes files."""
 
     @property
-    def size(self) -> int: ...
+    def size(self) -> int:
+        """The number of ranks, >= 1."""
 
     def broadcast_parameters(self, model: nn.Module, root: int = 0) -> None:
         """Make every rank's parameters and buffers those of ``root``."""
 
     def wrap_optimizer(self, optimizer: Optimizer, model: nn.Module) -> Optimizer:
-        """An optimizer whose ``step`` uses gradients averaged over the ranks."""
+        """An optimizer to be used through ``synchronize`` and ``step`` of this Comm alone.
+
+        What its own ``step`` does is the implementation's affair: Horovod's averages once more.
+        """
 
     def synchronize(self, optimizer: Optimizer) -> None:
-        """Wait until the gradients of the wrapped ``optimizer`` are averaged: before they are clipped."""
+        """Average the gradients of the wrapped ``optimizer`` over the ranks: before they are clipped.
+
+        A parameter that learns and has no gradient has zeros from here on, on any number of ranks.
+        """
 
     def step(self, optimizer: Optimizer) -> None:
         """Update the parameters, after ``synchronize``."""
@@ -59,6 +66,19 @@ class Comm(Protocol):
         """Return when every rank has come here."""
 
 
+def fill_missing_gradients(optimizer: Optimizer) -> list[Tensor]:
+    """Zeros where a parameter that learns has no gradient, as Horovod makes them; returns all that learn have."""
+    grads = []
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            if not parameter.requires_grad:
+                continue
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            grads.append(parameter.grad)
+    return grads
+
+
 class LocalComm:
     """One process: nothing to exchange."""
 
@@ -72,7 +92,7 @@ class LocalComm:
         return optimizer
 
     def synchronize(self, optimizer: Optimizer) -> None:
-        pass
+        fill_missing_gradients(optimizer)
 
     def step(self, optimizer: Optimizer) -> None:
         optimizer.step()
@@ -124,12 +144,11 @@ class HorovodComm:
         self._hvd.broadcast_parameters(model.state_dict(), root_rank=root)
 
     def wrap_optimizer(self, optimizer: Optimizer, model: nn.Module) -> Optimizer:
-        parameters = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
         wrapped = self._hvd.DistributedOptimizer(
             optimizer,
-            named_parameters=parameters,
+            named_parameters=list(model.named_parameters()),
             op=self._hvd.Average,
-            groups=[[p for _, p in parameters]],
+            groups=[[p for p in model.parameters() if p.requires_grad]],
         )
         return cast(Optimizer, wrapped)
 
@@ -158,8 +177,10 @@ class HorovodComm:
         self, message: Tensor, splits: Sequence[int], name: str
     ) -> tuple[Tensor, list[int]]:
         sizes = torch.tensor(list(splits), dtype=torch.int32)
-        came, received = self._hvd.alltoall(message, splits=sizes, name=name)
-        return came, received.tolist()
+        # Horovod's alltoall knows no bool.
+        carrier = torch.uint8 if message.dtype == torch.bool else message.dtype
+        came, received = self._hvd.alltoall(message.view(carrier), splits=sizes, name=name)
+        return came.view(message.dtype), received.tolist()
 
     def total(self, values: Tensor, name: str) -> Tensor:
         return cast(Tensor, self._hvd.allreduce(values, op=self._hvd.Sum, name=name))

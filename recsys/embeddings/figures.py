@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 Phase = Literal["route", "exchange", "look_up", "update"]
@@ -25,6 +25,13 @@ class StepFigures:
     """Summing gradients and writing rows."""
     sent_bytes: int = 0
     """From this rank to others, padding included; what a rank keeps for itself is not sent."""
+
+    def take(self) -> StepFigures:
+        """What has been added up; starts again from zero."""
+        taken = replace(self)
+        for figure in fields(self):
+            setattr(self, figure.name, figure.default)
+        return taken
 
     @contextmanager
     def timed(self, phase: Phase) -> Iterator[None]:

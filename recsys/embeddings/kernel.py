@@ -12,7 +12,7 @@ import structlog
 log = structlog.get_logger()
 
 LIBRARY = Path(__file__).with_name("librows.so")
-VERSION = 2
+VERSION = 3
 
 _UPDATE = [c_void_p, c_void_p, c_int64, c_int64, c_void_p, c_float, c_int]
 _SIGNATURES: dict[str, tuple[list[type], type | None]] = {
@@ -38,7 +38,7 @@ def kernel(path: Path = LIBRARY) -> ctypes.CDLL | None:
         if library.version() != VERSION:
             reason = f"it is version {library.version()}, wanted is {VERSION}"
         elif not library.runs_here():
-            reason = "it is built for processors with AVX2"
+            reason = "it is built for processors of the level x86-64-v3"
     except (OSError, AttributeError) as error:
         reason = str(error)
     if reason:

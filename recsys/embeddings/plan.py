@@ -24,7 +24,7 @@ class Placement:
 
     def bytes_on(self, rank: int, world_size: int) -> int:
         """Rows and their state on one rank, in float32."""
-        rows = self.table.rows
+        rows = self.table.num_rows
         if self.kind == "row_wise":
             rows = len(range(rank, rows, world_size))
         return rows * self.table.bytes_per_row
@@ -41,7 +41,7 @@ class Plan:
     def describe(self) -> str:
         """The plan as a table: a line per embedding table, then the bytes of each rank."""
         lines = [
-            f"{p.table.name}: {p.table.rows:,} x {p.table.dim}, {p.kind}, "
+            f"{p.table.name}: {p.table.num_rows:,} x {p.table.dim}, {p.kind}, "
             f"{p.bytes_on(0, self.world_size) / GIB:.3f} GiB on rank 0"
             for p in self.placements
         ]

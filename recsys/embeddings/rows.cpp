@@ -1,6 +1,6 @@
 // Rows of embedding tables on a CPU: finding the distinct ones, copying, summing gradients, updating.
 //
-// Called by recsys/embeddings/rows.py through ctypes, which has the same in torch. Float32 alone. Everything
+// Called by recsys/embeddings/compiled_rows.py through ctypes; rows.py has the same in torch. Float32 alone. Everything
 // gives the same bits on any number of threads: work is cut where no sum crosses the cut, and sums add from left
 // to right. Built by deploy/setup/steps/kernel.sh.
 //
@@ -334,12 +334,12 @@ void update_adam(float* weight, const int64_t* rows_U, int64_t num_rows, int64_t
 
 int runs_here() {
 #ifdef __AVX2__
-  return __builtin_cpu_supports("avx2");
+  return __builtin_cpu_supports("x86-64-v3");  // the level it is built for: FMA, BMI, LZCNT and F16C beside AVX2
 #else
   return true;
 #endif
 }
 
 // Bumped with every change of these functions: kernel.py refuses a library of another number.
-int64_t version() { return 2; }
+int64_t version() { return 3; }
 }

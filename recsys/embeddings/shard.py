@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from recsys.embeddings.buffers import zeros_in_large_pages
-from recsys.embeddings.rows import RowOps, row_ops
+from recsys.embeddings.compiled_rows import row_ops
+from recsys.embeddings.rows import RowOps
 from recsys.embeddings.snapshot import FrozenRows, Snapshot
 from recsys.embeddings.tables import EmbeddingTable, Slots, fill_fresh
 
@@ -34,7 +35,7 @@ class Shard:
         rows = 0
         for table in tables:
             self.offsets[table.name] = rows * spread
-            rows += -(-table.rows // spread)
+            rows += -(-table.num_rows // spread)
         self.num_rows = rows
         self._padding_rows = torch.tensor(
             [self.offsets[t.name] // spread for t in tables if t.padding and rank == 0],
@@ -111,4 +112,4 @@ class Shard:
 
     def _slice_of(self, table: EmbeddingTable) -> slice:
         start = self.offsets[table.name] // self.spread
-        return slice(start, start + len(range(self.rank, table.rows, self.spread)))
+        return slice(start, start + len(range(self.rank, table.num_rows, self.spread)))

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from recsys.errors import ContractError
+
 # Shape suffixes in this file:
 #   R rows of the shard   C rows that changed since   D embedding width
 
@@ -34,13 +36,20 @@ class Snapshot:
     def changing(self, rows: Sequence[Tensor]) -> Iterator[None]:
         """Keep ``rows`` (int64, several times where several ranks have it) as they are; the body changes them."""
         with self._lock:  # a block is never read while it changes
-            if not self._closed:
-                self._keep(torch.cat(list(rows)))
+            self._keep(torch.cat(list(rows)))
             yield
 
     def read(self, array: str, start: int, stop: int, out: Tensor) -> None:
-        """Rows ``start`` to ``stop`` of an array as they were, into ``out`` on the CPU."""
+        """Rows ``start`` to ``stop`` of an array as they were, into ``out`` on the CPU.
+
+        Raises:
+            ContractError: the snapshot is closed.
+        """
         with self._lock:
+            if self._closed:
+                raise ContractError(
+                    f"rows {start} to {stop} of {array!r} were read after thaw: they have changed since"
+                )
             out.copy_(self._arrays[array][start:stop])
             kept = list(self._kept)
         for rows_C, before in kept:
@@ -48,7 +57,7 @@ class Snapshot:
             out[(rows_C[here_C] - start).cpu()] = before[array][here_C].cpu()
 
     def close(self) -> None:
-        """Let go of what was kept."""
+        """Let go of what was kept; nothing can be read any more, and rows that change are not kept."""
         with self._lock:
             self._closed = True
             self._kept.clear()

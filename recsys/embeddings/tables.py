@@ -9,17 +9,21 @@ from typing import Literal, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from recsys.errors import ConfigError
 
 # Shape suffixes in this file:
-#   R rows of a shard   U distinct rows that an update touches   D embedding width
+#   R rows of a shard   B rows drawn at once   U distinct rows that an update touches   D embedding width
 
 Slots = dict[str, Tensor]
 """State of an update rule, one row per row of the shard."""
 
-INITIAL_CHUNK_ROWS = 65_536
+BLOCK_VALUES = 65_536
+"""Drawn at once: they fit the cache."""
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+HALVES = np.uint64(0x0000FFFF0000FFFF)
 
 
 class RowRule(Protocol):
@@ -111,33 +115,33 @@ class LazyAdam:
 
 @dataclass(frozen=True)
 class EmbeddingTable:
-    """A table of ``rows`` vectors of width ``dim``, ids 0 to rows - 1.
+    """A table of ``num_rows`` vectors of width ``dim``, ids 0 to num_rows - 1.
 
     Raises:
         ConfigError: no rows or no width.
     """
 
     name: str
-    rows: int
+    num_rows: int
     dim: int
     rule: RowRule
     pooling: Literal["none", "sum", "mean"] = "none"
     """none: one vector per id. sum, mean: one per bag of ids; an empty bag is zeros."""
     initial_std: float = 0.01
-    """Fresh rows are normal with this deviation."""
+    """Deviation of fresh rows, which are nearly normal."""
     padding: bool = False
     """Row 0 stands for nothing: it is zeros and never learns, and in a bag it counts for nothing."""
 
     def __post_init__(self) -> None:
-        if self.rows < 1 or self.dim < 1:
+        if self.num_rows < 1 or self.dim < 1:
             raise ConfigError(
-                f"embedding table {self.name!r} has {self.rows} rows of width {self.dim}: both must be >= 1"
+                f"embedding table {self.name!r} has {self.num_rows} rows of width {self.dim}: both must be >= 1"
             )
 
     @property
     def weight_bytes(self) -> int:
         """In float32."""
-        return 4 * self.rows * self.dim
+        return 4 * self.num_rows * self.dim
 
     @property
     def bytes_per_row(self) -> int:
@@ -147,17 +151,42 @@ class EmbeddingTable:
 
 
 def fill_fresh(rows_RD: Tensor, table: EmbeddingTable, place: Sequence[int], wanted: slice) -> None:
-    """Fill ``rows_RD`` with the rows ``wanted`` of a fresh table; ``place`` seeds it.
+    """Fill ``rows_RD`` with the rows ``wanted`` (none to the end of the table) of a fresh table; ``place`` seeds it.
 
-    A row is the same whoever asks for it. Drawn chunk by chunk, each from a generator of its own, so that no
-    process ever holds more of the table than its rows.
+    A row is the same whoever asks for it, and nobody draws another's: value n of a table is a hash of n alone.
     """
-    first, step, filled = wanted.start, wanted.step, 0
-    for number, start in enumerate(range(0, table.rows, INITIAL_CHUNK_ROWS)):
-        stop = min(start + INITIAL_CHUNK_ROWS, table.rows)
-        [seed] = np.random.SeedSequence((*place, number)).generate_state(1, np.uint64)
-        draw = torch.Generator().manual_seed(int(seed) >> 1)  # torch takes 63 bits
-        chunk = torch.randn(stop - start, table.dim, generator=draw, dtype=torch.float32)
-        mine = chunk[(first - start) % step :: step]
-        rows_RD[filled : filled + len(mine)].copy_(mine).mul_(table.initial_std)
-        filled += len(mine)
+    [key] = np.random.SeedSequence(tuple(place)).generate_state(1, np.uint64)
+    nums_R = np.arange(wanted.start, table.num_rows, wanted.step, dtype=np.uint64)
+    at_once = max(1, BLOCK_VALUES // table.dim)
+    for start in range(0, len(nums_R), at_once):
+        values_BD = nearly_normal(nums_R[start : start + at_once], table.dim, key)
+        part = rows_RD[start : start + at_once]
+        part.copy_(torch.from_numpy(values_BD)).mul_(table.initial_std)
+
+
+def nearly_normal(nums_B: NDArray[np.uint64], dim: int, key: np.uint64) -> NDArray[np.float32]:
+    """Rows of a matrix of deviation 1: sums of four uniform numbers, so never beyond 3.5.
+
+    The 16 bits of each are a quarter of a hash of the value's place, the finalizer of SplitMix64 (Steele, Lea and
+    Flood, 2014). Whole numbers up to the last step: the same bits on every machine.
+    """
+    columns_D = np.arange(dim, dtype=np.uint64) * GOLDEN
+    with np.errstate(over="ignore"):  # numbers are those modulo 2^64
+        bits_BD = np.add.outer(nums_B * (np.uint64(dim) * GOLDEN) + key, columns_D)
+    shifted_BD = np.empty_like(bits_BD)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
+        np.right_shift(bits_BD, np.uint64(shift), out=shifted_BD)
+        bits_BD ^= shifted_BD
+        bits_BD *= np.uint64(factor)
+    # Two sums of two, side by side, then their sum.
+    np.right_shift(bits_BD, np.uint64(16), out=shifted_BD)
+    shifted_BD &= HALVES
+    bits_BD &= HALVES
+    bits_BD += shifted_BD
+    np.right_shift(bits_BD, np.uint64(32), out=shifted_BD)
+    bits_BD += shifted_BD
+    bits_BD &= np.uint64(0xFFFFFFFF)
+    values_BD = bits_BD.astype(np.float32)
+    values_BD -= np.float32(2 * 0xFFFF)
+    values_BD *= np.float32(1 / math.sqrt(4 * (65536**2 - 1) / 12))
+    return values_BD

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.optim import Optimizer
 
+from recsys.embeddings.comm import fill_missing_gradients
 from recsys.embeddings.device import CPU
 
 
@@ -51,15 +52,12 @@ class TorchComm:
 
     def synchronize(self, optimizer: Optimizer) -> None:
         """One flat sum: which gradients share a message would otherwise decide the order of a sum."""
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        for parameter in parameters:
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-        grads = [parameter.grad for parameter in parameters]
-        if not grads:
+        if not (grads := fill_missing_gradients(optimizer)):
             return
         mean = self.total(torch.cat([grad.flatten() for grad in grads]), "gradients") / self.size
-        for grad, part in zip(grads, mean.split([grad.numel() for grad in grads]), strict=True):  # type: ignore[no-untyped-call]
+        for grad, part in zip(
+            grads, mean.split_with_sizes([g.numel() for g in grads]), strict=True
+        ):
             grad.copy_(part.view_as(grad))
 
     def step(self, optimizer: Optimizer) -> None:

@@ -115,7 +115,7 @@ def evaluate_models(
     rows = _rows(bootstrap, run_date) + _rows(_bootstrap(choosing, config), run_date)
     if "measuring" in rankings:
         _say_whether_stage_two_helps(bootstrap, chosen)
-        rows += ranking_rows(config, run_date, cut_offs.measuring, rankings)
+        rows += ranking_rows(config, run_date, cut_offs.measuring, training)
     verdicts = judge(_candidate(bootstrap, live), config.gate)
     passed = all(verdict.ok for verdict in verdicts)
     record = EvaluationRecord(

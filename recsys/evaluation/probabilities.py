@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.errors import ContractError
+from recsys.models.calibration import SMALLEST
 
 # Shape suffixes in this file:
 #   S rows   T rows that were taken   U users   N bins, or rows not taken   G groups of equal values   K rounds
@@ -26,11 +27,8 @@ Ints = NDArray[np.int64]
 
 METRICS = ("auc", "log_loss", "calibration_error")
 BINS = 15
-SMALLEST = 1e-7
-"""Probabilities are clipped to this distance from 0 and 1: one sure mistake must not be infinite."""
 PERCENTILES = (2.5, 97.5)
 CELLS_AT_ONCE = 4_000_000
-NEWTON_STEPS = 50
 
 
 @dataclass(frozen=True)
@@ -121,35 +119,6 @@ def equal_mass_bins(values_S: Floats, bins: int) -> Ints:
     return chosen
 
 
-def logistic_fit(values_S: Floats, taken_S: NDArray[np.bool_]) -> tuple[float, float]:
-    """Intercept and slope of the logistic regression on one number, by Newton's method: the popularity baseline.
-
-    Values that are all equal have no slope: 0. A little ridge keeps separable rows finite.
-    """
-    design = np.stack([np.ones_like(values_S), values_S], axis=1)
-    share = np.clip(taken_S.mean(), SMALLEST, 1 - SMALLEST)
-    found = np.array([np.log(share / (1 - share)), 0.0])
-    if np.ptp(values_S) == 0:
-        return float(found[0]), 0.0
-    ridge = 1e-6 * np.eye(2)
-    for _ in range(NEWTON_STEPS):
-        probability_S = sigmoid(design @ found)
-        slope = design.T @ (taken_S - probability_S) - ridge @ found
-        curve = (design * (probability_S * (1 - probability_S))[:, None]).T @ design + ridge
-        step = np.linalg.solve(curve, slope)
-        found = found + step
-        if np.abs(step).max() < 1e-10:  # noqa: PLR2004 (converged)
-            break
-    return float(found[0]), float(found[1])
-
-
-def sigmoid(logits_S: Floats) -> Floats:
-    """Never overflows."""
-    exp_S = np.exp(-np.abs(logits_S))
-    found: Floats = np.where(logits_S >= 0, 1.0, exp_S) / (1.0 + exp_S)
-    return found
-
-
 class _Auc:
     """The AUC under any weights of the users, from one sort of the rows that were not taken."""
 
@@ -197,6 +166,7 @@ class _Measure:
 
 
 def _losses(taken_S: NDArray[np.bool_], probabilities_S: Floats) -> Floats:
+    # One sure mistake must not be infinite.
     clipped_S = np.clip(probabilities_S, SMALLEST, 1 - SMALLEST)
     losses_S: Floats = -np.log(np.where(taken_S, clipped_S, 1 - clipped_S))
     return losses_S

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,10 +12,11 @@ from numpy.typing import NDArray
 
 from recsys.config import RecsysConfig
 from recsys.errors import ContractError, MissingInput
-from recsys.evaluation.probabilities import Comparison, Floats, Ints, compare, logistic_fit, sigmoid
+from recsys.evaluation.probabilities import Comparison, Floats, Ints, compare
 from recsys.evaluation.rows import Row, probability_rows
+from recsys.models.calibration import Calibration, logistic_fit, sigmoid
 from recsys.models.ranking_fields import Attributes
-from recsys.records import ANSWERS_FILE, ATTRIBUTES_FILE, RankingManifest
+from recsys.records import ATTRIBUTES_FILE, RankingManifest, TrainingRecord
 from recsys.training.checkpoint import read_arrays
 
 # Shape suffixes in this file:
@@ -37,10 +37,10 @@ class Shown(NamedTuple):
 
 
 def ranking_rows(
-    config: RecsysConfig, run_date: date, cut_off: date, rankings: Mapping[str, str]
+    config: RecsysConfig, run_date: date, cut_off: date, training: TrainingRecord
 ) -> list[Row]:
-    """Rows of ``metrics`` from ``TrainingRecord.ranking``, logged too; the errors of ``ranking_figures``."""
-    found = ranking_figures(config, rankings["measuring"], rankings.get("linear"))
+    """Rows of ``metrics``, logged too; the errors of ``ranking_figures``."""
+    found = ranking_figures(config, training)
     if found is None:
         return []
     name, comparison = found
@@ -55,44 +55,55 @@ def ranking_rows(
 
 
 def ranking_figures(
-    config: RecsysConfig, measuring: str, linear: str | None
+    config: RecsysConfig, training: TrainingRecord
 ) -> tuple[str, Comparison] | None:
     """The ranking model's name among recommenders, and its figures; None where nothing was shown.
 
-    ``measuring`` and ``linear`` are versions of models fitted before the measuring window, which were asked
-    about the same rows of that window.
+    Both models were fitted before the measuring window and asked about the same rows of that window. Their logits
+    become probabilities by what the manifest says, which was learned on the choosing window.
 
     Raises:
         MissingInput: a model, or its answers, are not there.
         CorruptArtifact: a file is not what the manifest says.
         ContractError: the two were not asked about the same rows.
     """
-    folder = config.paths.models / measuring
-    manifest = RankingManifest.verified(folder)
+    folder, manifest, shown = _asked(config, training, "measuring")
     name = f"ranking_{manifest.ranking.get('interaction', '')}"
-    shown = read_answers(folder)
     if not shown.taken_S.any():
         log.warning("ranking_not_measured", reason="no known target in the measuring window")
         return None
-    probabilities = {name: sigmoid(shown.logits_S)}
-    if linear is not None:
-        other = config.paths.models / linear
-        RankingManifest.verified(other)
-        baseline = read_answers(other)
-        _check_same_rows(folder, shown, other, baseline)
-        probabilities[LOGISTIC] = sigmoid(baseline.logits_S)
-    counts_I = Attributes.of(read_arrays(folder / ATTRIBUTES_FILE)).item_count_I
+    probabilities = {name: calibration_of(manifest).probabilities(shown.logits_S)}
+    if "linear" in training.ranking:
+        _, of_linear, baseline = _asked(config, training, "linear")
+        _check_same_rows(training, shown, baseline)
+        probabilities[LOGISTIC] = calibration_of(of_linear).probabilities(baseline.logits_S)
+    counts_I = Attributes.of(read_arrays(folder / ATTRIBUTES_FILE)).num_events_I
     seed = config.evaluation.seed
     probabilities[POPULARITY] = popularity_probabilities(shown, counts_I, seed=seed)
     rounds = config.evaluation.bootstrap_rounds
     return name, compare(shown.taken_S, probabilities, shown.user_S, rounds=rounds, seed=seed)
 
 
-def read_answers(folder: Path) -> Shown:
-    """Raises MissingInput where train did not measure this model."""
-    path = folder / ANSWERS_FILE
-    if not path.exists():
-        raise MissingInput(f"no {path}: run train again")
+def calibration_of(manifest: RankingManifest) -> Calibration:
+    return Calibration(manifest.calibration_intercept, manifest.calibration_slope)
+
+
+def _asked(
+    config: RecsysConfig, training: TrainingRecord, role: str
+) -> tuple[Path, RankingManifest, Shown]:
+    """A model's folder and manifest, and what it said that night."""
+    if role not in training.answers:
+        raise MissingInput(
+            f"the record of train for {training.run_date} names no answers of the ranking model {role}: "
+            "run train again"
+        )
+    folder = config.paths.models / training.ranking[role]
+    manifest = RankingManifest.verified(folder)
+    return folder, manifest, read_answers(training.answers[role].verified(config.paths))
+
+
+def read_answers(path: Path) -> Shown:
+    """In the order of users and items, whatever the order of the file."""
     arrays: dict[str, Any] = read_arrays(path)
     order = np.lexsort((arrays["taken_S"], arrays["item_nums_S"], arrays["user_S"]))
     return Shown(
@@ -103,14 +114,14 @@ def read_answers(folder: Path) -> Shown:
     )
 
 
-def popularity_probabilities(shown: Shown, item_count_I: Ints, *, seed: int) -> Floats:
+def popularity_probabilities(shown: Shown, num_events_I: Ints, *, seed: int) -> Floats:
     """A logistic regression on log1p of the item's count, fitted on half of the users for the other half.
 
     It is fitted on users of the very window it is measured on, which favours it: the models were not.
     """
     users, place_S = np.unique(shown.user_S, return_inverse=True)
     half_U = np.random.default_rng(seed).permutation(len(users)) % 2 == 0
-    value_S = np.log1p(item_count_I[shown.item_nums_S].astype(np.float64))
+    value_S = np.log1p(num_events_I[shown.item_nums_S].astype(np.float64))
     probability_S = np.empty(len(value_S))
     for half in (True, False):
         asked_S = half_U[place_S] == half
@@ -121,10 +132,11 @@ def popularity_probabilities(shown: Shown, item_count_I: Ints, *, seed: int) -> 
     return probability_S
 
 
-def _check_same_rows(folder: Path, shown: Shown, other: Path, baseline: Shown) -> None:
+def _check_same_rows(training: TrainingRecord, shown: Shown, baseline: Shown) -> None:
     for name, mine, theirs in zip(Shown._fields[:3], shown[:3], baseline[:3], strict=True):
         if not np.array_equal(mine, theirs):
             raise ContractError(
-                f"{folder / ANSWERS_FILE} has {len(mine)} rows, {other / ANSWERS_FILE} {len(theirs)}, and their "
-                f"{name} differ: the two are compared on the same rows or not at all; run train again"
+                f"{training.answers['measuring'].file} has {len(mine)} rows, {training.answers['linear'].file} "
+                f"{len(theirs)}, and their {name} differ: the two are compared on the same rows or not at all; "
+                "run train again"
             )

@@ -69,7 +69,6 @@ class Chosen:
     tried: int
     other: Recipe | None = None
     """Where there is a ranking model: the blend without stage 2 if it re-ranks, else the best that does."""
-    other_ndcg: float = float("nan")
 
 
 class BlendSearch:
@@ -152,9 +151,8 @@ class BlendSearch:
             ndcg_at_10=round(self.ndcg(best), 5), ndcg_at_10_without=round(self.ndcg(alone), 5),
         )  # fmt: skip
         return replace(
-            chosen, blend=blend, ndcg=self.ndcg(blend), tried=len(self._seen),
-            other=other, other_ndcg=self.ndcg(other),
-        )  # fmt: skip
+            chosen, blend=blend, ndcg=self.ndcg(blend), tried=len(self._seen), other=other
+        )
 
     def _best_of(self, recipes: list[Recipe]) -> Recipe:
         return max(recipes, key=self.ndcg)  # the first of equals

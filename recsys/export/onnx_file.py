@@ -23,7 +23,7 @@ from torch import nn
 
 from recsys.errors import ContractError, CorruptArtifact
 from recsys.failpoints import failpoint
-from recsys.models import SequentialEncoder
+from recsys.models.sequential import SequentialEncoder
 from recsys.records import (
     ENCODER_FILE,
     ENCODER_INPUTS,

@@ -12,7 +12,7 @@ from recsys.config.base import Config
 from recsys.errors import Refused
 from recsys.export.histories import UserHistories
 from recsys.export.onnx_file import forget_files, record_file
-from recsys.models import gaps_between
+from recsys.models.sequential import gaps_between
 from recsys.records import (
     ENCODER_FILE,
     PARITY_FILE,

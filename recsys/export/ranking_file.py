@@ -14,7 +14,6 @@ import torch
 
 from recsys.config import RecsysConfig
 from recsys.config.base import Config
-from recsys.config.ranking import RankingConfig
 from recsys.errors import CorruptArtifact, Refused
 from recsys.export.histories import RankingUsers, read_ranking_users
 from recsys.export.onnx_file import (
@@ -38,7 +37,7 @@ from recsys.records import (
     write_atomically,
 )
 from recsys.scoring.ranker import INPUTS, OUTPUT, USERS_PER_CALL, Ranker
-from recsys.scoring.ranking_bundle import RankingBundle, open_ranking
+from recsys.scoring.ranking_bundle import RankingBundle, open_ranking, ranking_config
 from recsys.scoring.ranking_inputs import RankingInputs
 from recsys.training.checkpoint import load_model, read_arrays
 from recsys.training.ranking import tower_of
@@ -52,8 +51,9 @@ PARITY_SEED = 17
 INPUT_CONTRACT = {
     "user_vectors": f"float32 (B, {len(USER_FIELDS)}, D): rows of {', '.join(USER_FIELDS)}; zeros where unknown",
     "candidate_vectors": f"float32 (B, M, {len(CANDIDATE_FIELDS)}, D): rows of {', '.join(CANDIDATE_FIELDS)}",
-    "candidate_numbers": "float32 (B, M, 1): log1p of how often training saw the item taken",
-    "logits": "float32 (B, M): 1 / (1 + exp(-logit)) is a probability",
+    "candidate_numbers": "float32 (B, M, 1): log1p of the item's events in the histories that training read",
+    "logits": "float32 (B, M): 1 / (1 + exp(-(calibration_intercept + calibration_slope * logit))), both of the "
+    "manifest, is a probability",
 }
 
 
@@ -95,9 +95,14 @@ def export_ranking(folder: Path) -> Path:
 
 
 def trained_tower(folder: Path) -> RankingTower:
-    """The tower in evaluation mode; every file that the manifest names is checked first."""
+    """The tower in evaluation mode; every file that the manifest names is checked first.
+
+    Raises:
+        MissingInput: no such model.
+        CorruptArtifact: a file, or the manifest itself, is not what this version of the code reads.
+    """
     manifest = RankingManifest.verified(folder)
-    tower = tower_of(RankingConfig.model_validate(manifest.ranking))
+    tower = tower_of(ranking_config(manifest, folder))
     load_model(tower, read_arrays(folder / WEIGHTS_FILE))
     return tower.eval()
 

@@ -27,7 +27,10 @@ from recsys.errors import ContractError
 from recsys.row_hashes import ContentHash
 
 ROWS_PER_GROUP = 8192
-ROW_FILE = "path string, size_bytes bigint, rows bigint, hash_sum bigint, hash_xor bigint, first_key string, last_key string"
+ROW_FILE = ", ".join((
+    "path string", "size_bytes bigint", "rows bigint", "hash_sum bigint", "hash_xor bigint",
+    "first_key string", "last_key string",
+))  # fmt: skip
 """The fields of ``RowFile`` as columns of Spark's."""
 
 

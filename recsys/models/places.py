@@ -25,7 +25,12 @@ class Predictions(NamedTuple):
 
 
 def prediction_places(
-    item_nums_BH: Tensor, ages_BH: Tensor, targets_BH: Tensor, *, quiet_days: float = 0.0
+    item_nums_BH: Tensor,
+    ages_BH: Tensor,
+    targets_BH: Tensor,
+    *,
+    quiet_days: float = 0.0,
+    may_predict_BH: Tensor | None = None,
 ) -> Predictions:
     """Each target event, and the newest place before it that is at least ``quiet_days`` older.
 
@@ -37,6 +42,7 @@ def prediction_places(
         item_nums_BH   (B, H) int64, left-padded with 0
         ages_BH        (B, H) float32, days, not growing
         targets_BH     (B, H) bool or uint8
+        may_predict_BH (B, H) bool: events whose place may not are left out; None: every event's may
     """
     batch, length = item_nums_BH.shape
     real_BH = item_nums_BH != 0
@@ -46,7 +52,8 @@ def prediction_places(
         found_BH = torch.searchsorted(times_BH, times_BH - quiet_days, right=True) - 1
     else:
         found_BH = (torch.arange(length, device=item_nums_BH.device) - 1).expand(batch, length)
-    predicts_BH = torch.gather(real_BH, 1, found_BH.clamp(min=0)) & (found_BH >= 0)
+    asked_BH = real_BH if may_predict_BH is None else real_BH & may_predict_BH
+    predicts_BH = torch.gather(asked_BH, 1, found_BH.clamp(min=0)) & (found_BH >= 0)
     wanted_BH = real_BH & targets_BH.bool() & predicts_BH
     rows = torch.arange(batch, device=item_nums_BH.device).unsqueeze(1) * length
     query_Q, query_of_P = torch.unique((rows + found_BH)[wanted_BH], return_inverse=True)

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import assert_never
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from recsys.config.ranking import Interaction
 from recsys.models.ranking_fields import FIELDS
 
 # Shape suffixes in this file:
 #   B users at a moment   M candidates of each   U user fields   C candidate fields   F = U + C fields
-#   D embedding width   X = F D + 1, all fields and the number beside each other   R rank of a cross layer
-Interaction = Literal["dcn", "dlrm", "fm", "ncf", "linear"]
+#   D embedding width   X = F D + 1, all fields and the number beside each other   P pairs of fields
 
 NUMBER_SCALE = 0.1
 """log1p of a count is up to about 10: numbers reach the network at a size near one."""
@@ -29,7 +29,13 @@ INITIAL_STD = 0.05
 
 
 class CrossLayers(nn.Module):
-    """x <- x0 * (W x + b) + x, several times, W of a bounded rank; then a perceptron: DCN-v2's stacked form."""
+    """x <- x0 * (W x + b) + x, several times, W of a bounded rank; then a perceptron: DCN-v2's stacked form.
+
+    Shape:
+        fields_BMFD   (B, M, F, D) float32
+        numbers_BM1   (B, M, 1) float32; x0 is both beside each other, (B, M, X)
+        returns       (B, M, 1) float32
+    """
 
     def __init__(
         self, width: int, *, num_layers: int, rank: int, hidden: Sequence[int], dropout: float
@@ -47,7 +53,13 @@ class CrossLayers(nn.Module):
 
 
 class PairwiseDots(nn.Module):
-    """Every two fields' dot product, the number as a field of its own by a small perceptron; above them another."""
+    """Every two fields' dot product, the number as a field of its own by a small perceptron; above them another.
+
+    Shape:
+        fields_BMFD   (B, M, F, D) float32
+        numbers_BM1   (B, M, 1) float32; a field more, so P = (F + 1) F / 2
+        returns       (B, M, 1) float32
+    """
 
     place_P: Tensor
 
@@ -68,7 +80,13 @@ class PairwiseDots(nn.Module):
 
 
 class FactorizationMachine(nn.Module):
-    """The sum of every two fields' dot products: half of the square of the sum less the sum of the squares."""
+    """The sum of every two fields' dot products: half of the square of the sum less the sum of the squares.
+
+    Shape:
+        fields_BMFD   (B, M, F, D) float32
+        numbers_BM1   (B, M, 1) float32, not looked at
+        returns       (B, M, 1) float32
+    """
 
     def forward(self, fields_BMFD: Tensor, numbers_BM1: Tensor) -> Tensor:
         square_of_sum_BMD = fields_BMFD.sum(dim=2).square()
@@ -77,7 +95,13 @@ class FactorizationMachine(nn.Module):
 
 
 class NeuralFactorization(nn.Module):
-    """NeuMF on user and item: half of their vectors are multiplied, the other half goes through a perceptron."""
+    """NeuMF on user and item: half of their vectors are multiplied, the other half goes through a perceptron.
+
+    Shape:
+        fields_BMFD   (B, M, F, D) float32, D even; field 0 is the user, ``item_field`` the item, the rest not looked at
+        numbers_BM1   (B, M, 1) float32, not looked at
+        returns       (B, M, 1) float32
+    """
 
     def __init__(
         self, item_field: int, embedding_dim: int, *, hidden: Sequence[int], dropout: float
@@ -97,7 +121,7 @@ class NeuralFactorization(nn.Module):
 
 
 class Nothing(nn.Module):
-    """Fields do not meet: logistic regression, crossed fields included."""
+    """Fields do not meet: logistic regression, crossed fields included. Zeros, (B, M, 1)."""
 
     def forward(self, fields_BMFD: Tensor, numbers_BM1: Tensor) -> Tensor:
         return torch.zeros_like(numbers_BM1)
@@ -109,7 +133,7 @@ class RankingTower(nn.Module):
     Shape:
         user_vectors        (B, U, D) float32, in the order of USER_FIELDS; zeros where unknown
         candidate_vectors   (B, M, C, D) float32, in the order of CANDIDATE_FIELDS
-        candidate_numbers   (B, M, 1) float32, log1p of how often the item was taken
+        candidate_numbers   (B, M, 1) float32, log1p of the item's events
         returns             (B, M) float32, logits
 
     ONNX: this forward is what is exported; B and M are dynamic. A first-order term stands beside every
@@ -122,13 +146,13 @@ class RankingTower(nn.Module):
         interaction: Interaction,
         embedding_dim: int,
         num_negatives: int,
-        hidden: Sequence[int] = (64, 32),
-        num_cross_layers: int = 2,
-        cross_rank: int = 32,
-        dropout: float = 0.0,
-        field_dropout: float = 0.0,
+        hidden: Sequence[int],
+        num_cross_layers: int,
+        cross_rank: int,
+        dropout: float,
+        field_dropout: float,
     ) -> None:
-        """``num_negatives`` to a positive give the probability that an untrained tower starts from."""
+        """As ``RankingConfig`` has them; ``num_negatives`` give the probability that an untrained tower starts from."""
         super().__init__()
         width = len(FIELDS) * embedding_dim + 1
         self.embedding_dim, self.field_dropout = embedding_dim, field_dropout
@@ -151,6 +175,8 @@ class RankingTower(nn.Module):
                 )
             case "linear":
                 self.interaction = Nothing()
+            case _:
+                assert_never(interaction)
 
     def forward(
         self, user_vectors: Tensor, candidate_vectors: Tensor, candidate_numbers: Tensor
@@ -177,6 +203,11 @@ def ranking_loss(logits_BM: Tensor, weights_BM: Tensor) -> Tensor:
     """Weighted mean of the logistic loss; the first candidate of each row is what was taken, the others are not.
 
     Nothing shown: 0, with every gradient there all the same.
+
+    Shape:
+        logits_BM    (B, M) float32
+        weights_BM   (B, M) float32, >= 0; 0 for a candidate that is not to count
+        returns      () float32
     """
     labels_BM = torch.zeros_like(logits_BM)
     labels_BM[:, :1] = 1.0

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.errors import ContractError
-from recsys.models.affinity import AFFINITY_ROWS, affinity_ids
+from recsys.models.affinity import AFFINITY_TABLE_ROWS, affinity_rows
 
 # Shape suffixes in this file:
 #   B users, each at a moment   H newest items of a history   M candidates of each user
@@ -27,10 +27,17 @@ HISTORY = "history"
 USER_FIELDS = ("user", HISTORY, "segment", "hour", "weekday")
 CANDIDATE_FIELDS = (
     "item", "category", "price_bucket", "segment_category", "weekday_category", "last_item_item",
-    *AFFINITY_ROWS,
+    *AFFINITY_TABLE_ROWS,
 )  # fmt: skip
 FIELDS = USER_FIELDS + CANDIDATE_FIELDS
 """A table each. ``history`` has its own, not the items': to have been bought and to be offered are two things."""
+
+FIELDS_VERSION = 1
+"""Of what the numbers mean: the fields and their order, bucket edges, what is counted, the hash of crosses.
+
+Raised with every change of these. A model of another version is refused and trained again: its rows would be read
+as what they are not.
+"""
 
 HOURS, WEEKDAYS, PRICE_BUCKETS = 24, 7, 10
 
@@ -43,13 +50,13 @@ class Attributes:
     category_num_I: NDArray[np.int32]
     price_bucket_I: NDArray[np.int32]
     """1 to PRICE_BUCKETS."""
-    item_count_I: NDArray[np.int64]
-    """How often the item was taken, in the histories that training reads."""
+    num_events_I: NDArray[np.int64]
+    """Events of the item, of every type, in the histories that training reads."""
+    is_cut_U: NDArray[np.bool_]
+    """The user's history is as long as histories may be: what was before its first event is not known."""
     segments: tuple[str, ...]
     """Name of segment 1, 2, …"""
     categories: tuple[str, ...]
-    price_edges: NDArray[np.float64]
-    """Ascending; a price's bucket is 1 + the number of edges that are not above it."""
 
     @property
     def num_items(self) -> int:
@@ -58,13 +65,6 @@ class Attributes:
     @property
     def num_users(self) -> int:
         return len(self.segment_num_U) - 1
-
-    def known(self, moments: Moments) -> Moments:
-        """The same moments for a model of these attributes: users and items that are newer than it are unknown."""
-        return moments._replace(
-            user_num_B=np.where(moments.user_num_B > self.num_users, 0, moments.user_num_B),
-            history_BH=self.known_items(moments.history_BH),
-        )
 
     def known_items(self, item_nums: Ints) -> Ints:
         """0 in place of an item that is newer than the model."""
@@ -85,7 +85,7 @@ class Attributes:
             "segment_category": rows_of_cross((segments, categories), cross_rows),
             "weekday_category": rows_of_cross((WEEKDAYS, categories), cross_rows),
             "last_item_item": rows_of_cross((items, items), cross_rows),
-            **AFFINITY_ROWS,
+            **AFFINITY_TABLE_ROWS,
         }
 
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -94,10 +94,10 @@ class Attributes:
             "segment_num_U": self.segment_num_U,
             "category_num_I": self.category_num_I,
             "price_bucket_I": self.price_bucket_I,
-            "item_count_I": self.item_count_I,
+            "num_events_I": self.num_events_I,
+            "is_cut_U": self.is_cut_U,
             "segments": np.array(self.segments, dtype=np.str_),
             "categories": np.array(self.categories, dtype=np.str_),
-            "price_edges": self.price_edges,
         }
 
     @classmethod
@@ -110,11 +110,13 @@ class Attributes:
         for name in ("segments", "categories"):
             values[name] = tuple(arrays[name].tolist())
         found = cls(**values)
-        lengths = {len(a) for a in (found.category_num_I, found.price_bucket_I, found.item_count_I)}
-        if len(lengths) > 1:
-            raise ContractError(
-                f"attributes of {sorted(lengths)} items in one file: run train again"
-            )
+        of_items = (found.category_num_I, found.price_bucket_I, found.num_events_I)
+        of_users = (found.segment_num_U, found.is_cut_U)
+        for kind, arrays_of_kind in (("items", of_items), ("users", of_users)):
+            if len(lengths := {len(array) for array in arrays_of_kind}) > 1:
+                raise ContractError(
+                    f"attributes of {sorted(lengths)} {kind} in one file: run train again"
+                )
         return found
 
 
@@ -141,28 +143,52 @@ class Moments(NamedTuple):
         return Moments(*(column[rows] for column in self))
 
 
+def events_known(max_length: int) -> int:
+    """How many of a user's newest events the model looks at, where examples have ``max_length`` of them to read.
+
+    Half of them: a history is cut into windows of ``max_length`` events beside the one that they share, so every
+    later half of a window knows as many events before it, and what training counts in a history is what scoring
+    will count. With all of them a place in the middle of a window would have to pass for a user who has been there
+    for half as long, and a purchase that was one of many for the first.
+    """
+    return max(1, max_length // 2)
+
+
 def moments_of(
-    user_num_B: Ints, segment_num_B: Ints, history_BH: Ints, ages_BH: Ages, as_of: date
+    attributes: Attributes, user_num_B: Ints, history_BH: Ints, ages_BH: Ages, as_of: date
 ) -> Moments:
-    """Users at the newest event of ``history_BH``; every event so many days before ``as_of``."""
+    """Users at the newest event of ``history_BH``, as a model of ``attributes`` knows them.
+
+    Users and items that are newer than the model are unknown: 0. A user's segment is the one that training saw.
+
+    Args:
+        history_BH: newest last, 0 before the first event.
+        ages_BH: days before ``as_of`` begins; below 0 for events since then.
+    """
+    known_B = np.where(user_num_B > attributes.num_users, 0, user_num_B)
     newest_age_B = ages_BH[:, -1]
-    hour_B, weekday_B = clock(newest_age_B, as_of)
-    days_BH = np.maximum(ages_BH - newest_age_B[:, None], 0).astype(np.float32)
-    return Moments(user_num_B, segment_num_B, history_BH, days_BH, hour_B, weekday_B)
+    hour_B, weekday_B = clock(newest_age_B, as_of, real_B=history_BH[:, -1] > 0)
+    return Moments(
+        known_B,
+        attributes.segment_num_U[known_B].astype(np.int64),
+        attributes.known_items(history_BH),
+        np.maximum(ages_BH - newest_age_B[:, None], 0).astype(np.float32),
+        hour_B,
+        weekday_B,
+    )
 
 
-def clock(ages_days_B: Ages, as_of: date) -> tuple[Ints, Ints]:
-    """Hour and weekday, from 1, of events so many days before ``as_of`` begins in the shop's zone.
+def clock(ages_days_B: Ages, as_of: date, *, real_B: NDArray[np.bool_]) -> tuple[Ints, Ints]:
+    """Hour and weekday, from 1, of events so many days before ``as_of`` begins in the shop's zone; 0 where not real.
 
-    0 where the age is not above 0: padding. On the two days a year on which clocks change, and before them
-    since the last change, the hour is off by one.
+    The age is below 0 for an event since then: between two full runs the clock stands still (docs/adr/0013). Days are
+    counted as 24 hours: every event on the other side of the last clock change is off by one hour.
     """
     ages = np.asarray(ages_days_B, dtype=np.float64)
     days = np.ceil(ages)
     hour = np.minimum(np.floor((days - ages) * HOURS), HOURS - 1) + 1
     weekday = (as_of.weekday() - days) % WEEKDAYS + 1
-    known = ages > 0
-    return np.where(known, hour, 0).astype(np.int64), np.where(known, weekday, 0).astype(np.int64)
+    return np.where(real_B, hour, 0).astype(np.int64), np.where(real_B, weekday, 0).astype(np.int64)
 
 
 def numbers_of(names: Sequence[str], values: Sequence[str | None]) -> NDArray[np.int32]:
@@ -172,12 +198,12 @@ def numbers_of(names: Sequence[str], values: Sequence[str | None]) -> NDArray[np
 
 
 def price_buckets(edges: NDArray[np.float64], prices: NDArray[np.float64]) -> NDArray[np.int32]:
-    """The bucket of each price, from 1; 0 for NaN."""
+    """1 + the number of ``edges``, which ascend, that are not above the price; 0 for NaN."""
     buckets = 1 + np.searchsorted(edges, prices, side="right")
     return np.where(np.isnan(prices), 0, buckets).astype(np.int32)
 
 
-def user_ids(moments: Moments, *, history_bag: int) -> dict[str, Ints]:
+def user_rows(moments: Moments, *, history_bag: int) -> dict[str, Ints]:
     """By user field, the rows to look up: (B,), for the history (B, history_bag), whose rows but 0 are averaged."""
     return {
         "user": moments.user_num_B,
@@ -188,7 +214,7 @@ def user_ids(moments: Moments, *, history_bag: int) -> dict[str, Ints]:
     }
 
 
-def candidate_ids(
+def candidate_rows(
     attributes: Attributes, moments: Moments, item_nums_BM: Ints, *, cross_rows: int
 ) -> dict[str, Ints]:
     """By candidate field, the rows to look up, (B, M)."""
@@ -206,16 +232,24 @@ def candidate_ids(
         "last_item_item": crossed(
             moments.last_item_B[:, None], item_nums_BM, (items, items), cross_rows
         ),
-        **affinity_ids(
+        **affinity_rows(
             attributes.category_num_I, moments.history_BH, moments.days_BH, item_nums_BM
         ),
     }
 
 
-def candidate_numbers(attributes: Attributes, item_nums_BM: Ints) -> NDArray[np.float32]:
-    """(B, M, 1): log1p of how often each item was taken."""
-    counts = np.log1p(attributes.item_count_I[item_nums_BM])
-    return np.asarray(counts, dtype=np.float32)[..., None]
+def candidate_numbers(
+    attributes: Attributes, item_nums_BM: Ints, *, first_is_counted: bool = False
+) -> NDArray[np.float32]:
+    """(B, M, 1): log1p of the item's events.
+
+    ``first_is_counted``: the event that made candidate 0 of each row a positive is among them, as in training, and
+    is left out: else no positive would ever have a count of 0, and a rare item's count would tell that it is one.
+    """
+    counts_BM = attributes.num_events_I[item_nums_BM]
+    if first_is_counted:
+        counts_BM[:, :1] = np.maximum(counts_BM[:, :1] - 1, 0)
+    return np.asarray(np.log1p(counts_BM), dtype=np.float32)[..., None]
 
 
 def rows_of_cross(sizes: tuple[int, int], cross_rows: int) -> int:

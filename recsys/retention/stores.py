@@ -19,7 +19,10 @@ from recsys.release import shelf
 from recsys.release.pointer import read_pointer
 from recsys.retention.holds import Holds, before, recorded_fits, recorded_models
 
-RECORD = re.compile(r"(?:trained|evaluated|scored)-(\d{4}-\d\d-\d\d)\.json")
+RECORD = re.compile(
+    r"(?:trained|evaluated|scored)-(\d{4}-\d\d-\d\d)\.json|answers-(\d{4}-\d\d-\d\d)-\w+\.npz"
+)
+"""Of a night, and what models said that its training record names."""
 DAY = re.compile(r"(\d{4}-\d\d-\d\d)(?:-.*)?")
 REMOVING = ".removing-"
 
@@ -66,7 +69,7 @@ def old_models(config: RecsysConfig, holds: Holds, now: datetime) -> Iterator[Pa
     for path in _children(paths.models):
         record = RECORD.fullmatch(path.name)
         if record:
-            night = date.fromisoformat(record[1])
+            night = date.fromisoformat(record[1] or record[2])
             if night < before(holds.reference, retention.record_days) and night not in holds.days:
                 yield path
         elif path.is_dir() and path.name not in named:

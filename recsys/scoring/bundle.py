@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.errors import CorruptArtifact, MissingInput
+from recsys.errors import MissingInput
 from recsys.records import ENCODER_FILE, ITEM_VECTORS_FILE, ModelManifest, verify_model
 from recsys.scoring.encoder import UserEncoder
+from recsys.scoring.model_files import open_table
 
 
 @dataclass(frozen=True)
@@ -48,24 +49,7 @@ def open_bundle(folder: Path, *, check: bool = True) -> ModelBundle:
         manifest = checked_manifest(folder)
     else:
         manifest = ModelManifest.read(folder)
-    try:
-        vectors = np.load(folder / ITEM_VECTORS_FILE, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise CorruptArtifact(
-            f"{folder / ITEM_VECTORS_FILE} does not open ({str(error)[:200]}): {_what_to_do(folder)}"
-        ) from None
     wanted = (manifest.num_items + 1, manifest.embedding_dim)
-    if vectors.shape != wanted or vectors.dtype != np.float32:
-        raise CorruptArtifact(
-            f"{folder / ITEM_VECTORS_FILE} is {vectors.dtype} {vectors.shape}, the manifest says float32 {wanted}: "
-            + _what_to_do(folder)
-        )
+    vectors = open_table(folder / ITEM_VECTORS_FILE, wanted, steps="train and export_onnx")
     encoder = UserEncoder(folder / ENCODER_FILE, manifest.history_length, manifest.embedding_dim)
     return ModelBundle(manifest, encoder, vectors)
-
-
-def _what_to_do(folder: Path) -> str:
-    return (
-        f"nothing was written and the live release keeps serving; restore {folder} from a copy, "
-        "or delete the folder and run train and export_onnx again"
-    )

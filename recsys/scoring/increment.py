@@ -115,7 +115,11 @@ def _full_run_due(
 
 def _is_record_of(lake: Lake, record: ScoringRecord, live: LiveLists) -> bool:
     """Whether it tells of the lists that are live, or of equal ones."""
-    if record.model_version != live.model.model_version:
+    model = live.model
+    if (record.model_version, record.ranking_version) != (
+        model.model_version,
+        model.ranking_version,
+    ):
         return False
     if record.lists_version <= live.versions[contracts.TOP_N_LISTS.name]:
         return True
@@ -128,8 +132,14 @@ def _newer_than_full(
 ) -> str:
     """What only a full run takes up."""
     evaluation = EvaluationRecord.read_if_there(config.paths, run_date)
-    if evaluation and evaluation.passed and evaluation.model_version != record.model_version:
-        return f"a new model passed the gate of {run_date}"
+    if evaluation and evaluation.passed and evaluation.recipe:
+        passed = {
+            "model": (evaluation.model_version, record.model_version),
+            "ranking model": (evaluation.ranking_version, record.ranking_version),
+            "recipe": (evaluation.recipe, record.recipe),
+        }
+        if others := [name for name, (new, used) in passed.items() if new != used]:
+            return f"a new {' and a new '.join(others)} passed the gate of {run_date}"
     full_as_of = record.inputs_as_of
     newer = lake.read(contracts.ITEM_SIMILARITY).where(
         (F.col("as_of") > F.lit(full_as_of)) & (F.col("as_of") <= F.lit(run_date))

@@ -33,7 +33,7 @@ class Ranker:
         self.path = path
 
     def logits(self, inputs: RankingInputs) -> NDArray[np.float32]:
-        """(B, M); 1 / (1 + exp(-logit)) is a probability.
+        """(B, M). Their order is what counts; the manifest says how a probability is made of one.
 
         Raises:
             CorruptArtifact: the model gave NaN or infinity.

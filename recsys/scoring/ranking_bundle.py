@@ -14,8 +14,15 @@ from pydantic import ValidationError
 
 from recsys.config.ranking import RankingConfig
 from recsys.errors import ContractError, CorruptArtifact, MissingInput
-from recsys.models.ranking_fields import FIELDS, Attributes, Moments, moments_of
+from recsys.models.ranking_fields import (
+    FIELDS,
+    FIELDS_VERSION,
+    Attributes,
+    Moments,
+    moments_of,
+)
 from recsys.records import ATTRIBUTES_FILE, MANIFEST_FILE, TOWER_FILE, RankingManifest
+from recsys.scoring.model_files import open_table, what_to_do
 from recsys.scoring.ranker import Ranker
 from recsys.scoring.ranking_inputs import RankingInputs, newest_places, ranking_inputs
 
@@ -23,6 +30,9 @@ from recsys.scoring.ranking_inputs import RankingInputs, newest_places, ranking_
 #   B users   M candidates of each
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
+
+STEPS = "train, evaluate and export_onnx"
+"""The jobs that make a ranking model's folder."""
 
 
 @dataclass(frozen=True)
@@ -44,20 +54,17 @@ class RankingBundle:
         ages_days: Floats,
         as_of: date,
     ) -> Moments:
-        """Users at their newest event, known as of the day that the model was fitted for.
+        """Users at their newest event, as the model knows them: ``ranking_fields.moments_of``.
 
-        Histories are flat, oldest first. A user's segment is the one that training saw; users and items
-        that are newer than the model are unknown: 0.
+        Histories are flat, oldest first; ages are days before ``as_of``.
         """
         history_BH, ages_BH = newest_places(
             history_offsets, history_nums, ages_days, self.manifest.history_length
         )
-        known_B = np.where(user_nums > self.attributes.num_users, 0, user_nums)
-        segment_B = self.attributes.segment_num_U[known_B].astype(np.int64)
-        return self.attributes.known(moments_of(known_B, segment_B, history_BH, ages_BH, as_of))
+        return moments_of(self.attributes, user_nums, history_BH, ages_BH, as_of)
 
     def inputs(self, moments: Moments, item_nums_BM: Ints) -> RankingInputs:
-        """What the tower is fed; candidate 0 is a place that is not filled."""
+        """What the tower is fed. Candidates newer than the model are unknown; 0 is a place that is not filled."""
         return ranking_inputs(
             self.tables, self.attributes, moments, item_nums_BM,
             history_bag=self.config.history_bag, cross_rows=self.config.cross_rows,
@@ -69,9 +76,11 @@ def checked_ranking(folder: Path) -> RankingManifest:
 
     Raises:
         MissingInput: no such model, or it was not exported.
-        CorruptArtifact: a file is not what the manifest says; the message names it and what to do.
+        CorruptArtifact: a file is not what the manifest says, or the code reads its numbers otherwise; the message
+            names it and what to do.
     """
     manifest = RankingManifest.verified(folder)
+    ranking_config(manifest, folder)
     for name in ranking_files():
         if name != MANIFEST_FILE and name not in manifest.files:
             step = "evaluate and export_onnx" if name == TOWER_FILE else "train"
@@ -99,22 +108,43 @@ def open_tables(
     Raises:
         CorruptArtifact: a file does not open, or another shape than the manifest and the attributes say.
     """
-    try:
-        config = RankingConfig.model_validate(manifest.ranking)
-    except ValidationError as error:
-        raise CorruptArtifact(
-            f"{folder / MANIFEST_FILE} has a ranking section that this version of the code does not know "
-            f"({error.error_count()} problems): {_what_to_do(folder)}"
-        ) from None
+    config = ranking_config(manifest, folder)
     attributes = _attributes(folder)
     if attributes.num_items != manifest.num_items:
         raise CorruptArtifact(
             f"{folder / ATTRIBUTES_FILE} has {attributes.num_items} items, the manifest {manifest.num_items}: "
-            + _what_to_do(folder)
+            + what_to_do(folder, STEPS)
         )
     rows = attributes.table_rows(config.cross_rows)
-    tables = {name: _table(folder, name, (rows[name], config.embedding_dim)) for name in FIELDS}
+    tables = {
+        name: open_table(
+            folder / _table_file(name), (rows[name], config.embedding_dim), steps=STEPS
+        )
+        for name in FIELDS
+    }
     return config, attributes, tables
+
+
+def ranking_config(manifest: RankingManifest, folder: Path) -> RankingConfig:
+    """The section that the model was trained with, where this version of the code reads its numbers as it does.
+
+    Raises:
+        CorruptArtifact: the fields are of another version, or the section is not one of ours.
+    """
+    if manifest.fields_version != FIELDS_VERSION:
+        raise CorruptArtifact(
+            f"ranking model {folder.name} has fields of version {manifest.fields_version}, this version of the code "
+            f"reads version {FIELDS_VERSION}, so its rows would be taken for others: nothing was written and the live "
+            f"release keeps serving; run {STEPS} again, with --set training.when=always where training would not be "
+            "due by itself"
+        )
+    try:
+        return RankingConfig.model_validate(manifest.ranking)
+    except ValidationError as error:
+        raise CorruptArtifact(
+            f"{folder / MANIFEST_FILE} has a ranking section that this version of the code does not know "
+            f"({error.error_count()} problems): {what_to_do(folder, STEPS)}"
+        ) from None
 
 
 def ranking_files() -> tuple[str, ...]:
@@ -129,32 +159,9 @@ def _attributes(folder: Path) -> Attributes:
             return Attributes.of(arrays)
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, ContractError) as error:
         raise CorruptArtifact(
-            f"{path} does not open ({str(error)[:200]}): {_what_to_do(folder)}"
+            f"{path} does not open ({str(error)[:200]}): {what_to_do(folder, STEPS)}"
         ) from None
-
-
-def _table(folder: Path, name: str, wanted: tuple[int, int]) -> Floats:
-    path = folder / _table_file(name)
-    try:
-        table: Floats = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise CorruptArtifact(
-            f"{path} does not open ({str(error)[:200]}): {_what_to_do(folder)}"
-        ) from None
-    if table.shape != wanted or table.dtype != np.float32:
-        raise CorruptArtifact(
-            f"{path} is {table.dtype} {table.shape}, the attributes and the manifest say float32 {wanted}: "
-            + _what_to_do(folder)
-        )
-    return table
 
 
 def _table_file(name: str) -> str:
     return f"{name}.npy"
-
-
-def _what_to_do(folder: Path) -> str:
-    return (
-        f"nothing was written and the live release keeps serving; restore {folder} from a copy, "
-        "or delete the folder and run train, evaluate and export_onnx again"
-    )

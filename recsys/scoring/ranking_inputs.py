@@ -14,9 +14,9 @@ from recsys.models.ranking_fields import (
     USER_FIELDS,
     Attributes,
     Moments,
-    candidate_ids,
     candidate_numbers,
-    user_ids,
+    candidate_rows,
+    user_rows,
 )
 
 # Shape suffixes in this file:
@@ -45,12 +45,12 @@ def ranking_inputs(
 ) -> RankingInputs:
     """Gather the rows of ``tables`` (by field, (rows, D)) that B users and their M candidates ask for.
 
-    Numbers are those of today's vocabulary: what is newer than the model is unknown to it. Candidate 0 is a
-    place that is not filled; its logit means nothing.
+    Candidates have numbers of today's vocabulary: one that is newer than the model is unknown to it. Candidate 0 is
+    a place that is not filled; its logit means nothing.
     """
-    moments, items_BM = attributes.known(moments), attributes.known_items(item_nums_BM)
-    of_users = user_ids(moments, history_bag=history_bag)
-    of_candidates = candidate_ids(attributes, moments, items_BM, cross_rows=cross_rows)
+    items_BM = attributes.known_items(item_nums_BM)
+    of_users = user_rows(moments, history_bag=history_bag)
+    of_candidates = candidate_rows(attributes, moments, items_BM, cross_rows=cross_rows)
     users = [
         _mean_rows(tables[name], of_users[name])
         if name == HISTORY

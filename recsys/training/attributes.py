@@ -21,54 +21,55 @@ from recsys.models.ranking_fields import PRICE_BUCKETS, Attributes, numbers_of, 
 from recsys.training.checkpoint import write_arrays
 
 
-def write_attributes(lake: Lake, as_of: date, path: Path) -> Attributes:
+def write_attributes(lake: Lake, as_of: date, path: Path, *, max_history: int) -> Attributes:
     """Write the attributes as of a day as npz; ``Attributes.of`` reads them back.
 
+    Histories and item features of that day are there: ``prepare`` has looked.
+
     Raises:
-        MissingInput: no vocabulary, histories or item features of that day; the message names the job.
+        MissingInput: no vocabulary of that day.
     """
-    attributes = read_attributes(lake, as_of)
+    attributes = read_attributes(lake, as_of, max_history=max_history)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_arrays(path, attributes.arrays())
     return attributes
 
 
-def read_attributes(lake: Lake, as_of: date) -> Attributes:
-    """From the tables. What comes to the driver has a row per item, or two numbers per user.
+def read_attributes(lake: Lake, as_of: date, *, max_history: int) -> Attributes:
+    """From the tables. What comes to the driver has a row per item, or three numbers per user.
 
     The price is that of ``item_features``: the catalogue's, or the last one paid. Prices are cut into ten
     buckets of equally many items. An item is counted as often as it stands in a history that training reads.
+    ``max_history`` is features.max_history: a history of so many events was cut.
     """
     vocabulary = lake.vocabulary(as_of)
     item_nums, user_nums = numbers(vocabulary, "item"), numbers(vocabulary, "user")
     items = _items(lake, item_nums, as_of).toArrow()
-    users = _users(lake, user_nums, as_of)
+    users = _users(lake, user_nums, as_of, max_history)
     if not items.num_rows:
         raise MissingInput(f"no item vocabulary of {as_of}: run build_features first")
     item_num = _numbers(items, "item_num")
     width = int(item_num.max()) + 1
     prices = items.column("price").to_numpy(zero_copy_only=False).astype(np.float64)
-    edges = _edges(prices)
     categories = _names(items, "category")
     segments = _names(users.select("segment").distinct().toArrow(), "segment")
     of_users = users.join(F.broadcast(_numbered(lake, segments)), "segment", "left").select(
-        "user_num", F.coalesce("segment_num", F.lit(0)).alias("segment_num")
+        "user_num", F.coalesce("segment_num", F.lit(0)).alias("segment_num"), "is_cut"
     )
-    segment_nums = of_users.toArrow()
-    user_num = _numbers(segment_nums, "user_num")
+    known_users = of_users.toArrow()
+    user_num = _numbers(known_users, "user_num")
+    num_rows = int(user_num.max(initial=0)) + 1
+    segment_nums = _numbers(known_users, "segment_num").astype(np.int32)
+    is_cut = _numbers(known_users, "is_cut").astype(np.bool_)
     category_nums = numbers_of(categories, items.column("category").to_pylist())
     return Attributes(
-        segment_num_U=_placed(
-            user_num,
-            _numbers(segment_nums, "segment_num").astype(np.int32),
-            int(user_num.max(initial=0)) + 1,
-        ),
+        segment_num_U=_placed(user_num, segment_nums, num_rows),
         category_num_I=_placed(item_num, category_nums, width),
-        price_bucket_I=_placed(item_num, price_buckets(edges, prices), width),
-        item_count_I=_placed(item_num, _numbers(items, "count"), width),
+        price_bucket_I=_placed(item_num, price_buckets(_edges(prices), prices), width),
+        num_events_I=_placed(item_num, _numbers(items, "count"), width),
+        is_cut_U=_placed(user_num, is_cut, num_rows),
         segments=segments,
         categories=categories,
-        price_edges=edges,
     )
 
 
@@ -95,10 +96,16 @@ def _items(lake: Lake, item_nums: DataFrame, as_of: date) -> DataFrame:
     )
 
 
-def _users(lake: Lake, user_nums: DataFrame, as_of: date) -> DataFrame:
-    """(user_num, segment) of the whole vocabulary."""
+def _users(lake: Lake, user_nums: DataFrame, as_of: date, max_history: int) -> DataFrame:
+    """(user_num, segment, is_cut) of the whole vocabulary."""
     known = known_before(lake.read_or_empty(USERS), "user_id", as_of).select("user_id", "segment")
-    return user_nums.join(known, "user_id", "left").select("user_num", "segment")
+    is_cut = F.size("item_nums") >= max_history
+    cut = lake.read(HISTORIES, as_of=as_of).select("user_id", is_cut.alias("is_cut"))
+    return (
+        user_nums.join(known, "user_id", "left")
+        .join(cut, "user_id", "left")
+        .select("user_num", "segment", F.coalesce("is_cut", F.lit(False)).alias("is_cut"))
+    )
 
 
 def _numbered(lake: Lake, names: tuple[str, ...]) -> DataFrame:

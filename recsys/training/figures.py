@@ -1,13 +1,19 @@
-"""What an epoch cost: seconds by phase, bytes on the wire, memory."""
+"""What an epoch cost: seconds by phase, bytes on the wire, memory.
+
+The reading of the examples comes before it, see ``epoch_started``.
+"""
 
 from __future__ import annotations
 
+import json
 import resource
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+
+import torch
 
 from recsys.embeddings import Comm, ShardedEmbeddings
 
@@ -38,6 +44,11 @@ def peak_memory_bytes() -> int:
     return peak if sys.platform == "darwin" else 1024 * peak
 
 
+def peak_device_bytes(device: torch.device) -> int:
+    """The most that torch has held on this process's GPU; 0 where it has none."""
+    return int(torch.cuda.max_memory_allocated(device)) if device.type == "cuda" else 0
+
+
 class EpochFigures:
     """What an epoch cost, from the first step that this process took of it."""
 
@@ -53,7 +64,7 @@ class EpochFigures:
         self._examples += num_examples
 
     def of_all_ranks(self) -> dict[str, Any]:
-        """Examples a second of all ranks; bytes and seconds a step, mean of the ranks; peak memory by rank.
+        """Examples a second of all ranks; bytes and seconds a step, mean of the ranks; peak memory by rank, and device.
 
         Collective. ``ms_per_step``: load (the loader), route (distinct ids), exchange (ids, rows and
         gradients of the tables, sums of dense gradients, and waiting for other ranks), look_up (rows out
@@ -73,11 +84,15 @@ class EpochFigures:
             [self._examples, tables.sent_bytes, *mine.values()], "figures"
         )
         each = self._comm.size * max(1, self._steps)
-        peaks = self._comm.gather_texts(str(peak_memory_bytes()), "memory")
+        peaks = [peak_memory_bytes(), peak_device_bytes(self._embeddings.device)]
+        of_ranks = map(json.loads, self._comm.gather_texts(json.dumps(peaks), "memory"))
+        main, device = zip(*of_ranks, strict=True)
         return {
             "seconds": seconds,
+            "steps": self._steps,
             "examples_per_second": examples / seconds,
             "exchanged_bytes_per_step": sent / each,
             "ms_per_step": {n: 1000 * s / each for n, s in zip(mine, sums, strict=True)},
-            "peak_memory_bytes": [int(peak) for peak in peaks],
+            "peak_memory_bytes": main,
+            **({"peak_device_memory_bytes": device} if any(device) else {}),
         }

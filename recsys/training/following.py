@@ -53,6 +53,10 @@ class _Follower:
         self._progress, self._run, self._bar = progress, run, bar
         self._read_bytes = 0
         self._loss: float | None = None
+        self._steps = 0
+        """Of the epoch under way."""
+        self._validation_seconds = 0.0
+        """What the last one took."""
         self._task = bar.add_task("training", total=None)
 
     def follow(self) -> None:
@@ -83,12 +87,15 @@ class _Follower:
                 # At most so many epochs: training stops where validation gets no better.
                 total, done = fact["epochs"] * fact["steps"], (fact["epoch"] - 1) * fact["steps"]
                 about = f"{fit}, epoch {fact['epoch']} of at most {fact['epochs']}"
+                self._steps = fact["steps"]
+                self._run.metric(f"{fit}.read_seconds", fact["read_seconds"], fact["epoch"])
                 self._bar.update(
                     self._task, total=total, completed=done + fact["done"], description=about
                 )
             case "epoch_trained":
                 self._epoch(fit, fact)
             case "validated":
+                self._validation_seconds = fact["seconds"]
                 self._run.metric(f"{fit}.{fact['metric']}", fact["value"], fact["epoch"])
                 value = {fact["metric"]: round(fact["value"], 4)}
                 log.info("validated", fit=fit, epoch=fact["epoch"], **value)
@@ -105,6 +112,10 @@ class _Follower:
             "exchanged_bytes_per_step": fact["exchanged_bytes_per_step"],
             **{f"ms_per_step.{phase}": ms for phase, ms in fact["ms_per_step"].items()},
             **{f"peak_memory_bytes.rank_{rank}": peak for rank, peak in enumerate(peaks)},
+            **{
+                f"peak_device_memory_bytes.rank_{rank}": peak
+                for rank, peak in enumerate(fact.get("peak_device_memory_bytes", []))
+            },
         }
         for name, value in figures.items():
             self._run.metric(f"{fit}.{name}", value, epoch)
@@ -115,5 +126,11 @@ class _Follower:
             exchanged_kib_per_step=round(fact["exchanged_bytes_per_step"] / 1024),
             ms_per_step={phase: round(ms, 2) for phase, ms in fact["ms_per_step"].items()},
             peak_memory_gib=[round(peak / 2**30, 2) for peak in peaks],
-            at_most_seconds_left=round((fact["epochs"] - epoch) * fact["seconds"]),
+            seconds_left_of_fit=round(self._seconds_left(fact)),
         )  # fmt: skip
+
+    def _seconds_left(self, fact: dict[str, Any]) -> float:
+        """To the last epoch that the fit may have, at the pace of this one; its own validation is still to come."""
+        left = fact["epochs"] - fact["epoch"]
+        step_seconds = fact["seconds"] / max(1, fact["steps"])
+        return float(left * self._steps * step_seconds + (left + 1) * self._validation_seconds)

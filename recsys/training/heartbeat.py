@@ -40,14 +40,19 @@ class Heartbeat:
         *,
         timeout_seconds: float,
         give_up: Callable[[str], None] | None = None,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``give_up`` gets the reason; by default it is written to ``error-RANK.json`` and the process ends."""
+        """``give_up`` gets the reason; by default it is written to ``error-RANK.json`` and the process ends.
+
+        ``now`` is a clock in seconds.
+        """
         self.folder, self.rank, self.size = folder, rank, size
         self.timeout_seconds = timeout_seconds
-        self._give_up = give_up or self._end_process
+        self._give_up, self._now = give_up or self._end_process, now
         self._count, self._step, self._doing = 0, 0, "starting"
         self._said: dict[int, Said] = {}
         self._changed_at: dict[tuple[int, str], float] = {}
+        self._failing_since: float | None = None
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
@@ -68,17 +73,36 @@ class Heartbeat:
         lives = 0
         while True:
             lives += 1
-            said = {"lives": lives, "count": self._count, "step": self._step, "doing": self._doing}
-            _replace(self.folder / f"heartbeat-{self.rank}.json", json.dumps(said))
-            if problem := self._problem():
+            if problem := self._look(lives):
                 self._give_up(problem)
                 return
             if self._ended.wait(INTERVAL_SECONDS):
                 return
 
+    def _look(self, lives: int) -> str:
+        """Say that this rank lives, and what is wrong with any.
+
+        A folder that cannot be written or read for a moment is no reason to end, nor to stop watching.
+        """
+        said = {"lives": lives, "count": self._count, "step": self._step, "doing": self._doing}
+        try:
+            _replace(self.folder / f"heartbeat-{self.rank}.json", json.dumps(said))
+            problem = self._problem()
+        except (OSError, ValueError) as error:
+            now = self._now()
+            self._failing_since = now if self._failing_since is None else self._failing_since
+            if now - self._failing_since <= self.timeout_seconds:
+                return ""
+            return (
+                f"rank {self.rank} could not say or hear who lives for {self.timeout_seconds:.0f} s, in {self.folder}: "
+                f"{type(error).__name__}: {error}"
+            )
+        self._failing_since = None
+        return problem
+
     def _problem(self) -> str:
         """Who is behind, where somebody has said nothing, or nobody has come further, for too long."""
-        now = time.monotonic()
+        now = self._now()
         for rank in range(self.size):
             self._listen(rank, now)
 

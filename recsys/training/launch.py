@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import psutil
 import structlog
@@ -27,6 +29,9 @@ log = structlog.get_logger()
 OUTPUT = "processes.log"
 POLL_SECONDS = 0.1
 PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(
+    None
+)  # opened here: between fork and exec a lock may be held that nobody lets go
 
 
 class TrainingFailed(RecsysError):
@@ -202,9 +207,7 @@ def _run(command: list[str], spec: TrainingSpec, variables: Mapping[str, str]) -
 
 def _die_with_parent() -> None:
     """A job that is killed takes its training processes with it."""
-    import ctypes  # noqa: PLC0415  (runs in the child, between fork and exec)
-
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _inherited() -> dict[str, str]:
@@ -224,17 +227,28 @@ def _reason(spec: TrainingSpec, error: Exception) -> RecsysError:
     if isinstance(error, RecsysError):
         return error
     said = []
-    for path in sorted(spec.work.glob("error-*.json")):
-        fact = json.loads(path.read_bytes())
-        rank = path.stem.removeprefix("error-")
-        if fact["kind"]:
-            kind = getattr(errors, fact["kind"], TrainingFailed)
-            return kind(fact["message"])
-        said.append(f"rank {rank}: {fact['message']}")
+    for rank in range(spec.world_size):
+        if fact := _left_by(spec.work / f"error-{rank}.json"):
+            if fact["kind"]:
+                kind = getattr(errors, fact["kind"], TrainingFailed)
+                return kind(fact["message"])
+            said.append(f"rank {rank}: {fact['message']}")
+        elif fact := _left_by(spec.work / f"heartbeat-{rank}.json"):
+            # Killed; or ended by the launcher because another one was.
+            said.append(f"rank {rank} left no word, last at step {fact['step']}, {fact['doing']}")
     # A launcher's own error may carry the stack trace of a JVM.
     first_line = str(error).partition("\n")[0]
-    text = "; ".join(said) or f"{type(error).__name__}: {first_line}"
+    text = "; ".join(each[:600] for each in said) or f"{type(error).__name__}: {first_line}"
     return TrainingFailed(
         f"training processes ended with an error: {text[:1500]}. Their output is in {spec.work / OUTPUT}; "
         "run train again: it continues from the last checkpoint"
     )
+
+
+def _left_by(path: Path) -> dict[str, Any] | None:
+    """What a rank wrote there before it ended."""
+    try:
+        fact: dict[str, Any] = json.loads(path.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None
+    return fact

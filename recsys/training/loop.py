@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from recsys.data import (
     Batch,
@@ -18,14 +19,16 @@ from recsys.data import (
     Examples,
     Leg,
     ShareLoader,
+    batch_sizes,
     generator,
     num_steps,
     read_examples,
 )
 from recsys.embeddings import CPU, Comm, ShardedEmbeddings, plan_tables
 from recsys.errors import ContractError, RecsysError, Refused
+from recsys.failpoints import failpoint
 from recsys.training.figures import Clock, EpochFigures
-from recsys.training.keeper import Keeper, Report, Weights
+from recsys.training.keeper import Keeper, Progress, Report, Weights
 from recsys.training.spec import Fit, FitResult
 from recsys.training.task import Task
 
@@ -63,11 +66,13 @@ class Trainer:
         )
         self.optimizer = comm.wrap_optimizer(adam, task.dense)
         weights = Weights(task.dense, self.optimizer, self.embeddings)
-        self.keeper = Keeper(fit, weights, comm, folder, report=report)
+        self.progress = Progress()
+        self.keeper = Keeper(fit, weights, comm, folder, report=report, doing=self._doing)
         self.progress = self.keeper.resume()
         self.loader = ShareLoader(self._read, rank=comm.rank, size=comm.size, seed=self.config.seed)
         self.clock = Clock()
-        self.num_examples = 0
+        self.shares: list[int] = []
+        """Examples of each rank in the leg under way, done or not."""
 
     def train(self) -> FitResult:
         """Train to the last epoch, or until validation no longer gets better."""
@@ -80,11 +85,14 @@ class Trainer:
         return FitResult(
             name=self.fit.name,
             best_epoch=self.progress.best_epoch,
-            checkpoint=self.keeper.of_epoch(self.progress.best_epoch),
+            checkpoint=self.keeper.best(self.progress),
             validation=self.progress.validation,
             seconds=time.monotonic() - started,
-            num_examples=self.num_examples,
+            num_examples=self.progress.num_examples,
         )
+
+    def _doing(self, what: str) -> None:
+        self.beat(self.progress.step, what)
 
     def _read(self, rank: int, size: int) -> Examples:
         """One rank's examples; another's where the epoch began with another number of processes."""
@@ -92,6 +100,7 @@ class Trainer:
             read_examples(
                 self.fit.files, width=self.fit.history_length + 1, num_items=self.fit.num_items,
                 num_users=self.fit.num_users or None, rank=rank, size=size,
+                each_read=partial(self._doing, "reading examples"),
             )
         )  # fmt: skip
 
@@ -103,42 +112,43 @@ class Trainer:
         return bool(progress.validation) and progress.epoch > 0 and waited >= self.pace.patience
 
     def _place(self) -> EpochPosition:
-        """Where this epoch goes on; all ranks agree on the steps of a new leg.
+        """Where this epoch goes on; all ranks know the share of each and agree on the steps of a new leg.
 
         A problem with one rank's files is an error on all, so that none waits for it.
         """
         position = self.progress.position or EpochPosition(epoch=self.progress.epoch + 1, legs=())
-        left, problem = 0, ""
+        share, problem = 0, ""
         try:
-            left = self.loader.num_left(position)
+            share = self.loader.share_size(position)
         except RecsysError as error:
             problem = str(error)
         said = [
-            json.loads(t) for t in self.comm.gather_texts(json.dumps([left, problem]), "shares")
+            json.loads(t) for t in self.comm.gather_texts(json.dumps([share, problem]), "shares")
         ]
         if problems := [f"rank {rank}: {text}" for rank, (_, text) in enumerate(said) if text]:
             raise ContractError("; ".join(problems)[:2000])
-        self.num_examples = sum(left for left, _ in said)
+        self.shares = [share for share, _ in said]
         if position.under_way(self.comm.size):
             return position
-        if not position.legs and self.num_examples == 0:
-            raise ContractError(
-                f"no training example of {self.fit.name} predicts anything: no user has a target event at least "
-                f"training.quiet_days={self.config.quiet_days} after another event"
-            )
-        steps = num_steps(
-            max(left for left, _ in said), self.pace.batch_size_of_each(self.comm.size)
-        )
+        if not position.legs:  # else these are what another number of ranks has left
+            self.progress.num_examples = sum(self.shares)
+            if not self.progress.num_examples:
+                raise ContractError(
+                    f"no training example of {self.fit.name} predicts anything: no user has a target event at "
+                    f"least training.quiet_days={self.config.quiet_days} after another event"
+                )
+        steps = num_steps(max(self.shares), self.pace.batch_size_of_each(self.comm.size))
         leg = Leg(world_size=self.comm.size, steps=steps, done=0)
         return position.model_copy(update={"legs": (*position.legs, leg)})
 
     def _train_epoch(self) -> None:
-        self.beat(self.progress.step, "reading examples")
+        self._doing("reading examples")
+        started = time.perf_counter()
         self.progress.position = self._place()
         leg = self.progress.position.legs[-1]
         self.report(
             event="epoch_started", epoch=self.progress.position.epoch, epochs=self.epochs, done=leg.done,
-            steps=leg.steps, examples=self.num_examples,
+            steps=leg.steps, examples=self.progress.num_examples, read_seconds=time.perf_counter() - started,
         )  # fmt: skip
         self.task.dense.train()
         figures = EpochFigures(self.clock, self.embeddings, self.comm)
@@ -160,9 +170,10 @@ class Trainer:
             return next(batches, None)
 
     def _train_step(self, batch: Batch) -> tuple[float, float]:
-        """One update; returns the mean loss of the ranks and the norm of the dense gradient before clipping."""
+        """One update; returns the mean loss of all examples and the norm of the dense gradient before clipping."""
         progress = self.progress
         progress.step += 1
+        failpoint(f"train:step {progress.step} of rank {self.comm.rank}")
         self._set_learning_rate()
         place = (self.config.seed, progress.step, self.comm.rank)
         # Made anew each step: (seed, step, rank) is all the state that random numbers have.
@@ -174,7 +185,7 @@ class Trainer:
         self.beat(progress.step, "computing")
         with self.clock("dense"):
             self.optimizer.zero_grad()
-            loss = self.task.loss(asked, vectors)
+            loss = self.task.loss(asked, vectors) * self._weight()
             loss.backward()  # type: ignore[no-untyped-call]
         self.beat(progress.step, "summing dense gradients")
         with self.clock("exchange"):
@@ -186,7 +197,7 @@ class Trainer:
             total, self.keeper.ranks_ready = self.comm.sum([mine, self.keeper.ready], "loss")
         mean_loss = total / self.comm.size
         if not (math.isfinite(mean_loss) and math.isfinite(norm)):
-            self._refuse(mine, norm)
+            self._refuse(mine, norm, vectors)
         self.beat(progress.step, "updating the tables")
         with self.clock("update"):
             self.comm.step(self.optimizer)
@@ -194,13 +205,31 @@ class Trainer:
         progress.count_step()
         return mean_loss, norm
 
-    def _refuse(self, loss: float, norm: float) -> None:
-        said = self.comm.gather_texts(f"{loss}", "losses")
-        bad = [
-            f"{text} on rank {r}" for r, text in enumerate(said) if not math.isfinite(float(text))
-        ]
+    def _weight(self) -> float:
+        """Of this rank's mean loss in the mean of the ranks, so that every example of a step counts the same.
+
+        Shares are whole row groups, so ranks have unequal batches. All know all shares: nothing is sent.
+        """
+        assert self.progress.position is not None
+        leg = self.progress.position.legs[-1]
+        sizes = batch_sizes(self.shares, leg.steps, leg.done)
+        return self.comm.size * sizes[self.comm.rank] / max(1, sum(sizes))
+
+    def _refuse(self, loss: float, norm: float, vectors: Mapping[str, Tensor]) -> None:
+        """Name what is no number: losses, tables by their rows, the first gradient of a table."""
+        tables = [name for name, rows in vectors.items() if not rows.isfinite().all()]
+        said = self.comm.gather_texts(json.dumps([str(loss), tables]), "losses")
+        bad = []
+        for rank, (text, names) in enumerate(map(json.loads, said)):
+            if not math.isfinite(float(text)):
+                bad.append(f"loss {text} on rank {rank}")
+            bad += [f"rows of table {name!r} that rank {rank} asked for" for name in names]
+        try:
+            self.embeddings.update()  # which looks first; nothing of what it may change is kept
+        except Refused as error:
+            bad.append(str(error))
         raise Refused(
-            f"training {self.fit.name} stopped: loss {', '.join(bad) or loss}, gradient norm {norm} at "
+            f"training {self.fit.name} stopped, not finite: {'; '.join([*bad, f'gradient norm {norm}'])}, at "
             f"step {self.progress.step}, epoch {self.progress.epoch + 1}. The last checkpoint is kept in "
             f"{self.folder}; lower {self.pace.section}.learning_rate, or look at the examples"
         )
@@ -213,11 +242,14 @@ class Trainer:
 
     def _validate(self) -> None:
         self.task.dense.eval()
-        self.beat(self.progress.step, "validating")
+        self._doing("validating")
+        started = time.perf_counter()
         with torch.no_grad():
-            found = self.task.validate(self.embeddings, self.comm)
+            found = self.task.validate(
+                self.embeddings, self.comm, partial(self._doing, "validating")
+            )
         if found is None:
             return
         self.progress.validation = (*self.progress.validation, found)
         self.report(event="validated", epoch=self.progress.epoch, metric=self.task.metric, value=found,
-                    step=self.progress.step)  # fmt: skip
+                    step=self.progress.step, seconds=time.perf_counter() - started)  # fmt: skip

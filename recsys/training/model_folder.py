@@ -16,7 +16,7 @@ import structlog
 from recsys.config.places import PathsConfig
 from recsys.config.sections import TrainingConfig
 from recsys.errors import CorruptArtifact, MissingInput
-from recsys.models import SequentialModel
+from recsys.models.sequential import SequentialModel
 from recsys.records import (
     ITEM_VECTORS_FILE,
     WEIGHTS_FILE,

@@ -7,21 +7,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from recsys.training.pairs import pairs
+
 # Shape suffixes in this file:
 #   P positives   N negatives of each   M = 1 + N items shown   Q places, at each of which positives were taken
 
 
 class ItemDraw:
-    """Draws items: half uniform over the catalogue, half by how often they were taken.
+    """Draws items: half uniform over the catalogue, half by their events in the histories that training reads.
 
     Uniform ones alone are told from the positives by popularity alone; popular ones alone leave most of the
-    catalogue unseen. Where nothing was taken, all are uniform.
+    catalogue unseen. Where there are no events, all are uniform.
     """
 
-    def __init__(self, item_count_I: NDArray[np.int64], num_negatives: int) -> None:
-        """``item_count_I`` by item number, 0 included."""
-        self.num_items = len(item_count_I) - 1
-        self._upto_I = np.cumsum(item_count_I[1:])
+    def __init__(self, num_events_I: NDArray[np.int64], num_negatives: int) -> None:
+        """``num_events_I`` by item number, 0 included."""
+        self.num_items = len(num_events_I) - 1
+        self._upto_I = np.cumsum(num_events_I[1:])
         total = int(self._upto_I[-1]) if self.num_items else 0
         self.num_popular = num_negatives // 2 if total else 0
         self.num_uniform = num_negatives - self.num_popular
@@ -36,8 +38,8 @@ class ItemDraw:
         size = len(item_nums_P)
         uniform_PN = torch.randint(1, self.num_items + 1, (size, self.num_uniform), generator=draw)
         negatives_PN = torch.cat([uniform_PN, self._popular(size, draw)], dim=1)
-        taken = _pairs(query_of_P, item_nums_P)
-        weights_PN = ~torch.isin(_pairs(query_of_P.unsqueeze(1), negatives_PN), taken)
+        taken = pairs(query_of_P, item_nums_P)
+        weights_PN = ~torch.isin(pairs(query_of_P.unsqueeze(1), negatives_PN), taken)
         items_PM = torch.cat([item_nums_P.unsqueeze(1), negatives_PN], dim=1)
         return items_PM, torch.cat([torch.ones(size, 1), weights_PN.float()], dim=1)
 
@@ -47,8 +49,3 @@ class ItemDraw:
         total = int(self._upto_I[-1])
         ticket = torch.randint(0, total, (size, self.num_popular), generator=draw).numpy()
         return torch.from_numpy(1 + np.searchsorted(self._upto_I, ticket, side="right"))
-
-
-def _pairs(queries: Tensor, item_nums: Tensor) -> Tensor:
-    """One number for a place and an item; item numbers are below 2^31."""
-    return (queries << 31) | item_nums

@@ -17,22 +17,36 @@ from pyspark.sql import functions as F
 from recsys.commit import checkout_commit
 from recsys.config import RecsysConfig
 from recsys.config.sections import TrainingConfig
-from recsys.contracts import EVENTS, HISTORIES, TRAINING_EXAMPLES, VOCABULARIES
+from recsys.contracts import (
+    EVENTS,
+    HISTORIES,
+    ITEM_FEATURES,
+    ITEMS,
+    TRAINING_EXAMPLES,
+    USERS,
+    VOCABULARIES,
+    TableContract,
+)
 from recsys.data import example_files
 from recsys.errors import MissingInput
 from recsys.lake import Lake
 from recsys.lake.as_of import numbers
 from recsys.lake.schema import content_hash, content_hash_columns
+from recsys.models.ranking_fields import FIELDS_VERSION
 from recsys.records import ModelManifest, sha256_of
 from recsys.training.attributes import write_attributes
 from recsys.training.launch import world_size
 from recsys.training.spec import Fit, TrainingSpec, recipe_settings
-from recsys.training.validation import ValidationUsers, left_padded, write_users
+from recsys.training.validation import ValidationUsers, left_padded, read_users, write_users
 
 log = structlog.get_logger()
 
 RANKING, LINEAR = "ranking", "linear"
 """Fits of ranking models are called MODEL_CUTOFF."""
+
+READ = (TRAINING_EXAMPLES, VOCABULARIES, HISTORIES, EVENTS)
+READ_BY_RANKING = (ITEMS, USERS, ITEM_FEATURES)
+"""Tables that the ranking model is made from beside ``READ``."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +67,8 @@ def prepare(
 
     Raises:
         ConfigError: the global batch does not divide over the processes.
-        MissingInput: no examples, histories or vocabulary for a cut-off; the message names the jobs.
+        MissingInput: no examples, histories, vocabulary or, where ranking is enabled, item features for a cut-off;
+            the message names the jobs.
     """
     cut_offs = config.evaluation.cut_offs(run_date)
     for pace in (config.training, *([config.ranking] if config.ranking.enabled else [])):
@@ -61,12 +76,10 @@ def prepare(
     work = config.paths.work / f"train-{run_date}"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    versions = {
-        contract.name: lake.version(contract)
-        for contract in (TRAINING_EXAMPLES, VOCABULARIES, HISTORIES, EVENTS)
-        if lake.exists(contract)
-    }
-    _check_every_cut_off(lake, cut_offs.all())
+    read = READ + (READ_BY_RANKING if config.ranking.enabled else ())
+    versions = {contract.name: lake.version(contract) for contract in read if lake.exists(contract)}
+    made = (HISTORIES, TRAINING_EXAMPLES, *((ITEM_FEATURES,) if config.ranking.enabled else ()))
+    _check_every_cut_off(lake, cut_offs.all(), made)
     validation = work / "validation.npz"
     write_validation_users(lake, config, run_date, validation)
     choosing = _fit(lake, config, "choosing", cut_offs.choosing, versions).model_copy(
@@ -109,13 +122,18 @@ def _ranking_fits(
         for fit in like[:2] if model == LINEAR else like:
             attributes = work / f"attributes-{fit.as_of}.npz"
             if not attributes.exists():
-                write_attributes(lake, fit.as_of, attributes)
+                write_attributes(
+                    lake, fit.as_of, attributes, max_history=config.features.max_history
+                )
             changes: dict[str, object] = {
                 "name": f"{model}_{fit.name}", "ranking": ranking,
                 "attributes": str(attributes), "attributes_hash": sha256_of(attributes),
+                "fields_version": FIELDS_VERSION,
             }  # fmt: skip
-            if fit.name == "measuring":
-                changes["measured"] = str(measured)
+            # The choosing fit's answers calibrate, those of the measuring one are measured.
+            asked = {"choosing": fit.validation, "measuring": str(measured)}.get(fit.name)
+            if asked:
+                changes |= {"measured": asked, "measured_hash": sha256_of(Path(asked))}
             if fit.name != "choosing":
                 changes |= {
                     "epochs_of": f"{model}_choosing",
@@ -125,9 +143,11 @@ def _ranking_fits(
     return fits
 
 
-def _check_every_cut_off(lake: Lake, cut_offs: tuple[date, ...]) -> None:
+def _check_every_cut_off(
+    lake: Lake, cut_offs: tuple[date, ...], made: tuple[TableContract, ...]
+) -> None:
     """Raises MissingInput where a night without training built what this one is about to read."""
-    for contract in (HISTORIES, TRAINING_EXAMPLES):
+    for contract in made:
         rows = lake.read_or_empty(contract, as_of=cut_offs).select("as_of").distinct().collect()
         if missing := sorted(set(cut_offs) - {row["as_of"] for row in rows}):
             raise MissingInput(
@@ -192,6 +212,13 @@ def write_validation_users(lake: Lake, config: RecsysConfig, run_date: date, pat
         raise MissingInput(
             f"no user with a history before {cut_offs.choosing} bought between it and {cut_offs.measuring}: "
             "the number of epochs cannot be chosen; ingest more days or lower evaluation.window_days"
+        )
+    users = read_users(path, history_length=config.training_set.max_length)
+    if not users.target_item_nums_T.any():  # every epoch would be as good as the first
+        raise MissingInput(
+            f"none of the {found} users with a history before {cut_offs.choosing} bought an item between it and "
+            f"{cut_offs.measuring} that was known before: the number of epochs cannot be chosen; ingest more days or "
+            "lower evaluation.window_days"
         )
     log.info("validation_users", users=found)
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
 
@@ -23,7 +23,7 @@ from recsys.embeddings import (
     ShardedEmbeddings,
 )
 from recsys.embeddings.tables import RowRule
-from recsys.models import Predictions, prediction_places
+from recsys.models.places import Predictions, prediction_places
 from recsys.models.ranking import INITIAL_STD, RankingTower, ranking_loss
 from recsys.models.ranking_fields import (
     CANDIDATE_FIELDS,
@@ -31,10 +31,11 @@ from recsys.models.ranking_fields import (
     USER_FIELDS,
     Attributes,
     Moments,
-    candidate_ids,
     candidate_numbers,
+    candidate_rows,
+    events_known,
     moments_of,
-    user_ids,
+    user_rows,
 )
 from recsys.training.negatives import ItemDraw
 from recsys.training.task import Asked
@@ -72,7 +73,10 @@ class Answers:
 
 
 class RankingTask:
-    """Each target event is a positive at the newest place that is at least ``quiet_days`` before it."""
+    """Each target event is a positive at the newest place that is at least ``quiet_days`` before it.
+
+    Places that know fewer events than scoring would are left out, unless the user had no more (``events_known``).
+    """
 
     metric = "auc"
 
@@ -82,14 +86,16 @@ class RankingTask:
         attributes: Attributes,
         *,
         as_of: date,
+        max_length: int,
         quiet_days: float,
         seed: int,
         users: ValidationUsers | None = None,
     ) -> None:
-        """``attributes`` and ``users`` are those of ``as_of``, as the examples are."""
+        """``attributes`` and ``users`` are those of ``as_of``, as the examples of ``max_length`` + 1 places are."""
         self.config, self.attributes, self.as_of = config, attributes, as_of
+        self.events_known = events_known(max_length)
         self.quiet_days, self.seed, self.users = quiet_days, seed, users
-        self.draw_items = ItemDraw(attributes.item_count_I, config.num_negatives)
+        self.draw_items = ItemDraw(attributes.num_events_I, config.num_negatives)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.tower = tower_of(config)
@@ -97,30 +103,35 @@ class RankingTask:
         self.tables = tables_of(config, attributes)
 
     def keep(self, examples: Examples) -> Examples:
-        found = prediction_places(
-            examples.item_nums_EW, examples.ages_days_EW, examples.targets_EW,
-            quiet_days=self.quiet_days,
-        )  # fmt: skip
-        kept = torch.unique(found.example_Q)
-        return Examples(*(column[kept] for column in examples))
+        found = self._predictions(
+            examples.user_num_E, examples.item_nums_EW, examples.ages_days_EW, examples.targets_EW
+        )
+        is_kept_E = torch.zeros(len(examples), dtype=torch.bool)
+        is_kept_E[found.example_Q] = True
+        return examples.kept(is_kept_E)
 
     def ask(self, batch: Batch, draw: torch.Generator) -> Asked:
-        found = prediction_places(
-            batch.item_nums_BW, batch.ages_days_BW, batch.targets_BW, quiet_days=self.quiet_days
+        found = self._predictions(
+            batch.user_num_B, batch.item_nums_BW, batch.ages_days_BW, batch.targets_BW
         )
         moments = self._moments(batch.user_num_B, batch.item_nums_BW, batch.ages_days_BW, found)
         items_PM, weights_PM = self.draw_items.shown(found.query_of_P, found.item_nums_P, draw)
-        return self._asked(moments, found.query_of_P, items_PM, weights_PM)
+        return self._asked(moments, found.query_of_P, items_PM, weights_PM, learns=True)
 
     def loss(self, asked: Asked, vectors: Mapping[str, Tensor]) -> Tensor:
         logits_PM = self._logits(asked, vectors)
         return ranking_loss(logits_PM, asked.context.weights_PM.to(logits_PM.device))
 
-    def validate(self, embeddings: ShardedEmbeddings, comm: Comm) -> float | None:
+    def validate(
+        self,
+        embeddings: ShardedEmbeddings,
+        comm: Comm,
+        each_batch: Callable[[], None] = lambda: None,
+    ) -> float | None:
         """AUC over what all users took and were shown, in bins of 1/512 of a logit."""
         if self.users is None:
             return None
-        answers = self.answers(embeddings, comm)
+        answers = self.answers(embeddings, comm, each_batch)
         place = (answers.logits_S.astype(np.float64) + LARGEST_LOGIT) * BINS_PER_LOGIT
         bins = 2 * LARGEST_LOGIT * BINS_PER_LOGIT
         bin_S = np.clip(np.nan_to_num(place), 0, bins - 1).astype(np.int64)
@@ -132,7 +143,12 @@ class RankingTask:
         return float((taken * below).sum() / pairs) if pairs else 0.5
 
     @torch.no_grad()
-    def answers(self, embeddings: ShardedEmbeddings, comm: Comm) -> Answers:
+    def answers(
+        self,
+        embeddings: ShardedEmbeddings,
+        comm: Comm,
+        each_batch: Callable[[], None] = lambda: None,
+    ) -> Answers:
         """The logits of every known target and of negatives that the seed alone decides. Collective.
 
         A target that the vocabulary does not have yet cannot be scored and is left out.
@@ -145,6 +161,7 @@ class RankingTask:
         moments = self._newest_moments(self.users)
         parts = []
         for start in range(0, max(1, len(user_T)), TARGETS_PER_BATCH):
+            each_batch()
             # The same number of batches on every rank, whatever its share: look_up is collective.
             mine = slice(start + comm.rank, start + TARGETS_PER_BATCH, comm.size)
             user_P, items_PM, shown_PM = user_T[mine], items_TM[mine], weights_TM[mine] > 0
@@ -161,20 +178,43 @@ class RankingTask:
             ])  # fmt: skip
         return Answers(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
+    def _predictions(
+        self, user_num_B: Tensor, item_nums_BW: Tensor, ages_BW: Tensor, targets_BW: Tensor
+    ) -> Predictions:
+        """A window that begins with padding begins with the user's first event, if their history was not cut.
+
+        One that is full may do so too; it is taken for a later one.
+        """
+        is_cut_B = torch.from_numpy(self.attributes.is_cut_U)[user_num_B.long()]
+        is_whole_B = (item_nums_BW[:, 0] == 0) & ~is_cut_B
+        num_known_BW = (item_nums_BW != 0).cumsum(dim=1)
+        return prediction_places(
+            item_nums_BW, ages_BW, targets_BW, quiet_days=self.quiet_days,
+            may_predict_BH=is_whole_B.unsqueeze(1) | (num_known_BW >= self.events_known),
+        )  # fmt: skip
+
     def _asked(
-        self, moments: Moments, query_of_P: Tensor, items_PM: Tensor, weights_PM: Tensor
+        self,
+        moments: Moments,
+        query_of_P: Tensor,
+        items_PM: Tensor,
+        weights_PM: Tensor,
+        *,
+        learns: bool = False,
     ) -> Asked:
         items, shown_to = items_PM.numpy(), moments.at(query_of_P.numpy())
-        of_users = user_ids(moments, history_bag=self.config.history_bag)
+        of_users = user_rows(moments, history_bag=self.config.history_bag)
         history_QH = of_users.pop(HISTORY)
-        of_candidates = candidate_ids(
+        of_candidates = candidate_rows(
             self.attributes, shown_to, items, cross_rows=self.config.cross_rows
         )
         ids: dict[str, Tensor | Bags] = {
             name: torch.from_numpy(rows) for name, rows in {**of_users, **of_candidates}.items()
         }
         ids[HISTORY] = bags(torch.from_numpy(history_QH))
-        numbers_PM1 = torch.from_numpy(candidate_numbers(self.attributes, items))
+        numbers_PM1 = torch.from_numpy(
+            candidate_numbers(self.attributes, items, first_is_counted=learns)
+        )
         return Asked(ids, Context(query_of_P, numbers_PM1, weights_PM))
 
     def _logits(self, asked: Asked, vectors: Mapping[str, Tensor]) -> Tensor:
@@ -192,19 +232,16 @@ class RankingTask:
     def _moments(
         self, user_num_B: Tensor, item_nums_BW: Tensor, ages_BW: Tensor, found: Predictions
     ) -> Moments:
-        """What was known at each place that predicts: its own event and those before it."""
-        back_H = torch.arange(1 - item_nums_BW.shape[1], 1)
+        """What was known at each place that predicts: its own event and those before it, as scoring knows them."""
+        back_H = torch.arange(1 - self.events_known, 1)
         place_QH = found.place_Q.unsqueeze(1) + back_H
         example_Q1, real_QH = found.example_Q.unsqueeze(1), place_QH >= 0
         history_QH = item_nums_BW[example_Q1, place_QH.clamp(min=0)] * real_QH
         ages_QH = ages_BW[example_Q1, place_QH.clamp(min=0)] * real_QH
-        users_Q = user_num_B[found.example_Q].long().numpy()
-        # A user of another vocabulary is refused by look_up, on every rank and with the number.
-        known_Q = np.clip(users_Q, 0, self.attributes.num_users)
-        segment_Q = self.attributes.segment_num_U[known_Q].astype(np.int64)
         return moments_of(
-            users_Q, segment_Q, history_QH.long().numpy(), ages_QH.numpy(), self.as_of
-        )
+            self.attributes, user_num_B[found.example_Q].long().numpy(),
+            history_QH.long().numpy(), ages_QH.numpy(), self.as_of,
+        )  # fmt: skip
 
     def _newest_moments(self, users: ValidationUsers) -> Moments:
         """Every user at the newest place of their history: as scoring sees them."""

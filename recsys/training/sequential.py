@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,14 +12,13 @@ from torch import Tensor, nn
 from recsys.config.sections import TrainingConfig
 from recsys.data import Batch, Examples, draw_negatives
 from recsys.embeddings import Comm, EmbeddingTable, LazyAdam, ShardedEmbeddings
-from recsys.models import (
+from recsys.models.losses import sampled_softmax_loss
+from recsys.models.places import Predictions, prediction_places
+from recsys.models.sequential import (
     INITIAL_NORM,
-    Predictions,
     SequentialEncoder,
     SequentialModel,
     gaps_between,
-    prediction_places,
-    sampled_softmax_loss,
 )
 from recsys.training.spec import Fit
 from recsys.training.task import Asked
@@ -82,8 +81,9 @@ class SequentialTask:
             examples.item_nums_EW, examples.ages_days_EW, examples.targets_EW,
             quiet_days=self.config.quiet_days,
         )  # fmt: skip
-        kept = torch.unique(predictions.example_Q)
-        return Examples(*(column[kept] for column in examples))
+        is_kept_E = torch.zeros(len(examples), dtype=torch.bool)
+        is_kept_E[predictions.example_Q] = True
+        return examples.kept(is_kept_E)
 
     def ask(self, batch: Batch, draw: torch.Generator) -> Asked:
         predictions = prediction_places(
@@ -119,7 +119,12 @@ class SequentialTask:
             num_items=self.num_items, weights_P=1.0 / num_predicted_Q[found.query_of_P],
         )  # fmt: skip
 
-    def validate(self, embeddings: ShardedEmbeddings, comm: Comm) -> float | None:
+    def validate(
+        self,
+        embeddings: ShardedEmbeddings,
+        comm: Comm,
+        each_batch: Callable[[], None] = lambda: None,
+    ) -> float | None:
         """NDCG@10 over the full catalogue."""
         if self.users is None:
             return None
@@ -132,7 +137,7 @@ class SequentialTask:
         def best(queries_QD: Tensor, k: int) -> Tensor:
             return embeddings.best(ITEMS, queries_QD, min(k, self.num_items))[0].cpu()
 
-        return ndcg_of(self.users, user_vectors, best, comm)
+        return ndcg_of(self.users, user_vectors, best, comm, each_batch=each_batch)
 
 
 def encoder_of(config: TrainingConfig, history_length: int) -> SequentialEncoder:

@@ -21,6 +21,12 @@ DECIDES_NO_WEIGHTS = {
 """Settings of ``training`` that may differ between two runs with equal weights, at one world size."""
 
 
+NAMES_NO_WEIGHTS = {
+    "files", "validation", "attributes", "measured", "measured_hash", "vocabulary_hash", "code_version",
+}  # fmt: skip
+"""Fields of a fit that say where something lies, or what is asked after training; hashes stand for the content."""
+
+
 def deciding_settings(training: TrainingConfig) -> dict[str, object]:
     """The part of the section that decides the weights, to the last bit, at one world size."""
     return training.model_dump(mode="json", exclude=DECIDES_NO_WEIGHTS)
@@ -35,7 +41,7 @@ class Fit(Config):
     """One model to be trained: fitted on what was known before ``as_of``."""
 
     name: str
-    """choosing, measuring, release or live."""
+    """choosing, measuring, release or live; of ranking models MODEL_CUTOFF, MODEL ranking or linear."""
     as_of: date
     training: TrainingConfig
     files: tuple[ExampleFile, ...]
@@ -61,8 +67,12 @@ class Fit(Config):
     """npz file of ``attributes``, for a ranking model."""
     attributes_hash: str = ""
     """sha256 of that file."""
+    fields_version: int = 0
+    """``ranking_fields.FIELDS_VERSION``, for a ranking model."""
     measured: str = ""
-    """npz file of the users of the measuring window, whom the ranking model is asked about when it is trained."""
+    """npz file of users whom the ranking model is asked about when it is trained; it decides no weights."""
+    measured_hash: str = ""
+    """sha256 of that file."""
     vocabulary_hash: str = ""
     """Content hash of the vocabulary of ``as_of``, for the checkpoints' manifests."""
     code_version: str = ""
@@ -73,7 +83,7 @@ class Fit(Config):
         """Equal for runs that must end with equal weights, at one world size: their checkpoints are interchangeable."""
         parts = self.model_dump(
             mode="json",
-            exclude={"training", "files", "validation", "vocabulary_hash", "code_version"},
+            exclude={"training", *NAMES_NO_WEIGHTS},
         )
         parts["training"] = deciding_settings(self.training)
         return _digest(parts)
@@ -117,12 +127,14 @@ class FitResult(Config):
 
     name: str
     best_epoch: int
-    """The checkpoint's epoch: the one with the best validation NDCG, or the last."""
+    """The checkpoint's epoch: the one with the best ``validation``, or the last."""
     checkpoint: Path
     validation: tuple[float, ...] = ()
-    """By epoch: the task's own figure, greater is better."""
+    """By epoch: the task's own figure (NDCG@10, of a ranking model the AUC), greater is better."""
     seconds: float = 0.0
+    """Of this attempt: a run that goes on from a checkpoint has spent more."""
     num_examples: int = 0
+    """That every epoch trained on, over all processes."""
 
 
 def answers_file(work: Path, fit: Fit, rank: int) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -36,7 +36,15 @@ class Task(Protocol):
         """Draw the negatives of a batch and name the ids to look up."""
 
     def loss(self, asked: Asked, vectors: Mapping[str, Tensor]) -> Tensor:
-        """Mean over this rank's batch; 0 where it teaches nothing, with every gradient there all the same."""
+        """Mean over this rank's batch; 0 where it teaches nothing, with every gradient there all the same.
 
-    def validate(self, embeddings: ShardedEmbeddings, comm: Comm) -> float | None:
-        """Greater is better, the same on every rank; None without anything to validate on. Collective."""
+        The loop weighs it by the number of examples of the batch among those of all ranks.
+        """
+
+    def validate(
+        self, embeddings: ShardedEmbeddings, comm: Comm, each_batch: Callable[[], None]
+    ) -> float | None:
+        """Greater is better, the same on every rank; None without anything to validate on. Collective.
+
+        ``each_batch`` is called once a batch: validation may take longer than a rank may say nothing.
+        """

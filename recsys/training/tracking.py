@@ -32,12 +32,12 @@ class TrackingFailed(RecsysError):
 
 @contextmanager
 def _noted(what: str) -> Iterator[None]:
-    """A tracking server that goes away costs what it would have shown, never the night."""
+    """A tracking server that goes away, or a full disk, costs what it would have shown, never the night."""
     from mlflow.exceptions import MlflowException  # noqa: PLC0415
 
     try:
         yield
-    except MlflowException as error:
+    except (MlflowException, OSError) as error:  # a full disk of artifacts, too
         log.warning("not_tracked", what=what, problem=str(error)[:300])
 
 

@@ -15,8 +15,10 @@ from recsys.contracts import ITEM_VECTORS
 from recsys.errors import ContractError, CorruptArtifact, MissingInput
 from recsys.lake import Lake, Written
 from recsys.lake.as_of import numbers
+from recsys.models.calibration import Calibration
 from recsys.records import (
     ITEM_VECTORS_FILE,
+    Answers,
     ModelManifest,
     RankingManifest,
     TrainingRecord,
@@ -26,12 +28,19 @@ from recsys.training import checkpoint, model_folder
 from recsys.training.following import following
 from recsys.training.launch import launch
 from recsys.training.preparation import LINEAR, RANKING, Preparation, prepare
-from recsys.training.ranking_folder import write_ranking_model
+from recsys.training.ranking_folder import calibration_of, write_answers, write_ranking_model
 from recsys.training.spec import FitResult, TrainingSpec
 from recsys.training.tracking import Run, tracked_run
 from recsys.training.worker import PROGRESS
 
 log = structlog.get_logger()
+
+RANKING_ROLES = {
+    f"{RANKING}_choosing": "choosing", f"{RANKING}_measuring": "measuring",
+    f"{RANKING}_release": "release", f"{LINEAR}_measuring": LINEAR,
+}  # fmt: skip
+"""By fit, how the record names the ranking models. The fit that chose the logistic baseline's epochs has served."""
+MEASURED_ROLES = ("measuring", LINEAR)
 
 
 def train_models(
@@ -71,10 +80,15 @@ def trained_before(
         record = TrainingRecord.read_if_there(config.paths, run_date)
         if record is None or record.fits != _names(spec):
             return None
+        if {role: one.asked for role, one in record.answers.items()} != _asked(spec):
+            log.info("asked_again", reason="the users to be measured are others; the weights stay")
+            return None
         for version in record.models.values():
             verify_model(config.paths.models / version)
         for version in record.ranking.values():
             RankingManifest.verified(config.paths.models / version)
+        for one in record.answers.values():
+            one.verified(config.paths)
     except (MissingInput, ContractError, CorruptArtifact) as problem:
         log.warning("trained_again", problem=str(problem))
         return None
@@ -108,34 +122,62 @@ def _train(
             if fit.ranking is None
         }
         ranking = _write_ranking_models(config, spec, results)
+        answers = _write_answers(config, spec, run_date)
         _write_item_vectors(lake, config, models)
-        _log_models(run, config, models)
+        _log_models(run, config, models, ranking)
     record = TrainingRecord(
         run_date=run_date,
         trained=True,
         reason=reason,
         models={name: manifest.model_version for name, manifest in models.items()},
         ranking={name: manifest.model_version for name, manifest in ranking.items()},
+        answers=answers,
         fits=_names(spec),
         epochs=results["choosing"].best_epoch,
         validation_ndcg_at_10=results["choosing"].validation,
         mlflow_run_id=run.run_id,
     )
+    if chosen := results.get(f"{RANKING}_choosing"):
+        auc = {"ranking_epochs": chosen.best_epoch, "ranking_validation_auc": chosen.validation}
+        record = record.model_copy(update=auc)
     record.write(config.paths)
-    _say(results, models)
+    _say(results, record)
     return record
 
 
 def _write_ranking_models(
     config: RecsysConfig, spec: TrainingSpec, results: Mapping[str, FitResult]
 ) -> dict[str, RankingManifest]:
-    """By role, as the record names them; the fit that chose the logistic baseline's epochs has served."""
-    roles = {f"{RANKING}_{cut_off}": cut_off for cut_off in ("choosing", "measuring", "release")}
-    roles[f"{LINEAR}_measuring"] = LINEAR
+    """By role, as the record names them."""
+    calibrations: dict[str, Calibration] = {}
+    found = {}
+    for fit in spec.fits:
+        if fit.ranking is None:
+            continue
+        model, _, cut_off = fit.name.partition("_")
+        if cut_off == "choosing":  # the first of each model's
+            calibrations[model] = calibration_of(spec, fit)
+        if role := RANKING_ROLES.get(fit.name):
+            found[role] = write_ranking_model(
+                config.paths, fit, results[fit.name], calibrations[model]
+            )
+    return found
+
+
+def _write_answers(config: RecsysConfig, spec: TrainingSpec, run_date: date) -> dict[str, Answers]:
     return {
-        roles[fit.name]: write_ranking_model(config.paths, spec, fit, results[fit.name])
+        role: write_answers(config.paths, spec, fit, run_date, role)
         for fit in spec.fits
-        if fit.name in roles
+        if (role := RANKING_ROLES.get(fit.name)) in MEASURED_ROLES
+    }
+
+
+def _asked(spec: TrainingSpec) -> dict[str, str]:
+    """Whom the measured models are asked about."""
+    return {
+        role: fit.measured_hash
+        for fit in spec.fits
+        if (role := RANKING_ROLES.get(fit.name)) in MEASURED_ROLES
     }
 
 
@@ -195,8 +237,14 @@ def _gather(path: str):  # type: ignore[no-untyped-def]
     return gather
 
 
-def _log_models(run: Run, config: RecsysConfig, models: Mapping[str, ModelManifest]) -> None:
-    for name, manifest in models.items():
+def _log_models(
+    run: Run,
+    config: RecsysConfig,
+    models: Mapping[str, ModelManifest],
+    ranking: Mapping[str, RankingManifest],
+) -> None:
+    named = {**models, **{f"{RANKING}_{role}": manifest for role, manifest in ranking.items()}}
+    for name, manifest in named.items():
         folder = config.paths.models / manifest.model_version
         run.tag(**{f"model.{name}": manifest.model_version, f"model_folder.{name}": str(folder)})
         run.metric(f"{name}.epochs", manifest.epochs, 0)
@@ -204,9 +252,17 @@ def _log_models(run: Run, config: RecsysConfig, models: Mapping[str, ModelManife
     run.folder(release, "model")
 
 
-def _say(results: Mapping[str, FitResult], models: Mapping[str, ModelManifest]) -> None:
+def _say(results: Mapping[str, FitResult], record: TrainingRecord) -> None:
+    versions = {
+        **record.models,
+        **{
+            fit: record.ranking[role]
+            for fit, role in RANKING_ROLES.items()
+            if role in record.ranking
+        },
+    }
     for name, result in results.items():
-        version = {"model_version": models[name].model_version} if name in models else {}
+        version = {"model_version": versions[name]} if name in versions else {}
         log.info(
             "model_trained", fit=name, **version, epochs=result.best_epoch,
             seconds=round(result.seconds, 1), examples=result.num_examples,

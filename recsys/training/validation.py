@@ -14,8 +14,9 @@ from torch import Tensor
 
 from recsys.embeddings import Comm
 from recsys.errors import ContractError
-from recsys.models import gaps_between
+from recsys.models.sequential import gaps_between
 from recsys.training.checkpoint import read_arrays, write_arrays
+from recsys.training.pairs import pairs
 
 # Shape suffixes in this file:
 #   U users   H places of a history, newest last   T targets, flat over the users   B users in a batch
@@ -101,8 +102,9 @@ BestItems = Callable[[Tensor, int], Tensor]
 
 @torch.no_grad()
 def ndcg_of(
-    users: ValidationUsers, user_vectors: UserVectors, best: BestItems, comm: Comm, *, k: int = K
-) -> float:
+    users: ValidationUsers, user_vectors: UserVectors, best: BestItems, comm: Comm, *, k: int = K,
+    each_batch: Callable[[], None] = lambda: None,
+) -> float:  # fmt: skip
     """Mean NDCG@k of all users, each rank asking about its share; the same on every rank. Collective.
 
     Binary relevance; the ideal list has min(k, targets) hits, targets outside the vocabulary included:
@@ -111,7 +113,10 @@ def ndcg_of(
     mine = users.share(comm.rank, comm.size)
     # Rank 0 has the largest share; a rank that stopped earlier would leave the others waiting.
     num_batches = -(-len(users.share(0, comm.size)) // USERS_PER_BATCH)
-    gains = [_gains(mine.batch(number), user_vectors, best, k) for number in range(num_batches)]
+    gains = []
+    for number in range(num_batches):
+        each_batch()
+        gains.append(_gains(mine.batch(number), user_vectors, best, k))
     total, num_users = comm.sum([math.fsum(map(math.fsum, gains)), float(len(mine))], "validation")
     return total / num_users if num_users else 0.0
 
@@ -125,18 +130,13 @@ def _gains(
     gaps_BH = gaps_between(ages_BH, (nums_BH != 0).float())
     best_Bk = best(user_vectors(nums_BH, gaps_BH), k)
     known_T = users.target_item_nums_T > 0
-    wanted = _pairs(users.user_T[known_T], users.target_item_nums_T[known_T])
+    wanted = pairs(users.user_T[known_T], users.target_item_nums_T[known_T])
     row_B1 = torch.arange(len(users)).unsqueeze(1)
-    hits_Bk = torch.isin(_pairs(row_B1, best_Bk), wanted)
+    hits_Bk = torch.isin(pairs(row_B1, best_Bk), wanted)
     found_B = (hits_Bk * discount_k[: hits_Bk.shape[1]]).sum(dim=1)
     num_targets_B = torch.bincount(users.user_T, minlength=len(users)).clamp(min=1, max=k)
     ideal_B = torch.cumsum(discount_k, 0)[num_targets_B - 1]
     return (found_B / ideal_B).tolist()
-
-
-def _pairs(users: Tensor, item_nums: Tensor) -> Tensor:
-    """One number for a user and an item; item numbers are below 2^31."""
-    return (users << 31) | item_nums
 
 
 def top_k(scores: Tensor, k: int) -> Tensor:

@@ -10,8 +10,9 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from recsys.errors import Conflict, ContractError, RecsysError
 from recsys.locks import exclusive
 from recsys.models.ranking_fields import Attributes
 from recsys.records import write_atomically
-from recsys.training.checkpoint import read_arrays, write_arrays
+from recsys.training.checkpoint import Checkpoint, read_arrays, write_arrays
 from recsys.training.heartbeat import Heartbeat
 from recsys.training.keeper import Report
 from recsys.training.loop import Trainer
@@ -102,7 +103,12 @@ def run_rank(spec: TrainingSpec, comm: Comm) -> list[FitResult]:
                 )  # fmt: skip
                 result = trainer.train()
                 if fit.measured and isinstance(task, RankingTask):
-                    answer_users(fit, task, trainer.embeddings, comm, spec.work)
+                    # The folder will hold the best epoch's weights, not the last ones.
+                    trainer.keeper.load(Checkpoint.open(result.checkpoint))
+                    answering = partial(heart.beat, trainer.progress.step, "answering")
+                    answer_users(
+                        fit, task, trainer.embeddings, comm, spec.work, each_batch=answering
+                    )
                 report(event="fit_done", epoch=result.best_epoch, seconds=result.seconds)
             results[fit.name] = result
         if comm.rank == 0:
@@ -123,17 +129,19 @@ def task_of(fit: Fit) -> Task:
     )
     return RankingTask(
         fit.ranking, Attributes.of(read_arrays(Path(fit.attributes))), as_of=fit.as_of,
-        quiet_days=fit.training.quiet_days, seed=fit.training.seed, users=users,
+        max_length=fit.history_length, quiet_days=fit.training.quiet_days, seed=fit.training.seed,
+        users=users,
     )  # fmt: skip
 
 
 def answer_users(
-    fit: Fit, task: RankingTask, embeddings: ShardedEmbeddings, comm: Comm, work: Path
-) -> None:
-    """Leave what the trained model says of the measuring window's users, a file for each rank."""
+    fit: Fit, task: RankingTask, embeddings: ShardedEmbeddings, comm: Comm, work: Path, *,
+    each_batch: Callable[[], None],
+) -> None:  # fmt: skip
+    """Leave what the trained model says of ``fit.measured``, a file for each rank."""
     task.users = read_users(Path(fit.measured), history_length=fit.history_length)
     task.dense.eval()
-    answers = task.answers(embeddings, comm)
+    answers = task.answers(embeddings, comm, each_batch)
     write_arrays(answers_file(work, fit, comm.rank), vars(answers))
 
 
@@ -179,7 +187,7 @@ def _only_writer(folder: Path, comm: Comm, fit: Fit) -> Iterator[None]:
 
 
 @contextmanager
-def _saying_why(spec: TrainingSpec, rank: Any) -> Iterator[None]:
+def _saying_why(spec: TrainingSpec, rank: Callable[[], int]) -> Iterator[None]:
     """Leave the error where the job finds it, before the launcher reports an exit code alone."""
     try:
         yield

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks import big_table
+from benchmarks.zipf import zipf
 
 
 @pytest.mark.horovod
@@ -16,6 +17,8 @@ def test_every_condition_is_measured_and_judged(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "disk"
+    folder.mkdir()
+    (folder / "of-somebody-else").touch()
     big_table.main(["--rows", "20000", "--rounds", "1", "--folder", str(folder)])
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("RESULT ")]
     found = [json.loads(line.removeprefix("RESULT ")) for line in lines]
@@ -25,14 +28,18 @@ def test_every_condition_is_measured_and_judged(
         ("checkpoint speed to a file copy", 0.5),
         ("training paused of the time of a checkpoint", 0.25),
     ]
-    assert all(line["ratio"] > 0 for line in found)
+    assert all(line["ratio"] > 0 and line["rows"] == 20000 for line in found)
+    assert [line["met"] for line in found] == [None] * 4, "the targets are about 10M rows"
+    assert {"save_at_rest_seconds", "save_seconds"} <= found[2].keys()
+    assert {"paused_seconds", "slower_seconds", "with_slower_steps"} <= found[3].keys()
     first, last = found[0]["loss"]
     assert last < first, "it trains"
-    assert not folder.exists(), "nothing is left on the disk"
+    left = [path.name for path in folder.iterdir()]
+    assert left == ["of-somebody-else"], "the folder is the user's, what was made in it is gone"
 
 
 def test_ids_are_of_the_table_and_the_first_is_the_most_frequent() -> None:
-    ids = big_table.zipf(np.random.default_rng(1), 200_000, 1000)
+    ids = zipf(np.random.default_rng(1), 200_000, 1000)
     assert (ids.min(), ids.max()) == (0, 999)
     counts = np.bincount(ids, minlength=1000)
     assert counts.argmax() == 0

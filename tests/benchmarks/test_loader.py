@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
+import torch
 from pyarrow import parquet as pq
 
 from benchmarks import loader
 
 
+@pytest.fixture
+def threads_as_they_were() -> Iterator[None]:
+    of_torch, of_arrow = torch.get_num_threads(), pa.cpu_count()
+    yield
+    torch.set_num_threads(of_torch)
+    pa.set_cpu_count(of_arrow)
+
+
+@pytest.mark.usefixtures("threads_as_they_were")
 def test_every_condition_is_measured_and_judged(capsys: pytest.CaptureFixture[str]) -> None:
     loader.main(["--quick", "--examples", "2000", "--rounds", "1"])
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("RESULT ")]

@@ -11,7 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from recsys.data import Batch, EpochPosition, Examples, Leg, ShareLoader, num_steps
+from recsys.data import (
+    Batch,
+    EpochPosition,
+    Examples,
+    Leg,
+    ShareLoader,
+    batch_sizes,
+    batch_start,
+    num_steps,
+)
 from recsys.errors import ContractError
 
 SEED = 17
@@ -43,7 +52,7 @@ def begun(position: EpochPosition, ranks: list[ShareLoader], batch_size: int) ->
     """What a trainer does: go on with the leg, or agree on the steps of a new one."""
     if position.under_way(len(ranks)):
         return position
-    steps = num_steps(max(rank.num_left(position) for rank in ranks), batch_size)
+    steps = num_steps(max(rank.share_size(position) for rank in ranks), batch_size)
     leg = Leg(world_size=len(ranks), steps=steps)
     return position.model_copy(update={"legs": (*position.legs, leg)})
 
@@ -54,6 +63,12 @@ def advanced(position: EpochPosition, steps: int) -> EpochPosition:
     leg = leg.model_copy(update={"done": leg.done + steps})
     moved = position.model_copy(update={"legs": (*before, leg)})
     return EpochPosition.model_validate_json(moved.model_dump_json())
+
+
+def left(rank: ShareLoader, position: EpochPosition, size: int) -> int:
+    """Examples of the rank that are in no batch yet."""
+    share, leg = rank.share_size(position), position.under_way(size)
+    return share - (batch_start(share, leg.steps, leg.done) if leg else 0)
 
 
 def ids_of(batches: list[Batch]) -> list[list[int]]:
@@ -76,7 +91,7 @@ def test_no_example_is_skipped_or_repeated_over_any_stops_and_world_sizes(
     seen: list[int] = []
     for size, wanted in [*stops, (last, 10_000)]:
         ranks = loaders(read, size)
-        assert sum(rank.num_left(position) for rank in ranks) == sum(groups) - len(seen)
+        assert sum(left(rank, position, size) for rank in ranks) == sum(groups) - len(seen)
         position = begun(position, ranks, batch_size)
         steps = min(wanted, position.legs[-1].steps - position.legs[-1].done)
         for rank in ranks:
@@ -85,7 +100,7 @@ def test_no_example_is_skipped_or_repeated_over_any_stops_and_world_sizes(
             seen += chain.from_iterable(batches)
         position = advanced(position, steps)
     assert sorted(seen) == list(range(sum(groups)))
-    assert [rank.num_left(position) for rank in ranks] == [0] * last
+    assert [left(rank, position, last) for rank in ranks] == [0] * last
 
 
 @given(groups=row_groups, size=st.integers(1, 4), batch_size=st.integers(1, 8))
@@ -98,6 +113,24 @@ def test_ranks_take_equal_steps_of_nearly_equal_batches(
         sizes = [len(batch) for batch in batches]
         assert max(sizes) - min(sizes) <= 1
         assert max(sizes) <= batch_size
+
+
+@given(groups=row_groups, size=st.integers(1, 4), stop=st.integers(0, 4), other=st.integers(1, 4))
+def test_every_rank_knows_the_sizes_of_all_batches_of_a_step(
+    groups: list[int], size: int, stop: int, other: int
+) -> None:
+    """From the sizes of the shares, told once: also where the leg takes up what other ranks have left."""
+    read = reader(groups)
+    position = begun(EpochPosition(epoch=1), loaders(read, other), 3)
+    position = advanced(position, min(stop, position.legs[-1].steps))
+    ranks = loaders(read, size)
+    position = begun(position, ranks, 3)
+    leg = position.legs[-1]
+    shares = [rank.share_size(position) for rank in ranks]
+    of_ranks = [ids_of(list(rank.batches(position))) for rank in ranks]
+    for step in range(leg.done, leg.steps):
+        sizes = [len(batches[step - leg.done]) for batches in of_ranks]
+        assert batch_sizes(shares, leg.steps, step) == sizes
 
 
 @given(groups=row_groups, stops=stops, size=st.integers(1, 3), done=st.integers(0, 6))
@@ -123,8 +156,8 @@ def test_a_new_number_of_ranks_shares_out_what_is_left_to_within_one_example(
     read = reader(groups)
     position = begun(EpochPosition(epoch=1), loaders(read, 2), 4)
     position = advanced(position, min(stop, position.legs[-1].steps))
-    left = [rank.num_left(position) for rank in loaders(read, 3)]
-    assert max(left) - min(left) <= 1
+    shares = [rank.share_size(position) for rank in loaders(read, 3)]
+    assert max(shares) - min(shares) <= 1
 
 
 def test_the_order_is_that_of_seed_epoch_rank_and_world_size() -> None:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from recsys.embeddings import Comm, LocalComm
+from recsys.embeddings.comm import fill_missing_gradients
 
 T = TypeVar("T")
 
@@ -55,10 +56,11 @@ class ThreadComm(LocalComm):
         model.load_state_dict(states[root])
 
     def synchronize(self, optimizer: Optimizer) -> None:
+        fill_missing_gradients(optimizer)
         for group in optimizer.param_groups:
             for parameter in group["params"]:
-                assert parameter.grad is not None
-                parameter.grad = self.total(parameter.grad, "gradient") / self.size
+                if parameter.requires_grad:  # a new tensor: the others may still read the old one
+                    parameter.grad = self.total(parameter.grad, "gradient") / self.size
 
     def mean(self, value: float, name: str) -> float:
         return self.sum([value], name)[0] / self.size

@@ -11,18 +11,12 @@ from pathlib import Path
 
 import psutil
 
+from benchmarks.ranks import run_ranks
+from recsys.config.places import CHECKOUT
 from recsys.embeddings import Comm, HorovodComm, TorchComm
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 Check = Callable[[Comm, Path], None]
-SETTINGS = {
-    "HOROVOD_LISTEN_ADDRESS": "127.0.0.1",
-    "HOROVOD_GLOO_TIMEOUT_SECONDS": "60",
-    "HOROVOD_STALL_SHUTDOWN_TIME_SECONDS": "60",
-    "HOROVOD_STALL_CHECK_TIME_SECONDS": "30",
-    "OMP_NUM_THREADS": "1",
-    "PYTHONPATH": str(CHECKOUT),
-}
+TIMEOUT_SECONDS = 300
 
 
 def assert_passed(checks: Sequence[Check], module: str, kind: str, size: int, folder: Path) -> None:
@@ -58,26 +52,17 @@ def run_checks(checks: Sequence[Check]) -> None:
 
 
 def _under_horovod(module: str, size: int, folder: Path) -> None:
-    horovodrun = Path(sys.executable).parent / "horovodrun"
-    done = subprocess.run(
-        [
-            sys.executable, str(horovodrun), "-np", str(size), "-H", f"localhost:{size}", "--gloo",
-            "--network-interfaces", "lo", sys.executable, "-m", module, str(folder),
-        ],
-        env={**os.environ, **SETTINGS}, cwd=CHECKOUT, capture_output=True, text=True, timeout=300,
-        check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    run_ranks(module, [str(folder)], size, threads=1, timeout_seconds=TIMEOUT_SECONDS)
 
 
 def _under_torch(module: str, size: int, folder: Path) -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(CHECKOUT)}
     ranks = [
         subprocess.Popen(
             [sys.executable, "-m", module, str(folder), str(rank), str(size)],
-            env={**os.environ, **SETTINGS}, cwd=CHECKOUT, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, text=True,
+            env=environment, cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )
         for rank in range(size)
     ]  # fmt: skip
-    said = [rank.communicate(timeout=300)[0][-2000:] for rank in ranks]
+    said = [rank.communicate(timeout=TIMEOUT_SECONDS)[0][-2000:] for rank in ranks]
     assert not any(rank.returncode for rank in ranks), "\n".join(said)

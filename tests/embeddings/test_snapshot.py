@@ -19,6 +19,7 @@ from recsys.embeddings import (
     ShardedEmbeddings,
 )
 from recsys.embeddings.snapshot import Snapshot
+from recsys.errors import ContractError
 
 ROWS = {"item": 40, "brand": 7, "weekday": 3}
 
@@ -75,7 +76,7 @@ def test_rows_are_those_of_the_moment_however_they_are_read(
     assert torch.equal(read(frozen["item"]["weight"], 0, cut), item[:cut])
     assert torch.equal(read(frozen["item"]["weight"], cut), item[cut:])
     train(embeddings, {"item": [1, 2]})
-    assert not torch.equal(embeddings.table("item"), item), "training went on"
+    assert not torch.equal(embeddings.state()["item"]["weight"], item), "training went on"
 
 
 def test_a_row_that_several_ranks_changed_is_kept_once() -> None:
@@ -91,28 +92,39 @@ def test_a_row_that_several_ranks_changed_is_kept_once() -> None:
     assert [rows.tolist() for rows, _ in snapshot._kept] == [[0, 2], [1]]
 
 
+class WatchedLock:
+    """Says when somebody has to wait for it."""
+
+    def __init__(self) -> None:
+        self._lock, self.somebody_waits = threading.Lock(), threading.Event()
+
+    def __enter__(self) -> None:
+        if not self._lock.acquire(blocking=False):
+            self.somebody_waits.set()
+            self._lock.acquire()
+
+    def __exit__(self, *error: object) -> None:
+        self._lock.release()
+
+
 def test_a_block_is_not_read_while_rows_change() -> None:
     weight = torch.zeros(4, 2)
-    snapshot, reading = Snapshot({"weight": weight}), threading.Event()
+    snapshot, lock = Snapshot({"weight": weight}), WatchedLock()
+    snapshot._lock = lock  # type: ignore[assignment]
     out = torch.full((4, 2), -1.0)
-
-    def reader() -> None:
-        reading.set()
-        snapshot.read("weight", 0, 4, out)
-
-    thread = threading.Thread(target=reader)
+    thread = threading.Thread(target=lambda: snapshot.read("weight", 0, 4, out))
     with snapshot.changing([torch.tensor([3])]):
         thread.start()
-        assert reading.wait(10)
+        assert lock.somebody_waits.wait(10), "the reader waits for the change to end"
         weight[3] = 7
-        assert out.eq(-1).all(), "the reader waits for the change to end"
+        assert out.eq(-1).all()
     thread.join(10)
     assert not out.any(), "and gets what was there before it"
 
 
-def test_after_the_end_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_the_end_nothing_is_kept_and_nothing_can_be_read() -> None:
     embeddings = collection()
-    embeddings.freeze()
+    frozen = embeddings.freeze()["item"]["weight"]
     train(embeddings, {"item": [1, 2, 3]})
     [shard, *_] = embeddings.shards
     snapshot = shard._snapshot
@@ -121,3 +133,13 @@ def test_after_the_end_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     embeddings.thaw()
     train(embeddings, {"item": [4]})
     assert snapshot._kept == []
+    with pytest.raises(ContractError, match="rows 0 to 40 of 'weight' were read after thaw"):
+        read(frozen)
+
+
+def test_a_second_freeze_ends_the_first() -> None:
+    embeddings = collection()
+    first, second = (embeddings.freeze()["item"]["weight"] for _ in range(2))
+    with pytest.raises(ContractError, match="after thaw"):
+        read(first)
+    assert torch.equal(read(second), embeddings.state()["item"]["weight"])

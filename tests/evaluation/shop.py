@@ -11,7 +11,8 @@ import numpy as np
 from recsys import contracts
 from recsys.config import RecsysConfig
 from recsys.lake import Lake, local_rows, struct_type
-from tests.scoring.ranking_worlds import ranking_folder
+from recsys.records import Answers
+from tests.scoring.ranking_worlds import answers_file, ranking_folder
 from tests.scoring.worlds import model_folder
 
 RUN_DATE = date(2024, 6, 29)
@@ -69,8 +70,13 @@ def write_models(config: RecsysConfig) -> dict[str, str]:
     return {"choosing": "choosing", "measuring": "measuring", "release": "release-model"}
 
 
-def write_ranking_models(config: RecsysConfig) -> dict[str, str]:
-    """One per cut-off that prefers large item numbers, whoever asks; asked, it knows all that is taken."""
+def write_ranking_models(
+    config: RecsysConfig,
+) -> tuple[dict[str, str], dict[str, Answers]]:
+    """One per cut-off that prefers large item numbers, whoever asks; asked, it knows all that is taken.
+
+    Returns ``ranking`` and ``answers`` of the record of train.
+    """
     shown = range(1, NUM_ITEMS + 1)
     answers = {
         "user_S": [user for user in range(NUM_USERS) for _ in shown],
@@ -85,13 +91,10 @@ def write_ranking_models(config: RecsysConfig) -> dict[str, str]:
         ranking_folder(
             config.paths.models, [float(num) for num in shown], version=f"ranking-{role}",
             as_of=getattr(cut_offs, role), proven=False, num_users=NUM_USERS,
-            answers=answers if role == "measuring" else None,
         )  # fmt: skip
-    return {
-        "choosing": "ranking-choosing",
-        "measuring": "ranking-measuring",
-        "release": "ranking-release",
-    }
+    said = answers_file(config.paths.models, RUN_DATE, "measuring", answers)
+    roles = ("choosing", "measuring", "release")
+    return {role: f"ranking-{role}" for role in roles}, {"measuring": said}
 
 
 def _event(user: str, num: int, day: date) -> tuple[Any, ...]:

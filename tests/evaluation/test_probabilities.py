@@ -17,9 +17,8 @@ from recsys.evaluation.probabilities import (
     compare,
     equal_mass_bins,
     log_loss,
-    logistic_fit,
-    sigmoid,
 )
+from recsys.models.calibration import sigmoid
 
 rows = st.lists(st.tuples(st.booleans(), st.integers(0, 6)), min_size=2, max_size=40).filter(
     lambda found: 0 < sum(taken for taken, _ in found) < len(found)
@@ -75,25 +74,6 @@ def test_bins_have_equal_mass() -> None:
     assert (
         np.bincount(equal_mass_bins(np.random.default_rng(1).random(150), 15)).tolist() == [10] * 15
     )
-
-
-def test_the_popularity_baseline_finds_the_line_that_made_the_rows() -> None:
-    random = np.random.default_rng(2)
-    values = random.random(100_000) * 4
-    taken = random.random(len(values)) < sigmoid(-2.0 + 0.7 * values)
-    intercept, slope = logistic_fit(values, taken)
-    assert intercept == pytest.approx(-2.0, abs=0.05)
-    assert slope == pytest.approx(0.7, abs=0.03)
-    # At the best fit the probabilities are right on average, for every weight of the line.
-    gap = taken - sigmoid(intercept + slope * values)
-    assert abs(gap.mean()) < 1e-6 and abs((gap * values).mean()) < 1e-6
-
-
-def test_a_baseline_of_equal_values_is_the_share_and_separable_rows_stay_finite() -> None:
-    intercept, slope = logistic_fit(np.ones(5), np.array([True, False, False, False, False]))
-    assert intercept == pytest.approx(math.log(0.25))
-    assert slope == 0.0
-    assert np.isfinite(logistic_fit(np.array([0.0, 1.0]), np.array([False, True]))).all()
 
 
 def shop(users: int, seed: int) -> tuple[NDArray[np.bool_], NDArray[np.float64], NDArray[np.int64]]:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from recsys.config.ranking import Interaction
 from recsys.errors import CorruptArtifact, Refused
 from recsys.export.histories import RankingUsers
 from recsys.export.ranking_file import (
@@ -19,7 +20,7 @@ from recsys.export.ranking_file import (
     export_tower,
     prove_ranking,
 )
-from recsys.models.ranking import Interaction, RankingTower
+from recsys.models.ranking import RankingTower
 from recsys.models.ranking_fields import CANDIDATE_FIELDS, USER_FIELDS
 from recsys.records import RankingManifest
 from recsys.scoring.ranker import USERS_PER_CALL, Ranker
@@ -32,8 +33,8 @@ D = 4
 def tower_of(interaction: Interaction) -> RankingTower:
     torch.manual_seed(3)
     return RankingTower(
-        interaction=interaction, embedding_dim=D, num_negatives=4, hidden=(8,), dropout=0.5,
-        field_dropout=0.5,
+        interaction=interaction, embedding_dim=D, num_negatives=4, hidden=(8,), num_cross_layers=2,
+        cross_rank=32, dropout=0.5, field_dropout=0.5,
     )  # fmt: skip
 
 

@@ -109,9 +109,10 @@ def test_a_night_with_a_new_model(
 def test_a_night_with_ranking_models(lake: Lake, shop_config: RecsysConfig) -> None:
     """They are asked about every item shown; whether stage 2 helps is in the table either way."""
     write_shop(lake, shop_config)
+    ranking, answers = write_ranking_models(shop_config)
     training = TrainingRecord(
         run_date=RUN_DATE, trained=True, reason="due", models=write_models(shop_config),
-        ranking=write_ranking_models(shop_config),
+        ranking=ranking, answers=answers,
     )  # fmt: skip
     live = Live("2024-06-01-abc", Recipe(name="blend", transitions=1.0, rerank=50))
 

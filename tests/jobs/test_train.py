@@ -16,9 +16,11 @@ from jobs import export_onnx, train
 from recsys import contracts, features
 from recsys.config import RecsysConfig
 from recsys.config.places import PathsConfig
+from recsys.config.ranking import RankingConfig
 from recsys.config.sections import EvaluationConfig, TrainingSetConfig
 from recsys.errors import ConfigError, MissingInput
 from recsys.lake import Lake, local_rows, struct_type
+from recsys.models.ranking_fields import FIELDS_VERSION
 from recsys.records import ModelManifest, TrainingRecord, verify_model
 from recsys.training.launch import launch
 from recsys.training.preparation import other_settings, prepare
@@ -109,6 +111,17 @@ def write_shop(lake: Lake, config: RecsysConfig) -> None:
         lake.replace(examples, contracts.TRAINING_EXAMPLES, {"as_of": as_of}, row_group_bytes=size)
 
 
+def write_item_features(lake: Lake, config: RecsysConfig) -> None:
+    """Of every cut-off; nothing has a price."""
+    schema = struct_type(contracts.ITEM_FEATURES)
+    for as_of in config.evaluation.cut_offs(RUN_DATE).all():
+        known = [{"item_id": f"i{item:02}", "as_of": as_of} for item in range(1, NUM_ITEMS + 1)]
+        rows = [tuple(row.get(name) for name in schema.names) for row in known]
+        lake.replace(
+            local_rows(lake.spark, rows, schema), contracts.ITEM_FEATURES, {"as_of": as_of}
+        )
+
+
 @pytest.mark.horovod
 def test_from_tables_to_an_exported_model(
     lake: Lake, shop_config: RecsysConfig, monkeypatch: pytest.MonkeyPatch
@@ -159,6 +172,20 @@ def test_from_tables_to_an_exported_model(
 
 def test_what_training_is_told(lake: Lake, shop_config: RecsysConfig) -> None:
     """Validation users, files and hashes; the settings of a live model where they differ."""
+    ranked = shop_config.model_copy(update={"ranking": RankingConfig(enabled=True)})
+    with pytest.raises(MissingInput, match=r"item_features has no rows as of .*build_features"):
+        prepare(lake, ranked, RUN_DATE)
+    write_item_features(lake, shop_config)
+    told = prepare(lake, ranked, RUN_DATE)
+    assert "item_features" in told.table_versions
+    asked = {fit.name: fit.measured.rpartition("/")[2] for fit in told.spec.fits if fit.ranking}
+    assert asked == {
+        "ranking_choosing": "validation.npz", "ranking_measuring": "measured.npz",
+        "ranking_release": "", "linear_choosing": "validation.npz",
+        "linear_measuring": "measured.npz",
+    }  # fmt: skip
+    assert {fit.fields_version for fit in told.spec.fits if fit.ranking} == {FIELDS_VERSION}
+
     spec = prepare(lake, shop_config, RUN_DATE).spec
     assert [fit.name for fit in spec.fits] == ["choosing", "measuring", "release"]
     assert [fit.epochs_of for fit in spec.fits] == ["", "choosing", "choosing"]

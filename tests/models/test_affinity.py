@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.models.affinity import AFFINITY_ROWS, affinity_ids
+from recsys.models.affinity import AFFINITY_TABLE_ROWS, affinity_rows
 
 CATEGORIES = np.array([0, 1, 1, 2, 0], np.int32)  # of items 1 to 4; 4 has none
 
 
 def of_one(history: list[int], days: list[float], item: int) -> dict[str, int]:
-    found = affinity_ids(
+    found = affinity_rows(
         CATEGORIES, np.array([history]), np.array([days], np.float32), np.array([[item]])
     )
     return {name: int(ids[0, 0]) for name, ids in found.items()}
@@ -34,13 +34,13 @@ def test_the_newest_time_counts_and_all_times_are_counted(
 ) -> None:
     found = of_one([0, 1, 4, 1, 2], [0, 40, 31, 5, 0], item)
     assert found == {
-        "times_taken": times, "days_since_taken": days, "times_category": category,
+        "times_in_history": times, "days_since_in_history": days, "category_times_in_history": category,
     }  # fmt: skip
 
 
-def test_a_user_without_a_history_has_taken_nothing() -> None:
+def test_nothing_is_in_no_history() -> None:
     assert set(of_one([0, 0], [0, 0], 1).values()) == {0}
-    none = affinity_ids(
+    none = affinity_rows(
         CATEGORIES, np.zeros((1, 0), int), np.zeros((1, 0), np.float32), np.array([[1]])
     )
     assert {int(ids[0, 0]) for ids in none.values()} == {0}
@@ -51,5 +51,5 @@ def test_a_user_without_a_history_has_taken_nothing() -> None:
 )  # fmt: skip
 def test_every_number_is_a_row_of_its_table(history: list[int], days: float, item: int) -> None:
     found = of_one(history, [days] * len(history), item)
-    assert all(0 <= row < AFFINITY_ROWS[name] for name, row in found.items())
-    assert (found["times_taken"] > 0) == (found["days_since_taken"] > 0)
+    assert all(0 <= row < AFFINITY_TABLE_ROWS[name] for name, row in found.items())
+    assert (found["times_in_history"] > 0) == (found["days_since_in_history"] > 0)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from recsys.models import sampled_softmax_loss
+from recsys.models.losses import sampled_softmax_loss
 
 NUM_ITEMS, WIDTH = 7, 4
 

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.models import prediction_places
+from recsys.models.places import prediction_places
 
 
 def pairs(

@@ -9,11 +9,11 @@ from typing import get_args
 import pytest
 import torch
 
+from recsys.config.ranking import Interaction
 from recsys.models.ranking import (
     NUMBER_SCALE,
     CrossLayers,
     FactorizationMachine,
-    Interaction,
     PairwiseDots,
     RankingTower,
     ranking_loss,
@@ -27,8 +27,8 @@ every_interaction = pytest.mark.parametrize("interaction", get_args(Interaction)
 def tower_of(interaction: Interaction, field_dropout: float = 0.0) -> RankingTower:
     torch.manual_seed(5)
     return RankingTower(
-        interaction=interaction, embedding_dim=D, num_negatives=4, hidden=(8, 4),
-        field_dropout=field_dropout,
+        interaction=interaction, embedding_dim=D, num_negatives=4, hidden=(8, 4), num_cross_layers=2,
+        cross_rank=32, dropout=0.0, field_dropout=field_dropout,
     )  # fmt: skip
 
 
@@ -50,10 +50,18 @@ def test_a_factorisation_machine_is_the_sum_of_all_pairs_dots() -> None:
 
 def test_pairwise_dots_are_every_pair_once_with_the_number_as_a_field() -> None:
     layer = PairwiseDots(F, D, hidden=(8,), dropout=0.0)
-    assert len(layer.place_P) == (F + 1) * F // 2
-    first = layer.top[0]
-    assert isinstance(first, torch.nn.Linear)
-    assert first.in_features == D + (F + 1) * F // 2
+    reached: list[torch.Tensor] = []
+    layer.top.register_forward_pre_hook(lambda _, given: reached.append(given[0]))
+    fields, numbers = torch.randn(B, M, F, D), torch.rand(B, M, 1)
+
+    layer(fields, numbers)
+
+    bottom = layer.bottom[0]
+    assert isinstance(bottom, torch.nn.Linear)
+    number = torch.relu(numbers * bottom.weight[:, 0] + bottom.bias)
+    every = [*fields.unbind(dim=2), number]
+    dots = [(every[i] * every[j]).sum(-1) for i in range(F + 1) for j in range(i)]
+    torch.testing.assert_close(reached[0], torch.cat([number, torch.stack(dots, -1)], dim=-1))
 
 
 @pytest.mark.parametrize("rank", [0, 2])
@@ -62,10 +70,18 @@ def test_a_cross_layer_multiplies_with_what_came_in(rank: int) -> None:
     layer = CrossLayers(width, num_layers=2, rank=rank, hidden=(), dropout=0.0)
     fields, numbers = torch.randn(1, 1, F, D), torch.rand(1, 1, 1)
     x0 = torch.cat([fields.flatten(), numbers.flatten()])
+    weights = dict(layer.crosses.named_parameters())
     x = x0
-    for cross in layer.crosses:
-        x = x0 * cross(x) + x
-    torch.testing.assert_close(layer(fields, numbers).flatten(), layer.deep(x).flatten())
+    for n in range(2):
+        if rank == 0:
+            product = weights[f"{n}.weight"] @ x + weights[f"{n}.bias"]
+        else:
+            down, up = weights[f"{n}.0.weight"], weights[f"{n}.1.weight"]
+            product = up @ (down @ x) + weights[f"{n}.1.bias"]
+        x = x0 * product + x
+    torch.testing.assert_close(
+        layer(fields, numbers).flatten(), layer.deep(x).flatten(), rtol=1e-4, atol=1e-4
+    )
     assert sum(p.numel() for p in layer.crosses[0].parameters()) == (
         width * width + width if rank == 0 else 2 * width * rank + width
     )

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from recsys.models import SequentialEncoder, SequentialModel, gaps_between
+from recsys.models.sequential import SequentialEncoder, SequentialModel, gaps_between
 
 LENGTH, NUM_ITEMS, WIDTH = 6, 9, 16
 

@@ -52,6 +52,9 @@ class Shop:
     """As they were when they were read last."""
     stock: dict[str, int] = field(default_factory=lambda: dict.fromkeys(ITEMS, 5))
     draw: np.random.Generator = field(default_factory=lambda: np.random.default_rng(7))
+    recipe: Recipe = RECIPE
+    ranking_version: str = ""
+    """A ranking model in the folder of models, where the recipe re-ranks."""
 
     def trade(self, day: date, users: Iterable[str], events: int = 1) -> None:
         """So many random events of each of ``users``, in the day's file."""
@@ -108,8 +111,9 @@ class Shop:
         vectors[0] = 0
         model_folder(self.config.paths.models, vectors, as_of=FULL)
         EvaluationRecord(
-            run_date=FULL, passed=True, reason="ok", recipe=RECIPE, model_version="hand-made"
-        ).write(self.config.paths)
+            run_date=FULL, passed=True, reason="ok", recipe=self.recipe,
+            model_version="hand-made", ranking_version=self.ranking_version,
+        ).write(self.config.paths)  # fmt: skip
         return self.go_live(score_top_n.run(self.lake, self.config, FULL))
 
     def tables_of_the_full_run(self) -> Iterator[tuple[t.TableContract, list[dict[str, Any]]]]:
@@ -180,7 +184,8 @@ class Shop:
             release_id=f"{record.run_date}-abcdef012345", run_date=record.run_date, shop="demo",
             content_hash="c", tables=tables, lists={},
             model=ReleaseModel(
-                version=record.model_version, as_of=record.model_as_of, hash="h", age_days=0, reason=record.reason
+                version=record.model_version, as_of=record.model_as_of, hash="h", age_days=0,
+                reason=record.reason, ranking_version=record.ranking_version,
             ),
             recipe=record.recipe, config_hash="h", code=CodeVersion(package="0", commit=""),
         )  # fmt: skip

@@ -72,10 +72,12 @@ def full_lists(shop: Shop, record: ScoringRecord) -> dict[str, list[tuple[str, f
     as_of = record.full_as_of or record.run_date
     frozen = FrozenLake(shop.lake, shop.config, record.versions)
     used = Used(record.events_version, record.run_date)
-    users = rebuilt_users(frozen, shop.config, as_of, used, numbered=False)
+    rankings = (record.ranking_version,) if record.ranking_version else ()
+    users = rebuilt_users(frozen, shop.config, as_of, used, numbered=bool(rankings))
     kit = build_ruled_again(frozen, shop.lake, shop.config, as_of, record.run_date).kit
-    entry = Entry(record.recipe, record.model_version)
-    with scoring_task(shop.lake.spark, shop.config, kit, (record.model_version,)) as task:
+    entry = Entry(record.recipe, record.model_version, record.ranking_version)
+    models = (record.model_version,)
+    with scoring_task(shop.lake.spark, shop.config, kit, models, rankings) as task:
         rows = score_users(users, task, entry, n=8, partitions=1).collect()
     return {r.user_id: list(zip(r.item_ids, r.scores, r.sources, strict=True)) for r in rows}
 
@@ -247,6 +249,44 @@ def test_a_rule_that_looks_at_the_list_means_everybody(shop: Shop) -> None:
 
 
 @pytest.mark.slow
+def test_stage_two_knows_the_weekday_of_an_event_since_the_full_run(
+    spark: SparkSession, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    from recsys.lake import Lake
+    from tests.scoring.changing_shop import ITEMS, RECIPE, Shop, config_of
+    from tests.scoring.ranking_worlds import ranking_folder
+
+    paths = PathsConfig(root=str(tmp_path_factory.mktemp("reranked")))
+    config = config_of(RecsysConfig(paths=paths, spark=TEST_SPARK))
+    recipe = RECIPE.model_copy(update={"rerank": len(ITEMS)})
+    shop = Shop(Lake(spark, paths), config, recipe=recipe, ranking_version="ranks")
+    # Who came on a Friday is offered even numbers first, who came on a Saturday odd ones.
+    logits, odd_on = [0.01 * num for num in range(len(ITEMS))], {5: -9.0, 6: 9.0}
+    ranking_folder(paths.models, logits, num_users=20, as_of=FULL, odd_on=odd_on)
+    for n in range(-4, 0):
+        shop.trade(day(n), USERS[:12])
+    shop.act(day(-1), "u01", "i02")
+    shop.deliver(*shop.days)
+    shop.deliver_catalogue(day(-4))
+    assert shop.full_run().ranking_version == "ranks"
+    assert FULL.isoweekday() == 6
+    shop.act(day(0), "u01", "i01")
+    shop.deliver(day(0))
+
+    record = shop.increment(day(1))
+
+    assert record.ranking_version == "ranks"
+    assert_as_a_full_run(shop, record)
+    before, after = lists(shop, FULL), lists(shop, day(1))
+    is_odd, was_odd = (
+        [int(item.removeprefix("i")) % 2 for item, _, _ in of["u01"]] for of in (after, before)
+    )
+    assert was_odd == sorted(was_odd) and is_odd == sorted(is_odd, reverse=True)
+    assert (was_odd[0], is_odd[0]) == (0, 1)
+    assert after["u02"] == before["u02"]
+
+
+@pytest.mark.slow
 def test_the_audit_names_a_list_that_was_carried_over_and_should_not_have_been(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -274,6 +314,7 @@ def test_it_says_when_only_a_full_run_will_do(shop: Shop) -> None:
 
     from jobs import score_changes
     from recsys.scoring.increment import plan
+    from tests.scoring.changing_shop import RECIPE
 
     live = score_changes.live_lists(shop.config)
     assert live is not None
@@ -293,9 +334,18 @@ def test_it_says_when_only_a_full_run_will_do(shop: Shop) -> None:
     assert "nothing says which tables" in why(live=replace(live, run_date=FULL - timedelta(days=9)))
     older = replace(live, versions={**live.versions, t.TOP_N_LISTS.name: 0}, lists_hash="another")
     assert "was scored again since it was published" in why(live=older)
-    passed = EvaluationRecord(run_date=later, passed=True, reason="ok", model_version="newer")
+    other = replace(live, model=replace(live.model, ranking_version="of another night"))
+    assert "was scored again since it was published" in why(live=other)
+    passed = EvaluationRecord(
+        run_date=later, passed=True, reason="ok", recipe=RECIPE, model_version="hand-made"
+    )
     passed.write(config.paths)
+    assert plan(lake, config, later, live).full_as_of == FULL, "the same again is nothing new"
+    passed.model_copy(update={"model_version": "newer"}).write(config.paths)
     assert f"a new model passed the gate of {later}" in why()
+    re_ranks = RECIPE.model_copy(update={"rerank": 50})
+    passed.model_copy(update={"recipe": re_ranks, "ranking_version": "r"}).write(config.paths)
+    assert f"a new ranking model and a new recipe passed the gate of {later}" in why()
     EvaluationRecord.discard(config.paths, later)
     row = lake.read(t.ITEM_SIMILARITY).limit(1).toArrow().to_pydict() | {"as_of": [later]}
     schema = lake.read(t.ITEM_SIMILARITY).limit(0).toArrow().schema

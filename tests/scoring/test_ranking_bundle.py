@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from recsys.errors import CorruptArtifact, MissingInput
+from recsys.export.ranking_file import trained_tower
+from recsys.models.ranking_fields import FIELDS_VERSION
 from recsys.scoring.kit import open_kit, save_kit
-from recsys.scoring.ranking_bundle import open_ranking
+from recsys.scoring.ranking_bundle import checked_ranking, open_ranking
 from tests.scoring.ranking_worlds import ranking_folder, write_manifest
 from tests.scoring.worlds import kit_of
 
@@ -75,3 +78,24 @@ def test_files_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
     write_manifest(ranking_folder(tmp_path, [1, 2], version="other"), num_items=7)
     with pytest.raises(CorruptArtifact, match=r"attributes\.npz has 2 items, the manifest 7"):
         open_ranking(tmp_path / "other")
+
+
+def test_a_model_whose_rows_mean_something_else_is_refused_wherever_it_is_opened(
+    tmp_path: Path,
+) -> None:
+    folder = ranking_folder(tmp_path, [1, 2], fields_version=0)
+    wanted = (
+        rf"ranks has fields of version 0, .* reads version {FIELDS_VERSION}.*run train, .*always"
+    )
+    for look in (checked_ranking, open_ranking, partial(open_ranking, check=False), trained_tower):
+        with pytest.raises(CorruptArtifact, match=wanted):
+            look(folder)
+
+
+def test_a_section_of_another_version_of_the_code_is_named_by_export_as_by_scoring(
+    tmp_path: Path,
+) -> None:
+    folder = ranking_folder(tmp_path, [1, 2], ranking={"interaction": "telepathy"})
+    for look in (checked_ranking, trained_tower):
+        with pytest.raises(CorruptArtifact, match=r"manifest\.json has a ranking section that"):
+            look(folder)

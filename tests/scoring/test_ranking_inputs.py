@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import date
 
 import numpy as np
+import pyarrow as pa
 import torch
+from numpy.typing import NDArray
 
 from recsys.config.ranking import RankingConfig
 from recsys.data import Batch, generator
 from recsys.embeddings import LocalComm, ShardedEmbeddings
-from recsys.models.ranking_fields import FIELDS, Attributes, Moments, moments_of
+from recsys.features.training_examples import windows_of
+from recsys.models.places import Predictions
+from recsys.models.ranking_fields import FIELDS, Attributes, moments_of
 from recsys.scoring.ranking_inputs import newest_places, ranking_inputs
 from recsys.training.ranking import RankingTask
 
@@ -27,17 +32,19 @@ def attributes() -> Attributes:
         segment_num_U=np.array([0, 1, 2, 1], np.int32),
         category_num_I=(items % 3).astype(np.int32),
         price_bucket_I=(items * 7 % 11).astype(np.int32),
-        item_count_I=items * 5,
+        num_events_I=items * 5,
+        is_cut_U=np.zeros(4, np.bool_),
         segments=("north", "south"),
         categories=("cups", "plates"),
-        price_edges=np.zeros(0),
     )
 
 
 def test_a_logit_of_training_is_one_of_scoring() -> None:
     config = RankingConfig(embedding_dim=4, hidden=(8,), history_bag=2, cross_rows=CROSS_ROWS)
-    known = attributes()
-    task = RankingTask(config, known, as_of=AS_OF, quiet_days=0, seed=3)
+    known = replace(
+        attributes(), num_events_I=np.zeros(10, np.int64)
+    )  # but for the positive's own event
+    task = RankingTask(config, known, as_of=AS_OF, max_length=6, quiet_days=0, seed=3)
     task.dense.eval()
     embeddings = ShardedEmbeddings(task.tables, LocalComm(), seed=3)
     nums = np.array([[0, 2, 3, 2], [5, 6, 7, 5]])  # what is taken was taken before
@@ -51,12 +58,12 @@ def test_a_logit_of_training_is_one_of_scoring() -> None:
     with torch.no_grad():
         vectors = embeddings.look_up(asked.ids, learn=False)
         wanted = task._logits(asked, vectors).numpy()
-    tables = {name: embeddings.table(name).numpy() for name in FIELDS}
+    tables = {name: embeddings.state()[name]["weight"].numpy() for name in FIELDS}
     history, history_ages = newest_places(
         np.array([0, 2, 5]), np.array([2, 3, 5, 6, 7], np.int32),
-        np.array([3.2, 2.1, 9.0, 8.0, 3.3], np.float32), 4,
+        np.array([3.2, 2.1, 9.0, 8.0, 3.3], np.float32), task.events_known,
     )  # fmt: skip
-    moments = moments_of(np.array([1, 3]), np.array([1, 1]), history, history_ages, AS_OF)
+    moments = moments_of(known, np.array([1, 3]), history, history_ages, AS_OF)
     items = asked.ids["item"]
     assert isinstance(items, torch.Tensor)
     fed = ranking_inputs(
@@ -65,6 +72,52 @@ def test_a_logit_of_training_is_one_of_scoring() -> None:
     with torch.no_grad():
         found = task.tower(*(torch.from_numpy(array) for array in fed)).numpy()
     np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_what_training_knows_at_a_place_is_what_scoring_would_have_known_then() -> None:
+    """Of a history of several windows, and of one that was cut before its first event."""
+    max_length = 8
+    nums = np.array([3, 4, 3, 5, 6, 3, 4, 4, 9, 1, 2, 3, 5, 3, 4, 6, 7, 8, 3, 3, 4, 9], np.int32)
+    ages = (0.3 + np.arange(len(nums), 0, -1)).astype(np.float32)
+    histories = pa.RecordBatch.from_pydict({
+        "user_id": ["whole", "cut"], "user_num": pa.array([1, 2], pa.int32()), "as_of": [AS_OF] * 2,
+        "first_example_id": pa.array([0, 100], pa.int64()),
+        "item_nums": pa.array([nums.tolist()] * 2, pa.list_(pa.int32())),
+        "event_types": [["purchase"] * len(nums)] * 2,
+        "ages_days": pa.array([ages.tolist()] * 2, pa.list_(pa.float32())),
+    })  # fmt: skip
+    windows = windows_of(histories, max_length + 1, ["purchase"])
+    blobs = {
+        name: torch.from_numpy(np.stack([np.frombuffer(b.as_py(), kind) for b in windows.column(name)]))
+        for name, kind in (("item_nums", "<i4"), ("ages_days", "<f4"), ("targets", "u1"))
+    }  # fmt: skip
+    user_nums = torch.from_numpy(windows.column("user_num").to_numpy().astype(np.int64))
+    known = replace(attributes(), is_cut_U=np.array([False, False, True, False]))
+    config = RankingConfig(embedding_dim=2, history_bag=2, cross_rows=CROSS_ROWS)
+    task = RankingTask(config, known, as_of=AS_OF, max_length=max_length, quiet_days=0, seed=1)
+
+    found = task._predictions(user_nums, *blobs.values())
+    trained = task._moments(user_nums, blobs["item_nums"].long(), blobs["ages_days"], found)
+
+    asked_at = len(nums) - np.rint(trained_ages(found, blobs["ages_days"]) - 0.3).astype(int)
+    flat = [nums[: at + 1] for at in asked_at]
+    history, history_ages = newest_places(
+        np.cumsum([0, *map(len, flat)]), np.concatenate(flat),
+        np.concatenate([ages[: at + 1] for at in asked_at]), task.events_known,
+    )  # fmt: skip
+    served = moments_of(known, trained.user_num_B, history, history_ages, AS_OF)
+    for name in trained._fields:
+        mine, theirs = getattr(trained, name), getattr(served, name)
+        np.testing.assert_array_equal(mine, theirs, err_msg=name)
+    # The second window may be asked from its fourth event on, the oldest from its first: but not where more was cut.
+    whole, cut = (set(asked_at[trained.user_num_B == user].tolist()) for user in (1, 2))
+    assert whole == {*range(5), *range(8, 13), *range(16, 21)}
+    assert cut == whole - {0, 1, 2}
+
+
+def trained_ages(found: Predictions, ages: torch.Tensor) -> NDArray[np.float32]:
+    at_places: NDArray[np.float32] = ages[found.example_Q, found.place_Q].numpy()
+    return at_places
 
 
 def test_histories_become_bags_of_their_newest_items() -> None:
@@ -83,13 +136,14 @@ def test_a_stranger_and_a_new_item_are_rows_of_zeros() -> None:
         name: np.vstack([np.zeros((1, 2)), np.ones((rows - 1, 2))]).astype(np.float32)
         for name, rows in known.table_rows(CROSS_ROWS).items()
     }
-    zero = np.array([0])
-    days = np.zeros((1, 2), np.float32)
-    moments = Moments(np.array([77]), zero, np.array([[0, 12]]), days, zero, zero)
+    moments = moments_of(
+        known, np.array([77]), np.array([[0, 12]]), np.array([[0, 0.5]], np.float32), AS_OF
+    )
     fed = ranking_inputs(
         tables, known, moments, np.array([[11, 4]]), history_bag=2, cross_rows=CROSS_ROWS
     )
-    assert not fed.user_vectors_BUD.any()
+    # All but the clock: when the last event was is known, whatever its item.
+    assert fed.user_vectors_BUD.any(axis=2).tolist() == [[False, False, False, True, True]]
     assert not fed.candidate_vectors_BMCD[0, 0].any()
     assert fed.candidate_vectors_BMCD[0, 1].any()
     assert fed.candidate_numbers_BM1[0, 0, 0] == 0

@@ -13,10 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from recsys.config.places import CHECKOUT
 from recsys.training import heartbeat
 from recsys.training.heartbeat import EXIT_STOPPED_ANSWERING, Heartbeat
-
-CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -68,15 +67,53 @@ def test_ranks_that_live_and_come_no_further_are_ended_and_the_one_behind_is_nam
     )
 
 
+class Clock:
+    """Seconds that the test lets pass."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
 def test_a_rank_that_waits_for_a_slow_one_is_not_ended(tmp_path: Path) -> None:
-    heard = Heard()
-    with (
-        Heartbeat(tmp_path, 0, 2, timeout_seconds=0.5, give_up=heard),
-        Heartbeat(tmp_path, 1, 2, timeout_seconds=0.5, give_up=heard) as slow,
-    ):
-        for step in range(20):
-            slow.beat(step, "computing")
-            assert not heard.said.wait(0.1), heard.text
+    clock = Clock()
+    waiting, slow = (Heartbeat(tmp_path, r, 2, timeout_seconds=60, now=clock) for r in range(2))
+    for step in range(20):
+        slow.beat(step, "computing")
+        assert [slow._look(step), waiting._look(step)] == ["", ""]
+        clock.seconds += 50
+    clock.seconds += 20  # 70 since the last step
+    assert "rank 0 has come no further for 60 s" in slow._look(20) + waiting._look(20)
+
+
+def test_a_folder_that_fails_for_a_moment_ends_nothing_and_the_watch_goes_on(
+    tmp_path: Path,
+) -> None:
+    folder, clock = tmp_path / "work", Clock()
+    folder.mkdir()
+    heart = Heartbeat(folder, 0, 1, timeout_seconds=60, now=clock)
+    assert heart._look(1) == ""
+    folder.rename(tmp_path / "away")
+    for _ in range(2):
+        assert heart._look(2) == ""
+        clock.seconds += 50
+    (tmp_path / "away").rename(folder)
+    heart.beat(1, "computing")
+    assert heart._look(3) == ""
+    folder.rename(tmp_path / "gone")
+    assert heart._look(4) == ""
+    clock.seconds += 61
+    said = heart._look(5)
+    assert said.startswith("rank 0 could not say or hear who lives for 60 s, in ")
+    assert "FileNotFoundError" in said
+
+
+def test_half_a_file_of_another_rank_is_waited_for(tmp_path: Path) -> None:
+    heart = Heartbeat(tmp_path, 0, 2, timeout_seconds=60, now=Clock())
+    (tmp_path / "heartbeat-1.json").write_text("{")
+    assert heart._look(1) == ""
 
 
 STOPPED = """

@@ -11,11 +11,7 @@ from recsys.errors import ConfigError, ContractError
 from recsys.training.launch import OUTPUT, TrainingFailed, interface_address, launch
 from recsys.training.model_folder import trained_weights, weights_hash
 from recsys.training.spec import FitResult, TrainingSpec
-from tests.training.worlds import tiny_training, world_spec
-
-
-def hashes(results: list[FitResult]) -> dict[str, str]:
-    return {r.name: weights_hash(trained_weights(r.checkpoint)) for r in results}
+from tests.training.worlds import hashes, tiny_training, world_spec
 
 
 def last_hashes(results: list[FitResult]) -> list[str]:
@@ -35,8 +31,9 @@ def killed_and_undisturbed(
 ) -> None:
     disturbed = world_spec(tmp_path, training=training, name="disturbed")
     monkeypatch.setenv("RECSYS_FAILPOINT", "train:checkpoint_written")
-    with pytest.raises(TrainingFailed, match="continues from the last checkpoint"):
+    with pytest.raises(TrainingFailed, match="continues from the last checkpoint") as failed:
         launch(disturbed, training, None)
+    assert "rank 0 left no word, last at step " in str(failed.value)
     # The kill landed: said by the process that died, after its first checkpoint and before its second.
     assert (
         "failpoint train:checkpoint_written: killing process"

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+import collections
+import itertools
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from structlog.testing import capture_logs
 
 from recsys.config.sections import TrainingConfig
 from recsys.data import Batch
 from recsys.embeddings import LocalComm, ShardedEmbeddings
 from recsys.errors import Refused
+from recsys.training import validation
 from recsys.training.keeper import Progress
-from recsys.training.model_folder import trained_weights, weights_hash
+from recsys.training.loop import Trainer
 from recsys.training.sequential import ITEMS, SequentialTask
-from recsys.training.spec import FitResult, TrainingSpec
+from recsys.training.spec import TrainingSpec
 from recsys.training.worker import PROGRESS, run_rank
-from tests.training.worlds import cyclic_histories, tiny_training, world_spec
-
-
-def hashes(results: list[FitResult]) -> dict[str, str]:
-    return {r.name: weights_hash(trained_weights(r.checkpoint)) for r in results}
+from tests.training.checkpoint.test_damage import flip_a_bit
+from tests.training.worlds import cyclic_histories, hashes, tiny_training, world_spec
 
 
 def reported(spec: TrainingSpec, event: str) -> list[dict[str, Any]]:
@@ -63,6 +65,30 @@ def test_a_finished_run_is_taken_up_and_trains_no_more(tmp_path: Path) -> None:
     assert hashes(again) == hashes(first)
     assert [r.validation for r in again] == [r.validation for r in first]
     assert len(reported(spec, "step")) == steps > 0
+    assert [r.num_examples for r in again] == [r.num_examples for r in first] == [200, 200]
+
+
+def test_a_best_epoch_that_was_damaged_is_trained_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Epochs after it are whole, and must not be gone on from: the fit would be done, without its model."""
+    validations = itertools.cycle([0.2, 0.5, 0.4, 0.3])
+    monkeypatch.setattr(SequentialTask, "validate", lambda *given: next(validations))
+    spec = world_spec(tmp_path, training=tiny_training(max_epochs=4, patience=4))
+    spec = spec.model_copy(update={"fits": spec.fits[:1]})
+    [first] = run_rank(spec, LocalComm())
+    assert first.best_epoch == 2
+    expected = hashes([first])
+    flip_a_bit(first.checkpoint / "items.weight.0-of-1.npy")
+    with capture_logs() as logs:
+        [again] = run_rank(spec, LocalComm())
+    assert hashes([again]) == expected
+    assert again.validation == first.validation
+    said = [line["reason"] for line in logs if line["event"] == "checkpoint_passed_over"]
+    assert any(
+        "cannot be finished: the end of epoch 2, its best, is gone or damaged" in one
+        for one in said
+    )
 
 
 def test_training_stops_when_validation_gets_no_better(tmp_path: Path) -> None:
@@ -83,7 +109,9 @@ def test_a_loss_that_is_no_number_stops_with_the_step_and_keeps_the_checkpoints(
     exploding: TrainingConfig = tiny_training(learning_rate=1e30)
     spec = world_spec(tmp_path, training=exploding)
     with pytest.raises(
-        Refused, match=r"training choosing stopped: loss nan on rank 0, .* at step \d+, epoch 1"
+        Refused,
+        match=r"training choosing stopped, not finite: loss nan on rank 0; rank 0: gradient of table 'items', "
+        r"id \d+ is not finite; gradient norm nan, at step \d+, epoch 1",
     ):
         run_rank(spec, LocalComm())
     assert not list(spec.checkpoint_folder(spec.fits[0]).glob("epoch-*/manifest.json"))
@@ -106,7 +134,7 @@ def test_a_batch_that_predicts_nothing_still_has_every_gradient(
     fit = world_spec(tmp_path).fits[0]
     task = SequentialTask(fit)
     embeddings = ShardedEmbeddings(task.tables, LocalComm(), seed=1)
-    before = embeddings.table(ITEMS)
+    before = embeddings.state()[ITEMS]["weight"].clone()
     nums = torch.from_numpy(cyclic_histories(num_rows)).long()
     nothing = torch.zeros(nums.shape).bool()
     batch = Batch(
@@ -117,5 +145,32 @@ def test_a_batch_that_predicts_nothing_still_has_every_gradient(
     loss.backward()  # type: ignore[no-untyped-call]
     embeddings.update()
     assert loss.item() == 0
-    assert torch.equal(embeddings.table(ITEMS), before)
+    assert torch.equal(embeddings.state()[ITEMS]["weight"], before)
     assert [n for n, p in task.dense.named_parameters() if p.grad is None or p.grad.any()] == []
+
+
+def test_it_says_again_and_again_what_goes_on_where_that_may_take_minutes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reads of examples, batches of validation, blocks of a checkpoint: else they look like a rank that hangs."""
+    monkeypatch.setattr(validation, "USERS_PER_BATCH", 8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from recsys.data import share_reader  # it imports petastorm
+    monkeypatch.setattr(share_reader, "ROWS_PER_READ", 16)
+    spec = world_spec(tmp_path, training=tiny_training(max_epochs=1))
+    fit, doing = spec.fits[0], collections.Counter[str]()
+
+    def train(epochs: int) -> None:
+        Trainer(
+            fit, SequentialTask(fit), LocalComm(), folder=tmp_path / "checkpoints", epochs=epochs,
+            report=lambda **facts: None, beat=lambda step, what: doing.update([what]),
+        ).train()  # fmt: skip
+
+    train(1)
+    assert doing["reading examples"] >= 13  # 200 examples in row groups of 16
+    assert doing["validating"] >= 5  # 40 users
+    doing.clear()
+    train(2)
+    assert doing["verifying a checkpoint"] >= 4  # three arrays of a table, and the dense ones
+    assert doing["reading a checkpoint"] >= 3

@@ -11,7 +11,7 @@ import torch
 from recsys.config.places import PathsConfig
 from recsys.embeddings import LocalComm, ShardedEmbeddings
 from recsys.errors import CorruptArtifact, MissingInput
-from recsys.models import gaps_between
+from recsys.models.sequential import gaps_between
 from recsys.records import ModelManifest, verify_model
 from recsys.training.checkpoint import write_arrays
 from recsys.training.keeper import Keeper, Progress, Weights
@@ -31,7 +31,7 @@ def checkpoint_of(fit: Fit, weights: Weights, folder: Path) -> Path:
     progress = Progress(epoch=4, step=9)
     keeper.begin(progress)
     keeper.finish()
-    return keeper.of_epoch(4)
+    return keeper.best(progress)
 
 
 def untrained(root: Path) -> tuple[PathsConfig, Fit, FitResult]:

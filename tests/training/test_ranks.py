@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from recsys.embeddings import Comm
+from recsys.data import EpochPosition, Leg
+from recsys.embeddings import Comm, LocalComm
 from recsys.errors import ContractError, Refused
 from recsys.training import checkpoint
 from recsys.training.keeper import Progress
@@ -18,6 +19,7 @@ from recsys.training.model_folder import trained_weights
 from recsys.training.sequential import ITEMS, SequentialTask
 from recsys.training.spec import Fit
 from recsys.training.worker import run_rank
+from tests.embeddings.gathered import gathered
 from tests.embeddings.rank_threads import run_ranks
 from tests.training.worlds import (
     NUM_ITEMS,
@@ -59,8 +61,8 @@ def test_tables_go_from_1_to_2_to_3_to_1_ranks_bit_for_bit_and_validate_the_same
     def take_up_and_write(comm: Comm) -> tuple[Tensor, float | None]:
         resumed = trainer(fit, comm, folder)
         assert resumed.progress.step == first.manifest.facts.step
-        metric = resumed.task.validate(resumed.embeddings, comm)
-        table = resumed.embeddings.table(ITEMS)
+        metric = resumed.task.validate(resumed.embeddings, comm, lambda: None)
+        table = gathered(resumed.embeddings, ITEMS)
         resumed.keeper.begin(resumed.progress)
         resumed.keeper.finish()
         return table, metric
@@ -136,9 +138,9 @@ def test_the_best_epoch_that_is_written_stays_until_a_better_one_is(tmp_path: Pa
     newest = checkpoint.newest(folder, fit.key)
     assert newest is not None
     assert newest.manifest.facts.epoch == 4
-    assert checkpoint.of_epoch(folder, 1) is not None
+    assert checkpoint.Search(folder, fit.key, LocalComm()).end_of(1, values) is not None
     made.keeper.finish()
-    assert checkpoint.of_epoch(folder, 1) is None
+    assert checkpoint.Search(folder, fit.key, LocalComm()).end_of(1, values) is None
 
 
 def test_two_ranks_share_the_examples_and_agree_on_everything(tmp_path: Path) -> None:
@@ -193,3 +195,104 @@ def test_a_gradient_that_is_no_number_names_table_rank_and_row_on_all(
     said = run_ranks(2, of_rank)
     assert len(set(said)) == 1
     assert "rank 1: gradient of table 'items', id" in said[0]
+
+
+def test_every_example_of_a_step_counts_the_same_whatever_its_rank(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twenty examples on one rank and one on the other are one process's batch of 21: gradients and loss."""
+    monkeypatch.setattr("recsys.embeddings.plan.REPLICATED_BELOW_BYTES", 0)
+    numbers = cyclic_histories(21)
+    files = (
+        write_file(tmp_path / "a.parquet", numbers[:20], row_group_rows=20),
+        write_file(tmp_path / "b.parquet", numbers[20:], first_id=20),
+    )
+    # All items are negatives, and nothing is clipped: no step is like another by chance or by a limit.
+    training = tiny_training(
+        **no_dropout(global_batch_size=60, num_negatives=NUM_ITEMS, max_gradient_norm=1e9)
+    )
+    fit = world_spec(tmp_path, training=training).fits[0].model_copy(update={"files": files})
+
+    def after_a_step(comm: Comm) -> tuple[list[int], float, list[Tensor], dict[str, Tensor]]:
+        made = trainer(fit, comm, tmp_path / f"checkpoints of {comm.size}")
+        made.progress.position = made._place()
+        [batch] = made.loader.batches(made.progress.position)
+        loss, _ = made._train_step(batch)
+        dense = [p.grad for p in made.task.dense.parameters() if p.grad is not None]
+        # Adam's mean after one step is a tenth of the gradient.
+        return made.shares, loss, dense, made.embeddings.state()[ITEMS]
+
+    [(shares, loss, dense, rows)] = run_ranks(1, after_a_step)
+    assert shares == [21]
+    of_ranks = run_ranks(2, after_a_step)
+    for rank, (shares, rank_loss, rank_dense, rank_rows) in enumerate(of_ranks):
+        assert shares == [20, 1]
+        assert rank_loss == pytest.approx(loss, rel=1e-5)
+        for mine, expected in zip(rank_dense, dense, strict=True):
+            torch.testing.assert_close(mine, expected, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(rank_rows["mean"], rows["mean"][rank::2], rtol=1e-4, atol=1e-7)
+
+
+def test_a_rank_whose_batch_is_empty_makes_no_step_smaller(tmp_path: Path) -> None:
+    fit = world_spec(tmp_path, training=tiny_training(**no_dropout())).fits[0]
+
+    def of_rank(comm: Comm) -> list[float]:
+        made = trainer(fit, comm, tmp_path / "checkpoints")
+        made.shares = [7, 1]
+        leg = Leg(world_size=2, steps=4)
+        weights = []
+        for done in range(4):
+            at = leg.model_copy(update={"done": done})
+            made.progress.position = EpochPosition(epoch=1, legs=(at,))
+            weights.append(made._weight())
+        return weights
+
+    one, other = run_ranks(2, of_rank)
+    # Batches of 2, 2, 2, 1 examples and of 1, 0, 0, 0; the mean of the ranks is that of the examples.
+    assert one == pytest.approx([4 / 3, 2.0, 2.0, 2.0])
+    assert other == pytest.approx([2 / 3, 0.0, 0.0, 0.0])
+
+
+def test_a_checkpoint_of_another_architecture_is_refused_and_not_tried_again(
+    tmp_path: Path,
+) -> None:
+    """A change of the code: the fit's settings, and so its key, are the same."""
+    fit = world_spec(tmp_path).fits[0].model_copy(update={"code_version": "a1b2c3"})
+    [made] = run_ranks(1, lambda comm: trainer(fit, comm, tmp_path / "checkpoints"))
+    made.keeper.begin(Progress(epoch=1, step=7))
+    made.keeper.finish()
+
+    def taken_up(**changes: object) -> str:
+        changed = fit.training.model_copy(update=changes)
+        other = SequentialTask(fit.model_copy(update={"training": changed}))
+
+        def of_rank(comm: Comm) -> None:
+            Trainer(
+                fit, other, comm, folder=tmp_path / "checkpoints", epochs=1,
+                report=lambda **facts: None, beat=lambda step, doing: None,
+            )  # fmt: skip
+
+        with pytest.raises(ContractError) as caught:  # a kind of error: launch starts nothing again
+            run_ranks(1, of_rank)
+        return str(caught.value)
+
+    more_layers = taken_up(num_blocks=2)
+    assert "epoch-001-step-000000-0, written by the code of a1b2c3, does not fit" in more_layers
+    assert "Missing key" in more_layers
+    assert f"or remove {tmp_path / 'checkpoints'} and train anew" in more_layers
+
+
+def test_rows_that_are_no_numbers_are_named_with_their_table_and_who_asked(tmp_path: Path) -> None:
+    fit = world_spec(tmp_path, training=tiny_training(**no_dropout())).fits[0]
+
+    def of_rank(comm: Comm) -> str:
+        made = trainer(fit, comm, tmp_path / "checkpoints")
+        made.embeddings.state()[ITEMS]["weight"][1:] = float("nan")
+        with pytest.raises(Refused) as caught:
+            made.train()
+        return str(caught.value)
+
+    said = run_ranks(2, of_rank)
+    assert len(set(said)) == 1
+    for rank in (0, 1):
+        assert f"rows of table 'items' that rank {rank} asked for" in said[0]

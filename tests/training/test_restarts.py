@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -17,21 +18,26 @@ from structlog.testing import capture_logs
 
 from recsys.embeddings import LocalComm
 from recsys.training import checkpoint
+from recsys.training import launch as launch_module
 from recsys.training.launch import OUTPUT, TrainingFailed, launch
-from recsys.training.model_folder import trained_weights, weights_hash
-from recsys.training.spec import FitResult, TrainingSpec
+from recsys.training.spec import TrainingSpec
 from recsys.training.worker import PROGRESS, run_rank
-from tests.training.worlds import tiny_training, world_spec
+from tests.training.worlds import hashes, tiny_training, world_spec
 
 LONG = {"max_epochs": 30, "patience": 30, "checkpoint_steps": 3, "launcher": "horovodrun"}
+NUM_ITEMS = 20_000
+"""Their table is 1.3 MB and so spread over the ranks: each writes its rows."""
 FAILPOINTS = (
-    "checkpoint:folder_made", "checkpoint:written dense.npz", "checkpoint:written items.weight.0-of-1.npy",
-    "checkpoint:before_manifest", "checkpoint:after_manifest", "train:checkpoint_written",
+    "checkpoint:folder_made", "checkpoint:written dense.npz", "checkpoint:written items.weight.0-of-2.npy",
+    "checkpoint:written items.weight.1-of-2.npy", "checkpoint:written items.mean.1-of-2.npy",
+    "checkpoint:block_written", "checkpoint:before_manifest", "checkpoint:after_manifest",
+    "train:checkpoint_written",
 )  # fmt: skip
 
 
-def hashes(results: list[FitResult]) -> dict[str, str]:
-    return {r.name: weights_hash(trained_weights(r.checkpoint)) for r in results}
+def with_a_large_table(spec: TrainingSpec) -> TrainingSpec:
+    fits = [fit.model_copy(update={"num_items": NUM_ITEMS}) for fit in spec.fits]
+    return spec.model_copy(update={"fits": tuple(fits)})
 
 
 def steps_reported(spec: TrainingSpec) -> int:
@@ -124,7 +130,7 @@ def test_thirty_kills_and_thirty_resumes_end_with_equal_tables(
 ) -> None:
     """Every other kill is of a random rank at a random moment, the others at the boundaries of saving."""
     training = tiny_training(**LONG, restarts=0)
-    spec = world_spec(tmp_path, training=training, name="disturbed")
+    spec = with_a_large_table(world_spec(tmp_path, training=training, name="disturbed"))
     choose = random.Random(17)
     resumed_at: list[int] = []
 
@@ -146,32 +152,39 @@ def test_thirty_kills_and_thirty_resumes_end_with_equal_tables(
         found = checkpoint.newest(spec.checkpoint_folder(spec.fits[0]), spec.fits[0].key)
         assert kill == 0 or found is not None
         resumed_at.append(found.manifest.facts.step if found else 0)
+        if found is not None:
+            assert found.manifest.tables["items"].spread == 2
     assert resumed_at == sorted(resumed_at)
     monkeypatch.delenv("RECSYS_FAILPOINT", raising=False)
     finished = launch(spec, training, None)
-    undisturbed = launch(
-        world_spec(tmp_path, training=training, name="undisturbed"), training, None
-    )
+    alone = with_a_large_table(world_spec(tmp_path, training=training, name="undisturbed"))
+    undisturbed = launch(alone, training, None)
     assert hashes(finished) == hashes(undisturbed)
     assert [r.validation for r in finished] == [r.validation for r in undisturbed]
 
 
 @pytest.mark.horovod
-def test_processes_of_torch_distributed_are_restarted_as_those_of_horovod(tmp_path: Path) -> None:
+def test_processes_of_torch_distributed_are_restarted_as_those_of_horovod(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     training = tiny_training(**{**LONG, "launcher": "torch", "max_epochs": 5}, restarts=1)
     spec = world_spec(tmp_path, training=training, name="disturbed")
-    killed: list[int] = []
+    monkeypatch.setenv("RECSYS_FAILPOINT", "train:step 10 of rank 1")
+    launch_once = launch_module._launch_once
 
-    def kill_rank_1() -> None:
-        command = ["--torch", "1"]
-        [process] = [p for p in psutil.Process().children() if p.cmdline()[-3:-1] == command]
-        os.kill(process.pid, signal.SIGKILL)
-        killed.append(process.pid)
+    def the_first_is_killed(*given: Any) -> None:
+        try:
+            launch_once(*given)
+        finally:
+            monkeypatch.delenv("RECSYS_FAILPOINT", raising=False)
 
-    with capture_logs() as logs, when_training(spec, kill_rank_1, more_steps=10):
+    monkeypatch.setattr(launch_module, "_launch_once", the_first_is_killed)
+    with capture_logs() as logs:
         results = launch(spec, training, None)
-    assert len(killed) == 1
-    assert [entry["restart"] for entry in logs if entry["event"] == "training_restarted"] == [1]
+    assert "failpoint train:step 10 of rank 1: killing" in (spec.work / OUTPUT).read_text()
+    [restarted] = [entry for entry in logs if entry["event"] == "training_restarted"]
+    assert restarted["restart"] == 1
+    assert "rank 1 left no word, last at step " in restarted["reason"]
     undisturbed = world_spec(tmp_path, training=training, name="undisturbed")
     assert hashes(results) == hashes(launch(undisturbed, training, None))
 

@@ -13,6 +13,7 @@ from recsys.records import TrainingRecord
 from recsys.training.model_folder import write_model
 from recsys.training.spec import TrainingSpec
 from recsys.training.train import sweep_checkpoints, trained_before
+from tests.scoring.ranking_worlds import answers_file
 from tests.training.test_model_folder import untrained
 from tests.training.worlds import AS_OF, tiny_training, world_spec
 
@@ -50,6 +51,27 @@ def test_other_fits_are_trained(
     earlier = record.model_copy(update={"fits": {}})  # as before records named their fits
     earlier.write(config.paths)
     assert trained_before(config, AS_OF, spec) is None
+
+
+def test_other_users_to_be_measured_are_asked_though_the_fits_are_done(
+    night: tuple[RecsysConfig, TrainingSpec, TrainingRecord],
+) -> None:
+    config, spec, record = night
+    measured = spec.fits[0].model_copy(
+        update={"name": "ranking_measuring", "measured_hash": "users"}
+    )
+    asking = spec.model_copy(update={"fits": (*spec.fits, measured)})
+    said = answers_file(config.paths.models, AS_OF, "measuring", {"user_S": [1]})
+    fits = {fit.name: asking.name_of(fit) for fit in asking.fits}
+    asked = record.model_copy(update={"fits": fits, "answers": {"measuring": said}})
+    asked.write(config.paths)
+    assert trained_before(config, AS_OF, asking) == asked
+    late = measured.model_copy(update={"measured_hash": "and one that came late"})
+    other = asking.model_copy(update={"fits": (*spec.fits, late)})
+    assert [other.name_of(fit) for fit in other.fits] == list(fits.values())
+    assert trained_before(config, AS_OF, other) is None
+    (config.paths.models / said.file).unlink()
+    assert trained_before(config, AS_OF, asking) is None
 
 
 @pytest.mark.parametrize("damaged", ["weights.npz", "manifest.json"])

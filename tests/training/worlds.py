@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from recsys.config.sections import TrainingConfig
 from recsys.data import ExampleFile
 from recsys.training.checkpoint import size_and_sha256
-from recsys.training.spec import Fit, TrainingSpec
+from recsys.training.model_folder import trained_weights, weights_hash
+from recsys.training.spec import Fit, FitResult, TrainingSpec
 from recsys.training.validation import ValidationUsers, write_users
 
 AS_OF = date(2024, 6, 1)
@@ -111,3 +112,8 @@ def world_spec(
         world_size=1 if training.launcher == "local" else training.num_processes,
         threads_per_process=1,
     )
+
+
+def hashes(results: list[FitResult]) -> dict[str, str]:
+    """Of the weights that each fit came to, tables and dense."""
+    return {r.name: weights_hash(trained_weights(r.checkpoint)) for r in results}

@@ -16,10 +16,11 @@ from recsys.training.checkpoint.arrays import (
     size_and_sha256,
     write_arrays,
 )
-from recsys.training.checkpoint.manifest import Facts, Manifest
+from recsys.training.checkpoint.manifest import Facts, Manifest, best_epoch
 from recsys.training.checkpoint.pruning import prune, remove
-from recsys.training.checkpoint.reading import Checkpoint, newest, of_epoch
+from recsys.training.checkpoint.reading import Checkpoint
 from recsys.training.checkpoint.saving import Saver
+from recsys.training.checkpoint.search import Search, newest
 
 __all__ = [
     "Arrays",
@@ -27,11 +28,12 @@ __all__ = [
     "Facts",
     "Manifest",
     "Saver",
+    "Search",
+    "best_epoch",
     "load_model",
     "load_optimizer",
     "model_arrays",
     "newest",
-    "of_epoch",
     "optimizer_arrays",
     "prune",
     "read_arrays",

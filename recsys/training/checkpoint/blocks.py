@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -50,25 +50,42 @@ def npy(name: str, values: Tensor | FrozenRows) -> Content:
     return Content(name, chain([_header(tuple(values.shape), dtype)], blocks))
 
 
-def write(folder: Path, content: Content) -> FileFacts:
-    """Write, hash and fsync a new file."""
+def write(
+    folder: Path, content: Content, each_block: Callable[[], None] = lambda: None
+) -> FileFacts:
+    """Write, hash and fsync a new file; ``each_block`` is called after each block."""
     digest, size = hashlib.sha256(), 0
     with open(folder / content.name, "xb") as file:
         for block in content.blocks:
             data = block if isinstance(block, bytes) else block.data.cast("B")
             file.write(data)
-            # The disk starts on this block while the next one is hashed, and the system's cache, in which the
-            # training data lie, is not filled with what is read again only after a failure.
+            # Asks the disk to start on this block while the next one is hashed.
             os.posix_fadvise(file.fileno(), size, len(data), os.POSIX_FADV_DONTNEED)
             digest.update(data)
             size += len(data)
             failpoint("checkpoint:block_written")
+            each_block()
         file.flush()
         os.fsync(file.fileno())
+        # Only what is on the disk is let go: the system's cache, in which the training data lie, is not filled with
+        # what is read again only after a failure.
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     return FileFacts(size_bytes=size, sha256=digest.hexdigest())
 
 
-def take_rows(path: Path, wanted: slice, into: Rows) -> None:
+def sha256_of(path: Path, each_block: Callable[[], None] = lambda: None) -> str:
+    """64 hex digits; ``each_block`` is called after each block."""
+    digest, room = hashlib.sha256(), bytearray(BLOCK_BYTES)
+    with open(path, "rb", buffering=0) as file:
+        while size := file.readinto(room):
+            digest.update(memoryview(room)[:size])
+            each_block()
+    return digest.hexdigest()
+
+
+def take_rows(
+    path: Path, wanted: slice, into: Rows, each_block: Callable[[], None] = lambda: None
+) -> None:
     """Fill ``into``, which may be strided, with rows of an npy file; no more than a block is held besides.
 
     Raises:
@@ -86,6 +103,7 @@ def take_rows(path: Path, wanted: slice, into: Rows) -> None:
         step = wanted.step
         at_once = max(1, BLOCK_BYTES // max(1, row_bytes * step))
         for done in range(0, len(into), at_once):
+            each_block()
             part = into[done : done + at_once]
             if step == 1 and part.flags.c_contiguous:
                 _fill(file, part, path)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from pydantic import ConfigDict, ValidationError, field_validator
+from pydantic import ValidationError, field_validator
 
 from recsys.config.base import Config
 from recsys.errors import CorruptArtifact
@@ -17,7 +18,11 @@ from recsys.errors import CorruptArtifact
 MANIFEST = "manifest.json"
 DENSE = "dense.npz"
 
+FORMAT = 1
+"""Of what is written; fields that a later version adds have defaults, so they need no other number."""
+
 _FOLDER = re.compile(r"epoch-(\d+)-step-(\d+)-(\d+)")
+_SEAL = re.compile(rb'\n "sha256": "([0-9a-f]{64})"')
 
 
 class Place(NamedTuple):
@@ -34,17 +39,21 @@ class Place(NamedTuple):
     def folder_name(self) -> str:
         return f"epoch-{self.epoch:03}-step-{self.epoch_step:06}-{self.attempt}"
 
+    def is_end_of(self, epoch: int) -> bool:
+        return (self.epoch, self.epoch_step) == (epoch, 0)
+
 
 def newest_first(folder: Path) -> Iterator[tuple[Place, Path]]:
     """Every checkpoint of ``folder``, finished or not."""
     names = os.listdir(folder) if folder.exists() else []
-    matches = [match for name in names if (match := _FOLDER.fullmatch(name))]
-    for match in sorted(matches, key=place_of, reverse=True):
-        yield place_of(match), folder / match.string
+    found = [(place, folder / name) for name in names if (place := place_named(name))]
+    yield from sorted(found, reverse=True)
 
 
-def place_of(match: re.Match[str]) -> Place:
-    return Place(*(int(part) for part in match.groups()))
+def place_named(name: str) -> Place | None:
+    """Of a folder; None where it is no checkpoint's."""
+    match = _FOLDER.fullmatch(name)
+    return Place(*(int(part) for part in match.groups())) if match else None
 
 
 def file_of(table: str, array: str, rank: int, spread: int) -> str:
@@ -59,9 +68,6 @@ class Facts(Config):
     steps are their whole state.
     """
 
-    # A validation that had nothing to divide by is NaN, which JSON proper does not know.
-    model_config = ConfigDict(ser_json_inf_nan="constants")
-
     key: str
     """Of the fit: a checkpoint of another one is never taken up."""
     epoch: int
@@ -72,6 +78,8 @@ class Facts(Config):
     """Steps done in the epoch under way; 0: this is an epoch's end."""
     position: dict[str, Any] = {}
     """The loader's own account of where it is in the epoch, as JSON."""
+    num_examples: int = 0
+    """That every epoch trains on, over all ranks."""
     seed: int = 0
     validation: tuple[float, ...] = ()
     """By epoch, empty without validation."""
@@ -83,6 +91,13 @@ class Facts(Config):
     config_hash: str = ""
     vocabulary_hash: str = ""
     code_version: str = ""
+
+
+def best_epoch(validation: Sequence[float]) -> int:
+    """The earliest epoch with the best validation, counted from 1; 0 where nothing was validated."""
+    if not validation:
+        return 0
+    return 1 + max(range(len(validation)), key=lambda i: (validation[i], -i))
 
 
 class TableFacts(Config):
@@ -102,15 +117,12 @@ class FileFacts(Config):
 class Manifest(Config):
     """``manifest.json``, written last: what it does not name is not part of the checkpoint."""
 
-    model_config = ConfigDict(ser_json_inf_nan="constants")
-
+    format: int = FORMAT
     facts: Facts
     embedding_step: int
     """Updates of the embedding tables; Adam corrects its bias by it."""
     tables: dict[str, TableFacts]
     files: dict[str, FileFacts]
-    sha256: str = ""
-    """Of this manifest without this line."""
 
     @field_validator("files")
     @classmethod
@@ -119,34 +131,38 @@ class Manifest(Config):
             raise ValueError(f"{outside[0]!r} is no file of the checkpoint's own folder")
         return files
 
-    def rendered(self) -> bytes:
-        return self.model_dump_json(indent=1).encode()
+    def sealed(self) -> bytes:
+        """The file: the fields, and a line with the sha256 of everything but that line."""
+        body = self.model_dump_json(indent=1).removesuffix("\n}") + ",\n}"
+        seal = f'\n "sha256": "{hashlib.sha256(body.encode()).hexdigest()}"'
+        return (body.removesuffix("\n}") + seal + "\n}").encode()
 
     @classmethod
     def read(cls, checkpoint: Path) -> Self:
-        """Raises CorruptArtifact where there is none, or not the one that was written."""
+        """Raises CorruptArtifact where there is none, not the one that was written, or one of a later version."""
         try:
             content = (checkpoint / MANIFEST).read_bytes()
         except FileNotFoundError:
             raise CorruptArtifact(
                 f"checkpoint {checkpoint} has no manifest: it was not finished"
             ) from None
-        try:
-            manifest = cls.model_validate_json(content)
-        except ValidationError as error:
-            raise CorruptArtifact(
-                f"checkpoint {checkpoint} has a damaged {MANIFEST} ({error.error_count()} problems)"
-            ) from None
-        if content != manifest.rendered() or manifest.sha256 != manifest.digest():
+        # Of the bytes as they lie there: rendered anew, they would be others once a field is added.
+        body, seal = _SEAL.sub(b"", content), _SEAL.findall(content)
+        if seal != [hashlib.sha256(body).hexdigest().encode()]:
             raise CorruptArtifact(
                 f"checkpoint {checkpoint} has a damaged {MANIFEST}: it has another sha256 than it says"
             )
-        return manifest
-
-    def digest(self) -> str:
-        content = self.model_dump_json(exclude={"sha256"}).encode()
-        return hashlib.sha256(content).hexdigest()
-
-    def sealed(self) -> Self:
-        """With its own checksum."""
-        return self.model_copy(update={"sha256": self.digest()})
+        fields = json.loads(content)
+        del fields["sha256"]
+        if (found := fields.get("format")) != FORMAT:
+            raise CorruptArtifact(
+                f"checkpoint {checkpoint} has format {found}; this version of the code reads {FORMAT}: go on with the "
+                "version that wrote it, or train anew"
+            )
+        try:
+            return cls.model_validate(fields)
+        except ValidationError as error:
+            raise CorruptArtifact(
+                f"checkpoint {checkpoint} has a {MANIFEST} of another version of the code "
+                f"({error.error_count()} problems, the first at {error.errors()[0]['loc']})"
+            ) from None

@@ -8,32 +8,37 @@ from pathlib import Path
 
 from recsys.errors import CorruptArtifact
 from recsys.failpoints import failpoint
-from recsys.training.checkpoint.manifest import MANIFEST, Place, newest_first
-from recsys.training.checkpoint.reading import Checkpoint
+from recsys.training.checkpoint.manifest import MANIFEST, newest_first
+from recsys.training.checkpoint.reading import Checkpoint, whole_one
 
 
 def prune(
-    folder: Path, keep_newest: int, keep_epoch: int, *, just_written: Path | None = None
+    folder: Path, keep_newest: int, keep_epoch: int, *, key: str, just_written: Path | None = None
 ) -> None:
     """Delete old checkpoints, but neither the newest ``keep_newest`` nor the end of epoch ``keep_epoch``.
 
     Among what is kept is one whose every byte verifies: the newest is read to see that, and the next where it
-    does not; ``just_written`` needs no reading, its bytes were hashed as they were written. A folder without a
-    manifest was left by a process that was killed; one that is later than every whole checkpoint may be
-    under way, and stays.
+    does not; ``just_written`` needs no reading, its bytes were hashed as they were written. What is later than it
+    was passed over when the fit was taken up: it stays and takes nobody's place. A folder without a manifest was
+    left by a process that was killed; one that is later than every whole checkpoint may be under way, and stays.
+    A checkpoint of another fit than ``key`` is no better than one without a manifest.
     """
     kept, good, any_whole = 0, False, False
+    passed_over = just_written is not None
     for place, path in newest_first(folder):
-        found = _whole(path)
+        passed_over = passed_over and path != just_written
+        found = _whole(path, key)
         if found is None:
             if any_whole:
                 _remove(path)
             continue
         any_whole = True
+        if passed_over:
+            continue
         if kept < keep_newest or not good:
             kept += 1
             good = good or path == just_written or _verifies(found)
-        elif not _is_end_of(keep_epoch, place) and path != just_written:
+        elif not place.is_end_of(keep_epoch):
             _remove(path)
 
 
@@ -54,13 +59,11 @@ def _remove(path: Path) -> None:
     failpoint("checkpoint:pruned")
 
 
-def _whole(path: Path) -> Checkpoint | None:
+def _whole(path: Path, key: str) -> Checkpoint | None:
     try:
-        found = Checkpoint.open(path)
-        found.verify_sizes()
+        return whole_one(path, key)
     except (CorruptArtifact, OSError):
         return None
-    return found
 
 
 def _verifies(found: Checkpoint) -> bool:
@@ -69,7 +72,3 @@ def _verifies(found: Checkpoint) -> bool:
     except (CorruptArtifact, OSError):
         return False
     return True
-
-
-def _is_end_of(epoch: int, place: Place) -> bool:
-    return (place.epoch, place.epoch_step) == (epoch, 0)

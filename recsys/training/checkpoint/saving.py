@@ -2,7 +2,7 @@
 
 A save is three things. ``begin`` freezes this rank's rows and returns; a thread reads, writes, hashes and fsyncs
 them while training goes on; ``commit`` is where the ranks meet, and where the manifest is renamed into place. A
-process that dies before that leaves a folder that no one believes.
+process that dies before that leaves a folder that no one believes. What is old is taken away by a thread, too.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
+import structlog
 from pydantic import BaseModel
 from torch import Tensor
 
@@ -38,6 +39,11 @@ from recsys.training.checkpoint.manifest import (
     file_of,
     newest_first,
 )
+
+log = structlog.get_logger()
+
+LOOK_SECONDS = 1.0
+"""How often the ranks tell each other, at a commit, who is not done: none waits longer than that for a message."""
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -61,6 +67,16 @@ class _Attempt:
         self.tables: dict[str, TableFacts] = {}
         self.part = _Part()
         self.thread: threading.Thread | None = None
+        self.blocks_written = 0
+
+    @property
+    def done(self) -> bool:
+        return self.thread is None or not self.thread.is_alive()
+
+    def wait(self) -> None:
+        """For a while, or until it is done."""
+        if self.thread is not None:
+            self.thread.join(LOOK_SECONDS)
 
     def write(self, contents: list[Content]) -> None:
         """Write every file; what goes wrong is kept for ``commit``."""
@@ -69,7 +85,7 @@ class _Attempt:
             while contents:
                 content = contents.pop(0)
                 name = content.name
-                self.part.files[name] = blocks.write(self.path, content)
+                self.part.files[name] = blocks.write(self.path, content, self._count_block)
                 failpoint(f"checkpoint:written {name}")
                 del content
             _fsync_folder(self.path)
@@ -77,14 +93,25 @@ class _Attempt:
             contents.clear()
             self.part.problem = f"{name or self.path}: {_reason(error)}"
 
+    def _count_block(self) -> None:
+        self.blocks_written += 1
+
 
 class Saver:
     """Writes the checkpoints of one fit. One save at a time; every rank makes the same calls."""
 
-    def __init__(self, folder: Path, comm: Comm, *, background: bool = True) -> None:
-        """Without ``background``, ``begin`` writes before it returns."""
+    def __init__(
+        self, folder: Path, comm: Comm, *, background: bool = True,
+        going_on: Callable[[], None] = lambda: None,
+    ) -> None:  # fmt: skip
+        """Without ``background``, ``begin`` writes before it returns.
+
+        ``going_on`` is called while ``commit`` waits for a disk, once in a while if some rank has written a block.
+        """
         self.folder, self.comm, self.background = folder, comm, background
+        self._going_on = going_on
         self._attempt: _Attempt | None = None
+        self._tidying: threading.Thread | None = None
 
     @property
     def in_flight(self) -> bool:
@@ -94,8 +121,7 @@ class Saver:
     @property
     def ready(self) -> bool:
         """This rank's part is on disk, or has failed: ``commit`` has no disk to wait for here."""
-        thread = self._attempt.thread if self._attempt else None
-        return thread is None or not thread.is_alive()
+        return self._attempt is None or self._attempt.done
 
     def begin(
         self, facts: Facts, dense: Mapping[str, npt.NDArray[Any]], tables: Tables,
@@ -137,8 +163,7 @@ class Saver:
         """
         assert self._attempt is not None, "begin comes first"
         attempt, self._attempt = self._attempt, None
-        if attempt.thread is not None:
-            attempt.thread.join()
+        self._wait_for_all(attempt)
         texts = self.comm.gather_texts(attempt.part.model_dump_json(), "checkpoint parts")
         parts = [_Part.model_validate_json(text) for text in texts]
         problem = _problem_of(parts)
@@ -158,6 +183,42 @@ class Saver:
             )
         return attempt.path
 
+    def tidy(self, work: Callable[[], None]) -> None:
+        """Do ``work``, which removes what is old, while training goes on. It ends before the next ``begin``.
+
+        Where it fails the disk is fuller than it should be, and the log says so: no reason to stop.
+        """
+        self.wait_until_tidy()
+
+        def tried() -> None:
+            try:
+                work()
+            except Exception as error:
+                log.warning(
+                    "checkpoints_not_pruned", folder=str(self.folder), problem=_reason(error)
+                )
+
+        self._tidying = threading.Thread(target=tried, name="checkpoints-tidied", daemon=True)
+        self._tidying.start()
+
+    def wait_until_tidy(self) -> None:
+        if self._tidying is not None:
+            self._tidying.join()
+            self._tidying = None
+
+    def _wait_for_all(self, attempt: _Attempt) -> None:
+        """Until every rank has written its part. No rank sits in a message meanwhile, which has a time limit."""
+        before = 0.0
+        while True:
+            attempt.wait()
+            mine = [float(attempt.done), float(attempt.blocks_written)]
+            done, written = self.comm.sum(mine, "checkpoint written")
+            if done == self.comm.size:
+                return
+            if written != before:  # a disk that hangs is not going on
+                before = written
+                self._going_on()
+
     def _new_folder(self, facts: Facts) -> Path:
         """Rank 0 makes it, for all."""
         answer = {"name": "", "problem": ""}
@@ -174,6 +235,7 @@ class Saver:
         return self.folder / str(answer["name"])
 
     def _make_folder(self, facts: Facts) -> str:
+        self.wait_until_tidy()
         before = [
             place.attempt
             for place, _ in newest_first(self.folder)
@@ -234,7 +296,7 @@ class Saver:
         _fsync_folder(attempt.path)
         _fsync_folder(self.folder)
         failpoint("checkpoint:before_manifest")
-        write_atomically(attempt.path / MANIFEST, manifest.sealed().rendered())
+        write_atomically(attempt.path / MANIFEST, manifest.sealed())
         failpoint("checkpoint:after_manifest")
 
 

@@ -42,7 +42,7 @@ def save_and_prune(folder: Path) -> None:
     for epoch, epoch_step in [place for place in PLACES if place > done]:
         begin(saver, comm, facts(epoch, epoch_step), tables(seed=1000 * epoch + epoch_step))
         written = saver.commit()
-        prune(folder, keep_newest=2, keep_epoch=1, just_written=written)
+        prune(folder, keep_newest=2, keep_epoch=1, key="k", just_written=written)
 
 
 if __name__ == "__main__":

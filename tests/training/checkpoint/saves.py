@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recsys.embeddings import Comm
-from recsys.training.checkpoint import Facts, Saver
+from recsys.embeddings import Comm, LocalComm
+from recsys.training.checkpoint import Checkpoint, Facts, Saver, Search
 from tests.embeddings.rank_threads import run_ranks
 
 Tables = Mapping[str, Mapping[str, NDArray[Any]]]
@@ -49,10 +49,13 @@ def share(whole: Tables, rank: int, size: int) -> dict[str, dict[str, Tensor]]:
     }
 
 
-def facts(epoch: int, epoch_step: int = 0, *, size: int = 1, key: str = "k") -> Facts:
+def facts(
+    epoch: int, epoch_step: int = 0, *, size: int = 1, key: str = "k",
+    validation: tuple[float, ...] = (),
+) -> Facts:  # fmt: skip
     return Facts(
         key=key, epoch=epoch, epoch_step=epoch_step, step=100 * epoch + epoch_step, world_size=size,
-        validation=(0.5,) * epoch, seed=17, position={"legs": [1, 2]},
+        validation=validation, seed=17, position={"legs": [1, 2]},
     )  # fmt: skip
 
 
@@ -63,14 +66,24 @@ def begin(saver: Saver, comm: Comm, what: Facts, whole: Tables) -> None:
 
 def save(
     folder: Path, epoch: int, epoch_step: int = 0, *, size: int = 1, key: str = "k",
-    whole: Tables | None = None, background: bool = True,
+    whole: Tables | None = None, background: bool = True, validation: tuple[float, ...] = (),
 ) -> Path:  # fmt: skip
     """One checkpoint, written by ``size`` ranks; its tables are drawn from its place unless given."""
 
     def of_rank(comm: Comm) -> Path:
         saver = Saver(folder, comm, background=background)
         content = tables(seed=1000 * epoch + epoch_step) if whole is None else whole
-        begin(saver, comm, facts(epoch, epoch_step, size=size, key=key), content)
+        begin(
+            saver,
+            comm,
+            facts(epoch, epoch_step, size=size, key=key, validation=validation),
+            content,
+        )
         return saver.commit()
 
     return run_ranks(size, of_rank)[0]
+
+
+def end_of(folder: Path, epoch: int, *, key: str = "k") -> Checkpoint | None:
+    """The newest of an epoch's end that verifies."""
+    return Search(folder, key, LocalComm()).end_of(epoch, ())

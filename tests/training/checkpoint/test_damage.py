@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +15,8 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from recsys.errors import ContractError, CorruptArtifact
-from recsys.training.checkpoint import Checkpoint, newest, of_epoch
-from tests.training.checkpoint.saves import DENSE, save, tables
+from recsys.training.checkpoint import Checkpoint, newest
+from tests.training.checkpoint.saves import DENSE, end_of, save, tables
 
 FIRST, SECOND = "item.weight.0-of-2.npy", "item.weight.1-of-2.npy"
 
@@ -128,17 +130,61 @@ def test_no_bit_can_change_unseen(
     assert newest(folder, key="k") is None
 
 
+def resealed(content: str) -> str:
+    """With the checksum of these bytes: as another version of the code may have written it."""
+    body = re.sub(r'\n "sha256": "[0-9a-f]{64}"', "", content)
+    seal = f'\n "sha256": "{hashlib.sha256(body.encode()).hexdigest()}"'
+    return body.removesuffix("\n}") + seal + "\n}"
+
+
+def test_a_manifest_without_a_field_that_was_added_since_is_whole(tmp_path: Path) -> None:
+    path = save(tmp_path, 1) / "manifest.json"
+    assert resealed(path.read_text()) == path.read_text()
+    older = path.read_text().replace('  "num_examples": 0,\n', "")
+    assert older != path.read_text()
+    path.write_text(resealed(older))
+    found = newest(tmp_path, key="k")
+    assert found is not None
+    assert found.manifest.facts.num_examples == 0
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('"format": 1', '"format": 2', "has format 2; this version of the code reads 1"),
+        ('"seed": 17', '"sown": 17', r"manifest.json of another version of the code \(1 problems, the first at"),
+    ],
+)  # fmt: skip
+def test_a_manifest_of_a_later_version_says_so(
+    tmp_path: Path, old: str, new: str, said: str
+) -> None:
+    folder = save(tmp_path, 1)
+    manifest = folder / "manifest.json"
+    manifest.write_text(resealed(manifest.read_text().replace(old, new)))
+    with pytest.raises(CorruptArtifact, match=said):
+        Checkpoint.open(folder)
+
+
+def test_the_end_of_an_epoch_of_another_run_is_not_taken(tmp_path: Path) -> None:
+    ours = save(tmp_path, 2)
+    save(tmp_path, 2, key="another run")
+    found = end_of(tmp_path, 2, key="k")
+    assert found is not None
+    assert found.path == ours
+    assert end_of(tmp_path, 2, key="a third run") is None
+
+
 def test_the_end_of_an_epoch_is_not_a_step_of_the_next_one(tmp_path: Path) -> None:
     first, second = save(tmp_path, 1), save(tmp_path, 1)
     save(tmp_path, 1, 7)
-    found = of_epoch(tmp_path, 1)
+    found = end_of(tmp_path, 1, key="k")
     assert found is not None
     assert found.path == second, "the newest attempt"
     flip_a_bit(second / "dense.npz", 200)
-    found = of_epoch(tmp_path, 1)
+    found = end_of(tmp_path, 1, key="k")
     assert found is not None
     assert found.path == first
-    assert of_epoch(tmp_path, 2) is None
+    assert end_of(tmp_path, 2, key="k") is None
 
 
 def test_later_is_by_numbers_not_by_names(tmp_path: Path) -> None:

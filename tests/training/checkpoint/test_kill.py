@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from recsys.config.places import CHECKOUT
 from recsys.training.checkpoint import newest
 from recsys.training.checkpoint.manifest import Place
 from tests.training.checkpoint.doomed import BEFORE, PLACES, save_and_prune
 from tests.training.checkpoint.saves import tables
 
-CHECKOUT = Path(__file__).resolve().parents[3]
 FILES = (
     "dense.npz", "item.weight.0-of-1.npy", "item.sum.0-of-1.npy", "weekday.weight.0-of-1.npy",
     "weekday.mean.0-of-1.npy", "weekday.square.0-of-1.npy",

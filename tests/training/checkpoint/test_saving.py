@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from structlog.testing import capture_logs
 
+from recsys.config.places import CHECKOUT
 from recsys.embeddings import Comm, LocalComm
 from recsys.errors import RecsysError
-from recsys.training.checkpoint import Checkpoint, Saver, blocks, newest, prune
+from recsys.training.checkpoint import Checkpoint, Saver, blocks, newest, prune, saving
 from recsys.training.checkpoint.blocks import Content
 from recsys.training.checkpoint.manifest import FileFacts
 from tests.embeddings.rank_threads import run_ranks
@@ -26,8 +29,6 @@ from tests.training.checkpoint.saves import (
     spread_over,
     tables,
 )
-
-CHECKOUT = Path(__file__).resolve().parents[3]
 
 
 def contents(path: Path) -> dict[str, bytes]:
@@ -59,9 +60,9 @@ def test_what_is_trained_after_begin_is_not_in_the_file(
     trained = threading.Event()
     write = blocks.write
 
-    def write_later(folder: Path, content: Content) -> FileFacts:
+    def write_later(folder: Path, content: Content, *each: Callable[[], None]) -> FileFacts:
         assert trained.wait(60)
-        return write(folder, content)
+        return write(folder, content, *each)
 
     monkeypatch.setattr(blocks, "write", write_later)
     whole, saver = tables(), Saver(tmp_path, LocalComm())
@@ -116,10 +117,10 @@ def test_a_rank_that_cannot_write_fails_the_commit_of_all(
     before = save(tmp_path, 1, size=3)
     write = blocks.write
 
-    def write_twice(folder: Path, content: Content) -> FileFacts:
+    def write_twice(folder: Path, content: Content, *each: Callable[[], None]) -> FileFacts:
         if content.name == "item.sum.1-of-3.npy":
             (folder / content.name).touch()  # as it would be were two processes one rank
-        return write(folder, content)
+        return write(folder, content, *each)
 
     monkeypatch.setattr(blocks, "write", write_twice)
 
@@ -140,8 +141,73 @@ def test_a_rank_that_cannot_write_fails_the_commit_of_all(
     found = newest(tmp_path, key="k")
     assert found is not None
     assert found.path == before
-    prune(tmp_path, keep_newest=1, keep_epoch=1)
+    prune(tmp_path, keep_newest=1, keep_epoch=1, key="k")
     assert [path.name for path in tmp_path.iterdir()] == [before.name]
+
+
+class CountedComm(LocalComm):
+    """Counts how often the ranks have told each other, at a commit, who is done."""
+
+    def __init__(self) -> None:
+        self.told = threading.Semaphore(0)
+
+    def sum(self, values: Sequence[float], name: str) -> list[float]:
+        self.told.release()
+        return super().sum(values, name)
+
+
+@pytest.mark.parametrize("blocks_are_written", [True, False])
+def test_a_commit_that_waits_says_so_while_blocks_are_written_and_not_when_the_disk_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, blocks_are_written: bool
+) -> None:
+    monkeypatch.setattr(saving, "LOOK_SECONDS", 0.01)
+    write, comm, said = blocks.write, CountedComm(), []
+
+    def slow_write(folder: Path, content: Content, each: Callable[[], None]) -> FileFacts:
+        for _ in range(4):
+            if blocks_are_written:
+                each()
+            assert comm.told.acquire(timeout=60)
+        return write(folder, content, each)
+
+    monkeypatch.setattr(blocks, "write", slow_write)
+    saver = Saver(tmp_path, comm, going_on=lambda: said.append("going on"))
+    saver.begin(facts(1), DENSE, {}, {}, 0)
+    saver.commit()
+    assert bool(said) == blocks_are_written
+
+
+def test_what_is_old_is_removed_while_training_goes_on_and_before_the_next_save(
+    tmp_path: Path,
+) -> None:
+    saver, comm, order = Saver(tmp_path, LocalComm()), LocalComm(), []
+    go_on = threading.Event()
+
+    def tidied() -> None:
+        assert go_on.wait(60)
+        order.append("tidied")
+
+    saver.tidy(tidied)
+    order.append("went on")
+    threading.Timer(0.05, go_on.set).start()
+    begin(saver, comm, facts(1), tables())
+    order.append("begun")
+    saver.commit()
+    assert order == ["went on", "tidied", "begun"]
+
+
+def test_what_cannot_be_removed_is_in_the_log_and_stops_nothing(tmp_path: Path) -> None:
+    def failing() -> None:
+        raise OSError(16, "Device or resource busy")
+
+    saver = Saver(tmp_path, LocalComm())
+    with capture_logs() as logs:
+        saver.tidy(failing)
+        saver.wait_until_tidy()
+    [line] = logs
+    assert (line["event"], line["problem"]) == (
+        "checkpoints_not_pruned", "OSError: Device or resource busy",
+    )  # fmt: skip
 
 
 def test_a_full_disk_is_said_and_the_checkpoint_before_stays(tmp_path: Path) -> None:

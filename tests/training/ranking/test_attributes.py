@@ -6,7 +6,6 @@ from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
 
-import numpy as np
 import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
@@ -55,17 +54,22 @@ def test_attributes_are_those_known_before_the_day(
     spark: SparkSession, lake: Lake, tmp_path: Path
 ) -> None:
     write_tables(spark, lake)
-    write_attributes(lake, DAY, tmp_path / "attributes.npz")
+    write_attributes(lake, DAY, tmp_path / "attributes.npz", max_history=3)
     found = Attributes.of(read_arrays(tmp_path / "attributes.npz"))
     assert (found.segments, found.categories) == (("north", "south"), ("cups", "plates"))
     assert found.segment_num_U.tolist() == [0, 1, 2, 0]
     assert found.category_num_I.tolist() == [0, 2, 1, 0]
-    assert found.item_count_I.tolist() == [0, 2, 1, 0]
+    assert found.num_events_I.tolist() == [0, 2, 1, 0]
     low, high = found.price_bucket_I[[2, 1]]
     assert 1 <= low < high <= 10 and found.price_bucket_I[[0, 3]].tolist() == [0, 0]
-    assert (np.diff(found.price_edges) > 0).all()
+    assert found.is_cut_U.tolist() == [
+        False,
+        True,
+        False,
+        False,
+    ]  # three events, as many as there may be
 
     empty = lake.read(VOCABULARIES).where(F.lit(False))
     lake.replace(empty, VOCABULARIES, {"version": DAY})
     with pytest.raises(MissingInput, match="no item vocabulary of 2024-06-01"):
-        write_attributes(lake, DAY, tmp_path / "none.npz")
+        write_attributes(lake, DAY, tmp_path / "none.npz", max_history=3)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import date, timedelta
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -11,17 +13,19 @@ from recsys.config.places import PathsConfig
 from recsys.config.ranking import RankingConfig
 from recsys.embeddings import LocalComm
 from recsys.errors import CorruptArtifact
-from recsys.models.ranking_fields import FIELDS, Attributes
-from recsys.records import RankingManifest
-from recsys.training.checkpoint import read_arrays, size_and_sha256, write_arrays
+from recsys.models.calibration import Calibration
+from recsys.models.ranking_fields import FIELDS, FIELDS_VERSION, Attributes
+from recsys.records import Answers, RankingManifest
+from recsys.training.checkpoint import Arrays, read_arrays, size_and_sha256, write_arrays
 from recsys.training.launch import TrainingFailed, launch
-from recsys.training.ranking_folder import write_ranking_model
+from recsys.training.ranking_folder import calibration_of, write_answers, write_ranking_model
 from recsys.training.spec import FitResult, TrainingSpec
 from recsys.training.validation import ValidationUsers, write_users
 from recsys.training.worker import run_rank
 from tests.embeddings.rank_threads import run_ranks
 from tests.training.ranking.test_ranking_task import plain_attributes
 from tests.training.worlds import (
+    LENGTH,
     NUM_ITEMS,
     cyclic_histories,
     tiny_training,
@@ -37,6 +41,7 @@ pytestmark = [
 
 
 NUM_USERS = 200
+NIGHT = date(2024, 6, 29)
 
 
 def ranking_spec(root: Path, *, name: str = "run", **training: object) -> TrainingSpec:
@@ -61,10 +66,19 @@ def ranking_spec(root: Path, *, name: str = "run", **training: object) -> Traini
     return spec.model_copy(update={"fits": (fit,)})
 
 
-def folder_of(spec: TrainingSpec, result: FitResult, root: Path) -> tuple[Path, RankingManifest]:
+def folder_of(
+    spec: TrainingSpec, result: FitResult, root: Path, calibration: Calibration | None = None
+) -> tuple[Path, RankingManifest]:
     paths = PathsConfig(root=str(root))
-    manifest = write_ranking_model(paths, spec, spec.fits[0], result)
+    learned = calibration or calibration_of(spec, spec.fits[0])
+    manifest = write_ranking_model(paths, spec.fits[0], result, learned)
     return paths.models / manifest.model_version, manifest
+
+
+def answers_in(spec: TrainingSpec, root: Path, night: date = NIGHT) -> tuple[Answers, Arrays]:
+    paths = PathsConfig(root=str(root))
+    said = write_answers(paths, spec, spec.fits[0], night, "measuring")
+    return said, read_arrays(said.verified(paths))
 
 
 def test_it_learns_what_follows_an_item_and_its_folder_holds_what_scoring_needs(
@@ -79,7 +93,10 @@ def test_it_learns_what_follows_an_item_and_its_folder_holds_what_scoring_needs(
     rows = attributes.table_rows(1024)
     assert {name: len(np.load(folder / f"{name}.npy")) for name in FIELDS} == rows
     assert not np.load(folder / "item.npy")[0].any()
-    answers = read_arrays(folder / "answers.npz")
+    assert manifest.history_length == (LENGTH - 1) // 2
+    assert (manifest.fields_version, manifest.calibration_slope > 0) == (FIELDS_VERSION, True)
+    said, answers = answers_in(spec, tmp_path / "var")
+    assert said.file == "answers-2024-06-29-measuring.npz"
     assert set(answers["user_S"]) == set(range(40))
     assert answers["taken_S"].sum() == 40
     assert (np.diff(answers["user_S"]) >= 0).all()
@@ -93,17 +110,65 @@ def test_it_learns_what_follows_an_item_and_its_folder_holds_what_scoring_needs(
 def test_ranks_share_the_work_and_leave_the_same_answers(tmp_path: Path) -> None:
     whole = ranking_spec(tmp_path, name="whole")
     [alone] = run_rank(whole, LocalComm())
-    _, manifest = folder_of(whole, alone, tmp_path / "alone")
+    _, one = answers_in(whole, tmp_path / "alone")
     # A rank trains on its own examples: other batches, so other weights, and the same users to answer.
     shared = ranking_spec(tmp_path, name="shared").model_copy(update={"world_size": 2})
     results = run_ranks(2, lambda comm: run_rank(shared, comm))
     assert results[0][0].validation == results[1][0].validation
-    folder, _ = folder_of(shared, results[0][0], tmp_path / "var")
-    answers = read_arrays(folder / "answers.npz")
-    one = read_arrays(tmp_path / "alone" / "models" / manifest.model_version / "answers.npz")
+    _, answers = answers_in(shared, tmp_path / "var")
     for name in ("user_S", "taken_S", "item_nums_S"):
         np.testing.assert_array_equal(answers[name], one[name])
     assert results[0][0].validation[-1] == pytest.approx(alone.validation[-1], abs=0.1)
+
+
+def test_answers_are_the_night_s_though_the_weights_were_there_before(tmp_path: Path) -> None:
+    spec = ranking_spec(tmp_path)
+    [result] = run_rank(spec, LocalComm())
+    folder, _ = folder_of(spec, result, tmp_path / "var")
+    first, before = answers_in(spec, tmp_path / "var")
+    # Events came late: of the measured users one is another, and nothing else changed.
+    users = validation_users(cyclic_histories(40, seed=9)[1:])
+    write_users(tmp_path / "late.npz", ValidationUsers(*users[:4], users.user_T + 2))
+    changes = {"measured": str(tmp_path / "late.npz"), "measured_hash": "late"}
+    later = spec.model_copy(update={"fits": (spec.fits[0].model_copy(update=changes),)})
+    assert later.fits[0].key == spec.fits[0].key
+
+    [again] = run_rank(later, LocalComm())
+
+    learned = calibration_of(spec, spec.fits[0])
+    assert again.checkpoint == result.checkpoint
+    assert folder_of(later, again, tmp_path / "var", manifest_of(folder))[0] == folder
+    second, after = answers_in(later, tmp_path / "var", NIGHT + timedelta(days=1))
+    assert (second.asked, first.file != second.file) == ("late", True)
+    assert len(set(before["user_S"])) == 40 and len(set(after["user_S"])) == 39
+    assert learned != manifest_of(folder), "the fit's answers are those of the other users now"
+
+
+def manifest_of(folder: Path) -> Calibration:
+    manifest = RankingManifest.read(folder)
+    return Calibration(manifest.calibration_intercept, manifest.calibration_slope)
+
+
+def test_where_files_lie_decides_no_weights_and_what_numbers_mean_does(tmp_path: Path) -> None:
+    [fit] = ranking_spec(tmp_path).fits
+    elsewhere = fit.model_copy(
+        update={"attributes": "/elsewhere/a.npz", "measured": "/m.npz", "measured_hash": "m"}
+    )
+    assert elsewhere.key == fit.key
+    others = ({"attributes_hash": "7"}, {"fields_version": 7}, {"examples_hash": "7"})
+    assert len({fit.key, *(fit.model_copy(update=other).key for other in others)}) == 4
+
+
+def test_the_same_weights_read_otherwise_are_another_model(tmp_path: Path) -> None:
+    spec = ranking_spec(tmp_path)
+    [result] = run_rank(spec, LocalComm())
+    versions = {
+        folder_of(spec, result, tmp_path / "var", calibration)[1].model_version
+        for calibration in (Calibration(), Calibration(0.1, 1.0), Calibration())
+    }
+    with patch("recsys.training.ranking_folder.FIELDS_VERSION", FIELDS_VERSION + 1):
+        newer = folder_of(spec, result, tmp_path / "var", Calibration())[1].model_version
+    assert len(versions) == 2 and newer not in versions
 
 
 def test_a_run_killed_within_an_epoch_ends_with_the_same_model(

@@ -14,7 +14,7 @@ from torch import Tensor
 from recsys.embeddings.comm import Comm
 
 # Shape suffixes in this file:
-#   Q queries   R rows of a rank   B rows scored at once   K wanted   C candidates   D embedding width
+#   Q queries   R rows of a rank   B rows scored at once   N wanted   C candidates   D embedding width
 
 CELLS = 4_000_000
 """Scores held at once: 16 MB in float32."""
@@ -23,24 +23,24 @@ QUERIES_PER_ROUND = 1024
 """Of all ranks together."""
 
 
-def best_rows(queries_QD: Tensor, weight_RD: Tensor, skip: int, k: int) -> tuple[Tensor, Tensor]:
-    """Row numbers and scores of the at most ``k`` best rows from ``skip`` on, best first, ties to the smaller row."""
-    scores_QK = queries_QD.new_empty(len(queries_QD), 0)
-    rows_QK = torch.empty(len(queries_QD), 0, dtype=torch.int64, device=queries_QD.device)
-    rows_at_once = max(k, CELLS // max(len(queries_QD), 1))
+def best_rows(queries_QD: Tensor, weight_RD: Tensor, skip: int, n: int) -> tuple[Tensor, Tensor]:
+    """Row numbers and scores of the at most ``n`` best rows from ``skip`` on, best first, ties to the smaller row."""
+    scores_QN = queries_QD.new_empty(len(queries_QD), 0)
+    rows_QN = torch.empty(len(queries_QD), 0, dtype=torch.int64, device=queries_QD.device)
+    rows_at_once = max(n, CELLS // max(len(queries_QD), 1))
     for start in range(skip, len(weight_RD), rows_at_once):
         scores_QB = queries_QD @ weight_RD[start : start + rows_at_once].T
-        columns_QK = _best_columns(scores_QB, k)
-        scores_QC = torch.cat([scores_QK, scores_QB.gather(1, columns_QK)], dim=1)
-        rows_QC = torch.cat([rows_QK, columns_QK + start], dim=1)
-        scores_QK, rows_QK = _best_of(scores_QC, rows_QC, k)
-    return rows_QK, scores_QK
+        columns_QN = _best_columns(scores_QB, n)
+        scores_QC = torch.cat([scores_QN, scores_QB.gather(1, columns_QN)], dim=1)
+        rows_QC = torch.cat([rows_QN, columns_QN + start], dim=1)
+        scores_QN, rows_QN = _best_of(scores_QC, rows_QC, n)
+    return rows_QN, scores_QN
 
 
 def best_of_all_ranks(
-    comm: Comm, queries_QD: Tensor, weight_RD: Tensor, skip: int, k: int
+    comm: Comm, queries_QD: Tensor, weight_RD: Tensor, skip: int, n: int
 ) -> tuple[Tensor, Tensor]:
-    """As ``best_rows`` over the rows of all ranks; row r of rank n is id r x size + n. Collective."""
+    """As ``best_rows`` over the rows of all ranks; row r of rank k is id r x size + k. Collective."""
     ids: list[Tensor] = []
     scores: list[Tensor] = []
     for block_QD in _blocks(comm, queries_QD):
@@ -48,25 +48,25 @@ def best_of_all_ranks(
         asked, sizes = comm.exchange(
             block_QD.flatten().repeat(comm.size), [block_QD.numel()] * comm.size, "queries"
         )
-        rows_QK, scores_QK = best_rows(asked.view(-1, width), weight_RD, skip, k)
-        found = rows_QK.shape[1]
+        rows_QN, scores_QN = best_rows(asked.view(-1, width), weight_RD, skip, n)
+        found = rows_QN.shape[1]
         splits = [size // width * found for size in sizes]
         ids_came, parts = comm.exchange(
-            (rows_QK * comm.size + comm.rank).flatten(), splits, "best ids"
+            (rows_QN * comm.size + comm.rank).flatten(), splits, "best ids"
         )
-        scores_came, _ = comm.exchange(scores_QK.flatten(), splits, "best scores")
+        scores_came, _ = comm.exchange(scores_QN.flatten(), splits, "best scores")
         mine = len(block_QD)
         if mine:
-            best_QK, ids_QK = _best_of(
+            best_QN, ids_QN = _best_of(
                 torch.cat([p.view(mine, -1) for p in scores_came.split_with_sizes(parts)], dim=1),
                 torch.cat([p.view(mine, -1) for p in ids_came.split_with_sizes(parts)], dim=1),
-                k,
+                n,
             )
-            ids.append(ids_QK)
-            scores.append(best_QK)
+            ids.append(ids_QN)
+            scores.append(best_QN)
     if not ids:
-        return torch.zeros(0, k, dtype=torch.int64, device=queries_QD.device), queries_QD.new_zeros(
-            0, k
+        return torch.zeros(0, n, dtype=torch.int64, device=queries_QD.device), queries_QD.new_zeros(
+            0, n
         )
     return torch.cat(ids), torch.cat(scores)
 
@@ -80,26 +80,26 @@ def _blocks(comm: Comm, queries_QD: Tensor) -> Iterator[Tensor]:
         yield queries_QD[start : start + at_once]
 
 
-def _best_columns(scores_QB: Tensor, k: int) -> Tensor:
-    """The columns of the ``k`` greatest of each row, ascending; among equals the first columns."""
-    k = min(k, scores_QB.shape[1])
-    found = scores_QB.topk(k, dim=1)
+def _best_columns(scores_QB: Tensor, n: int) -> Tensor:
+    """The columns of the ``n`` greatest of each row, ascending; among equals the first columns."""
+    n = min(n, scores_QB.shape[1])
+    found = scores_QB.topk(n, dim=1)
     least_Q1 = found.values[:, -1:]
-    columns_QK = found.indices.sort(dim=1).values
+    columns_QN = found.indices.sort(dim=1).values
     # topk takes any of those that equal the last one taken: where there are more of them, choose again.
-    tied = ((scores_QB >= least_Q1).sum(dim=1) > k).nonzero().squeeze(1)
+    tied = ((scores_QB >= least_Q1).sum(dim=1) > n).nonzero().squeeze(1)
     if len(tied):
         above = scores_QB[tied] > least_Q1[tied]
         equal = scores_QB[tied] == least_Q1[tied]
-        missing = k - above.sum(dim=1, keepdim=True)
+        missing = n - above.sum(dim=1, keepdim=True)
         taken = above | (equal & (equal.cumsum(dim=1) <= missing))
-        columns_QK[tied] = taken.nonzero()[:, 1].view(-1, k)
-    return columns_QK
+        columns_QN[tied] = taken.nonzero()[:, 1].view(-1, n)
+    return columns_QN
 
 
-def _best_of(scores_QC: Tensor, ids_QC: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The ``k`` best candidates, best first, ties to the smaller id."""
+def _best_of(scores_QC: Tensor, ids_QC: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    """The ``n`` best candidates, best first, ties to the smaller id."""
     by_id = ids_QC.argsort(dim=1)
-    order = scores_QC.gather(1, by_id).argsort(dim=1, descending=True, stable=True)[:, :k]
+    order = scores_QC.gather(1, by_id).argsort(dim=1, descending=True, stable=True)[:, :n]
     chosen = by_id.gather(1, order)
     return scores_QC.gather(1, chosen), ids_QC.gather(1, chosen)

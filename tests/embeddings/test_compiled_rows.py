@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,10 +12,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from recsys.embeddings import LazyAdam, LocalComm, RowwiseAdagrad, Sgd, ShardedEmbeddings
-from recsys.embeddings.buffers import Buffers
+from recsys.embeddings.compiled_rows import CompiledRows, row_ops
 from recsys.embeddings.kernel import kernel
 from recsys.embeddings.routing import Bags
-from recsys.embeddings.rows import CompiledRows, Request, RowOps, Source, TorchRows, row_ops
+from recsys.embeddings.rows import Request, RowOps, Source, TorchRows
 from recsys.embeddings.tables import EmbeddingTable, RowRule
 
 RULES = (Sgd(0.1), RowwiseAdagrad(0.1), LazyAdam(0.05))
@@ -198,7 +195,7 @@ def trained(num_threads: int) -> Tensor:
             found = made.look_up({"item": Bags(ids, torch.arange(0, 30_000, 3))})["item"]
             found.square().sum().backward()  # type: ignore[no-untyped-call]
             made.update()
-        return made.table("item")
+        return made.state()["item"]["weight"]
     finally:
         torch.set_num_threads(before)
 
@@ -207,79 +204,3 @@ def test_the_bits_do_not_depend_on_the_threads() -> None:
     assert isinstance(row_ops(torch.float32, CPU), CompiledRows)
     assert torch.equal(trained(1), trained(3))
     assert torch.equal(trained(3), trained(3))
-
-
-def test_a_table_that_is_asked_for_nothing_stands_beside_one_that_is() -> None:
-    """The first of the vectors has no memory: the others' lies where it ends, not at its address."""
-    tables = [EmbeddingTable(name, 9, 4, Sgd(1.0), initial_std=1.0) for name in ("a", "b")]
-    made = ShardedEmbeddings(tables, LocalComm(), seed=1)
-    nothing = torch.zeros(0, dtype=torch.int64)
-    found = made.look_up({"a": nothing, "b": torch.tensor([3, 5])})
-    assert found["a"].shape == (0, 4)
-    assert torch.equal(found["b"], made.table("b")[[3, 5]])
-
-
-def test_several_backward_passes_and_a_table_without_a_gradient_add_up() -> None:
-    tables = [EmbeddingTable(name, 9, 4, Sgd(1.0), initial_std=0.0) for name in ("a", "b")]
-    made = ShardedEmbeddings(tables, LocalComm(), seed=1)
-    found = made.look_up({"b": torch.tensor([1, 1, 2]), "a": torch.tensor([3])})
-    assert list(found) == ["b", "a"]
-    for _ in range(2):
-        found["b"].sum().backward(retain_graph=True)  # type: ignore[no-untyped-call]
-    made.update()
-    assert made.table("b")[:4, 0].tolist() == [0, -4, -2, 0]
-    assert not made.table("a").any()
-
-
-def test_vectors_may_be_changed_in_place_and_outlive_their_step() -> None:
-    made = ShardedEmbeddings([EmbeddingTable("a", 9, 4, Sgd(1.0))], LocalComm(), seed=1)
-    row = made.table("a")[3]
-    kept = made.look_up({"a": torch.tensor([3, 3])})["a"]
-    made.look_up({"a": torch.tensor([5, 8])})["a"].mul_(2).sum().backward()  # type: ignore[no-untyped-call]
-    made.update()
-    assert torch.equal(kept.detach(), torch.stack([row, row]))
-    assert made.table("a")[5, 0] != row[0]
-
-
-def test_a_block_is_used_again_when_nothing_lies_on_it_any_more() -> None:
-    buffers = Buffers()
-    first, second = buffers.split([(3, 4), (2,)])
-    address = first.data_ptr()
-    del first
-    other = buffers.empty(14)
-    assert other.data_ptr() != address, "the second tensor is still there"
-    del second
-    assert buffers.empty(14).data_ptr() == address
-
-
-def test_bags_that_do_not_fit_their_ids_are_refused() -> None:
-    """Before memory is read by them."""
-    table = EmbeddingTable("history", 9, 4, Sgd(1.0), pooling="sum")
-    made = ShardedEmbeddings([table], LocalComm(), seed=1)
-    for starts in ([1], [0, 2, 1], [0, 4], []):
-        from recsys.errors import ContractError
-
-        with pytest.raises(ContractError, match="'history': bags start at 0 and end at the 3 ids"):
-            bags = Bags(torch.tensor([1, 2, 3]), torch.tensor(starts, dtype=torch.int64))
-            made.look_up({"history": bags})
-
-
-def test_without_the_library_training_runs_in_torch_and_says_so(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert kernel(tmp_path / "librows.so") is None
-    assert "embeddings_in_torch" in capsys.readouterr().out
-    assert isinstance(row_ops(torch.float64, CPU), TorchRows)
-
-
-def test_a_library_of_another_version_is_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    source = tmp_path / "old.cpp"
-    source.write_text('extern "C" long version() { return 0; }\n')
-    library = tmp_path / "old.so"
-    compiler = shutil.which("g++")
-    assert compiler
-    subprocess.run([compiler, "-shared", "-fPIC", source, "-o", library], check=True)
-    assert kernel(library) is None
-    assert "it is version 0, wanted is 2" in capsys.readouterr().out
