@@ -20,8 +20,9 @@ help: ## this list
 setup: ## what all others need: Python packages, Horovod, Delta's JARs (5 minutes once, 0.1 s afterwards)
 	@deploy/setup/setup.sh
 
-setup-bench: setup ## what benchmarks measure with, beside the set-up: wrk and redis-server, from Debian
+setup-bench: setup ## what benchmarks measure with, beside the set-up: wrk and redis-server from Debian, faiss from PyPI
 	@deploy/setup/check-machine.sh bench-packages.txt
+	@deploy/setup/bench-python.sh
 
 demo: setup ## the main job on a year of a real shop; ends with recommendations on the screen
 	./spark-submit.sh run_pipeline --env local --run-date 2010-12-10 --bootstrap

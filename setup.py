@@ -76,6 +76,7 @@ setup(
         "serving": SERVING,
         "cpu": ["onnxruntime>=1.20"],
         "gpu": ["onnxruntime-gpu>=1.20"],
+        "s3": ["s3fs>=2024.6"],
         "dev": DEV,
     },
     entry_points={"console_scripts": ["recsys = recsys.cli:app"]},

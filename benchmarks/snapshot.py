@@ -41,7 +41,7 @@ from benchmarks.swap_load import CONNECTIONS, Load, Seen, loaded, script
 from recsys.config.places import PathsConfig
 from recsys.config.sections import PublishConfig
 from recsys.records import write_atomically
-from recsys.release.encoding import encode_batches
+from recsys.release.encoding import encode_batches, keys_and_values
 from recsys.release.manifest import MANIFEST_FILE
 from recsys.release.pins import roll_back
 from recsys.release.pointer import release_folder
@@ -96,9 +96,8 @@ def batches(users: int) -> list[pa.RecordBatch]:
 def encoded(lists: Sequence[pa.RecordBatch]) -> Iterator[Chunk]:
     """As ``lists.stored_chunks``, without Spark between."""
     for batch in encode_batches(lists):
-        for stream in batch["chunk"].to_pylist():
-            table = pa.ipc.open_stream(stream).read_all()
-            yield table["key"].to_pylist(), table["value"].to_pylist()
+        for stream in batch["chunk"]:
+            yield keys_and_values(stream.as_buffer())
 
 
 def build(folder: Path, lists: Sequence[pa.RecordBatch]) -> Path:
@@ -125,7 +124,7 @@ def put(folder: Path, chunks: Sequence[Chunk], size_bytes: int) -> None:
 
 def measure_build(root: Path, users: int, rounds: int) -> None:
     lists = batches(users)
-    chunks = list(encoded(lists))
+    chunks = [(keys, list(map(bytes, values))) for keys, values in encoded(lists)]
     payload = sum(
         len(k) + len(v) for keys, values in chunks for k, v in zip(keys, values, strict=True)
     )

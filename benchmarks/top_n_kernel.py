@@ -1,5 +1,6 @@
 """Stage 1 of scoring alone, on two threads: the best 100 items of each user against faiss, and what a blend adds to it.
 
+    make setup-bench
     make bench-top_n_kernel
     make bench-top_n_kernel ARGS=--quick
 

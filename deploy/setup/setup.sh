@@ -41,7 +41,8 @@ inputs_of() {
     horovod) packages_key && cat "$HERE"/horovod-*.patch && echo "${HOROVOD_GPU_OPERATIONS:-}" ;;
     project) packages_key && cat setup.py deploy/setup/steps/project.sh ;;
     kernel)
-      cat "$HERE/steps/kernel.sh" recsys/row_hashes.cpp recsys/embeddings/rows.cpp recsys/scoring/select.cpp
+      cat "$HERE/steps/kernel.sh" recsys/row_hashes.cpp recsys/release/encode.cpp recsys/embeddings/rows.cpp \
+        recsys/scoring/select.cpp recsys/scoring/*.h
       echo "$(grep -ow -m1 -e avx2 -e avx512vl /proc/cpuinfo)"
       ;;
   esac
@@ -53,7 +54,10 @@ is_there() {
     jars) [[ -d $CACHE/jars ]] && (cd "$CACHE/jars" && sha256sum --check --status "$ROOT/$HERE/jars.sha256" 2>/dev/null) ;;
     horovod) compgen -G ".venv/lib/python3.11/site-packages/horovod/torch/mpi_lib_v2*.so" >/dev/null ;;
     project) [[ -x .venv/bin/recsys ]] ;;
-    kernel) [[ -f recsys/librowhashes.so && -f recsys/embeddings/librows.so && -f recsys/scoring/libselect.so ]] ;;
+    kernel)
+      [[ -f recsys/librowhashes.so && -f recsys/release/libencode.so && -f recsys/embeddings/librows.so ]] &&
+        [[ -f recsys/scoring/libselect.so ]]
+      ;;
   esac
 }
 

@@ -55,10 +55,9 @@ class Destination:
         return "/".join(f"{name}={value}" for name, value in self.values.items())
 
     @property
-    def key(self) -> str:
+    def key(self) -> tuple[str, ...]:
         """What, within the partition, no two rows share."""
-        [name] = (name for name in self.contract.key if name not in self.partition)
-        return name
+        return tuple(name for name in self.contract.key if name not in self.partition)
 
 
 @dataclass(frozen=True)
@@ -73,11 +72,12 @@ class RowFile:
     """Of the rows' hashes mod 2^64, signed (``recsys.row_hashes``)."""
     hash_xor: int
     first_key: str
+    """The first column of the key in the first row, and in the last one."""
     last_key: str
 
     def as_added(self, destination: Destination) -> dict[str, Any]:
         """The fields of ``add`` in the Delta protocol."""
-        key = destination.key
+        key = destination.key[0]
         found = {
             "numRecords": self.rows, "minValues": {key: self.first_key},
             "maxValues": {key: self.last_key}, "nullCount": {key: 0},
@@ -105,7 +105,8 @@ class RowFileWriter:
         self._whole_path = f"{root.rstrip('/')}/{self._path}"
         self._hash = ContentHash(destination.contract)
         self._held: list[pa.RecordBatch] = []
-        self._keys: tuple[str, str] | None = None
+        self._first: str | None = None
+        self._last: tuple[Any, ...] = ()
         self._file: Any = None
         self._writer: pq.ParquetWriter | None = None
 
@@ -140,7 +141,7 @@ class RowFileWriter:
     def close(self) -> RowFile | None:
         """The file, on disk; None where no row came."""
         self._write_group()
-        if self._writer is None or self._keys is None:
+        if self._writer is None or self._first is None:
             return None
         self._writer.close()
         self._file.flush()
@@ -149,7 +150,8 @@ class RowFileWriter:
         self._file.close()
         self._file = None
         size = self._files.size(self._whole_path)
-        return RowFile(self._path, size, self._hash.rows, *self._hash.parts, *self._keys)
+        keys = (self._first, str(self._last[0]))
+        return RowFile(self._path, size, self._hash.rows, *self._hash.parts, *keys)
 
     def _write_group(self) -> None:
         if not self._held:
@@ -162,7 +164,7 @@ class RowFileWriter:
             numbered = [path for path in _leaves(rows.schema) if "scores" not in path]
             self._writer = pq.ParquetWriter(
                 self._file, rows.schema, compression="snappy", use_dictionary=numbered,
-                store_schema=False, write_statistics=[self._to.key],
+                store_schema=False, write_statistics=list(self._to.key),
             )  # fmt: skip
         self._writer.write_table(rows, row_group_size=rows.num_rows)
         self._held = []
@@ -173,6 +175,20 @@ class RowFileWriter:
             value = pa.scalar(self._to.partition[column.name], column.type)
             rows = rows.append_column(column, pa.repeat(value, batch.num_rows))
         return rows
+
+    def _order(self, batch: pa.RecordBatch) -> list[str]:
+        """What is wrong with the order of the keys, which are not null; remembers the last one."""
+        names = ", ".join(self._to.key)
+        columns = [batch.column(name) for name in self._to.key]
+        first, last = (tuple(c[at].as_py() for c in columns) for at in (0, -1))
+        problems = []
+        if not pc.all(_rises(columns), min_count=0).as_py():
+            problems.append(f"{names}: two rows have one, or they are not in order")
+        if self._first is not None and first <= self._last:
+            problems.append(f"{names}: {first} comes after {self._last}")
+        self._first = first[0] if self._first is None else self._first
+        self._last = last
+        return problems
 
     def _check(self, batch: pa.RecordBatch) -> None:
         problems = []
@@ -186,16 +202,19 @@ class RowFileWriter:
             elif not wanted.nullable and column.null_count:
                 problems.append(f"{wanted.name}: {column.null_count} nulls")
         if not problems:
-            keys = batch.column(self._to.key)
-            if not pc.all(pc.less(keys[:-1], keys[1:]), min_count=0).as_py():
-                problems.append(f"{self._to.key}: two rows have one, or they are not in order")
-            first, last = keys[0].as_py(), keys[-1].as_py()
-            if self._keys and first <= self._keys[1]:
-                problems.append(f"{self._to.key} {first!r} comes after {self._keys[1]!r}")
-            self._keys = (self._keys[0] if self._keys else first, last)
+            problems += self._order(batch)
         if problems:
             name = self._to.contract.name
             raise ContractError(f"{name} contract broken:\n  " + "\n  ".join(problems))
+
+
+def _rises(columns: list[pa.Array]) -> pa.BooleanArray:
+    """Of each row but the first, whether it comes after the one before it, by the first column, then the next."""
+    before, after = columns[0][:-1], columns[0][1:]
+    rises = pc.less(before, after)
+    if len(columns) == 1:
+        return rises
+    return pc.or_(rises, pc.and_(pc.equal(before, after), _rises(columns[1:])))
 
 
 def _without_dictionary(kind: pa.DataType) -> pa.DataType:

@@ -12,6 +12,7 @@ from operator import xor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 import structlog
 from delta.tables import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
@@ -22,7 +23,7 @@ from pyspark.storagelevel import StorageLevel
 from recsys.contracts import VOCABULARIES, TableContract
 from recsys.errors import ContractError, MissingInput
 from recsys.lake.delta_log import replace_files
-from recsys.lake.row_files import Destination, RowFile
+from recsys.lake.row_files import Destination, RowFile, RowFileWriter
 from recsys.lake.schema import (
     apply_contract,
     content_hash,
@@ -44,6 +45,9 @@ PROPERTIES = {
     "delta.enableDeletionVectors": "false",
     "delta.columnMapping.mode": "none",
 }
+
+ARROW_ROWS = 100_000
+"""Of a table that one process writes, at a time."""
 
 Value = str | date | int
 Values = Value | Sequence[Value]
@@ -180,6 +184,21 @@ class Lake:
         schema = to_arrow_schema(struct_type(contract))
         return Destination(contract, schema, self.path(contract), dict(where))
 
+    def replace_by_arrow(
+        self, rows: pa.Table, contract: TableContract, where: Mapping[str, date]
+    ) -> Written:
+        """Replace a partition by rows that this process holds, all columns but the partition's, in the key's order.
+
+        Raises:
+            ContractError: a check failed; the table is as before.
+        """
+        to = self.destination(contract, where)
+        with RowFileWriter(to) as writer:
+            for batch in rows.to_batches(max_chunksize=ARROW_ROWS):
+                writer.write(batch)
+            file = writer.close()
+        return self.commit_files(to, [file] if file else [])
+
     def commit_files(self, to: Destination, files: Sequence[RowFile]) -> Written:
         """Replace the rows of a partition by those of ``files``, in one commit; what they hold was checked.
 
@@ -192,7 +211,7 @@ class Lake:
         with self.commit_lock(contract):
             version = replace_files(
                 self.spark, to.location, [file.as_added(to) for file in files],
-                predicate=_sql_predicate(to.partition), partitioned_by=contract.partitioned_by,
+                partition=to.values, predicate=_sql_predicate(to.partition),
                 metadata=json.dumps({"content_hash": hashed, "rows": count}),
             )  # fmt: skip
         log.info("table_written", table=contract.name, version=version, rows=count)

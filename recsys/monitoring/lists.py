@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
 from recsys.contracts import TOP_N_LISTS
+from recsys.errors import CorruptArtifact
 from recsys.lake import Lake
 from recsys.monitoring import snapshot_pairs
 from recsys.monitoring.fingerprints import Fingerprint, bucket_of, digest_of
@@ -142,7 +142,7 @@ def difference(row: Row | None, stored: bytes | None) -> str:
     wanted = [Place(*place) for place in zip(*columns, strict=True)]
     try:
         found = decode(stored)
-    except (ValueError, KeyError, TypeError, struct.error):
+    except CorruptArtifact:
         return "stored bytes that are no list"
     for rank, (one, other) in enumerate(zip(wanted, found, strict=False), start=1):
         if (one.item_id, one.source) != (other.item_id, other.source) or np.float32(

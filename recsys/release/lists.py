@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 
-import pyarrow as pa
 from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
@@ -24,7 +23,7 @@ from recsys.contracts import (
 )
 from recsys.lake import Lake
 from recsys.lake.as_of import instant, known_before
-from recsys.release.encoding import encode_batches
+from recsys.release.encoding import encode_batches, keys_and_values
 from recsys.release.snapshot import FORMAT, Kind
 from recsys.release.snapshot_builder import Chunk
 from recsys.release.stored_list import MAX_KEY_BYTES
@@ -181,8 +180,7 @@ def stored_chunks(lists: Lists, keys: int) -> Iterator[Chunk]:
     for row in ordered.mapInArrow(encode_batches, "chunk binary").toLocalIterator(
         prefetchPartitions=True
     ):
-        table = pa.ipc.open_stream(row["chunk"]).read_all()
-        yield table["key"].to_pylist(), table["value"].to_pylist()
+        yield keys_and_values(row["chunk"])
 
 
 def _ranked(rows: DataFrame, id_: str, item: str, source: str) -> DataFrame:

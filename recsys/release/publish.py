@@ -198,13 +198,13 @@ def _verify(building: Path) -> None:
     with open_release(building) as snapshot:
         for kind in LIST_KINDS:
             for value in snapshot.sample(kind, DECODED_SAMPLE):
-                decode(value)
+                decode(value, kind)
         _has_popular(snapshot)
 
 
 def _has_popular(snapshot: Snapshot) -> None:
     value = snapshot.get("segments", "")
-    if value is None or not decode(value):
+    if value is None or not decode(value, "segments"):
         raise Refused(
             f"release {snapshot.release_id} is not published: popular_items has no rows for the whole shop "
             "(segment ''), so an unknown user would get nothing; run score_top_n again"

@@ -194,7 +194,7 @@ def verify_content(snapshot: Snapshot, manifest: ReleaseManifest) -> None:
             )
     for user_id, expected in manifest.golden_users.items():
         value = snapshot.get("users", user_id)
-        answer = "no answer" if value is None else answer_hash(decode(value))
+        answer = "no answer" if value is None else answer_hash(decode(value, "users"))
         if answer != expected:
             raise CorruptArtifact(
                 f"snapshot of {manifest.release_id} answers golden user {user_id!r} with {answer}, "

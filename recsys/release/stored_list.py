@@ -14,6 +14,8 @@ from functools import cache
 
 import orjson
 
+from recsys.errors import CorruptArtifact
+
 Bytes = bytes | memoryview
 
 _UINT32 = struct.Struct("<I")
@@ -21,6 +23,10 @@ MAX_KEY_BYTES = 500
 """LMDB takes keys of up to 511 bytes; longer ids are stored by hash."""
 _NOT_UTF8 = b"\xff"
 """Begins the keys that are no id's own bytes: the empty id, and hashes of long ones."""
+_BETWEEN = "\0"
+"""A character that ids hardly have."""
+_SHOWN = 120
+"""Characters of what a parser says that are repeated."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +47,13 @@ def key_of(id_: str) -> bytes:
 
 
 def keys_of(ids: Sequence[str]) -> list[bytes]:
-    """``key_of`` of each."""
+    """``key_of`` of each; of ids of the usual kind in one go."""
     try:
-        keys = [id_.encode() for id_ in ids]
+        joined = _BETWEEN.join(ids).encode()
     except UnicodeEncodeError:  # half a surrogate pair, from a path that was no UTF-8
         return [key_of(id_) for id_ in ids]
-    if keys and 0 < len(min(keys, key=len)) and len(max(keys, key=len)) <= MAX_KEY_BYTES:
+    keys = joined.split(_BETWEEN.encode())
+    if len(keys) == len(ids) and b"" not in keys and max(map(len, keys)) <= MAX_KEY_BYTES:
         return keys
     return [key_of(id_) for id_ in ids]
 
@@ -75,6 +82,27 @@ def first(value: Bytes, n: int) -> Bytes:
     return value[start : start + end]
 
 
+def first_of_each(values: Iterable[Bytes | None], n: int) -> list[Bytes]:
+    """``first`` of each value; b"" where there is none. The usual case in line, as a batch has hundreds."""
+    read = _count_and_end(n).unpack_from
+    found: list[Bytes] = []
+    add = found.append
+    for value in values:
+        if value is None:
+            add(b"")
+            continue
+        try:
+            count, end = read(value)
+        except struct.error:
+            count = end = 0
+        if 0 < n <= count:
+            start = 4 + 4 * count
+            add(value[start : start + end])
+        else:
+            add(first(value, n))
+    return found
+
+
 def fragments(value: Bytes) -> Iterator[Bytes]:
     """JSON of each item, best first."""
     count = length(value)
@@ -84,10 +112,29 @@ def fragments(value: Bytes) -> Iterator[Bytes]:
         begin = start + end + 1  # the comma
 
 
-def decode(value: Bytes) -> list[Place]:
-    """All items of the list."""
-    items = orjson.loads(b"".join((b"[", first(value, length(value)), b"]")))
-    return [Place(item["item_id"], float(item["score"]), item["source"]) for item in items]
+def decode(value: Bytes, kind: str = "") -> list[Place]:
+    """All items of the list; ``kind`` says in the message whose list it is.
+
+    Raises:
+        CorruptArtifact: the bytes are no stored list.
+    """
+    try:
+        count = length(value)
+        items = orjson.loads(b"".join((b"[", first(value, count), b"]")))
+        places = [Place(item["item_id"], float(item["score"]), item["source"]) for item in items]
+    except (struct.error, ValueError, KeyError, TypeError) as error:
+        raise CorruptArtifact(_damaged(kind, f"{type(error).__name__}: {error}")) from None
+    if len(places) != count:
+        raise CorruptArtifact(_damaged(kind, f"it holds {len(places)} items and says {count}"))
+    return places
+
+
+def _damaged(kind: str, reason: str) -> str:
+    of_kind = f" of {kind}" if kind else ""
+    return (
+        f"a stored list{of_kind} is damaged ({reason[:_SHOWN]}); "
+        "publish its run date again, or roll back"
+    )
 
 
 def encode(places: Iterable[Place]) -> bytes:

@@ -20,7 +20,7 @@ from recsys.scoring.list_files import write_lists
 from recsys.scoring.ranking_bundle import checked_ranking
 from recsys.scoring.rule_counts import Row, rule_rows
 from recsys.scoring.scorer import Entry
-from recsys.scoring.shelves import allowed_items, popular_items, similar_items
+from recsys.scoring.shelves import write_shelves
 from recsys.scoring.spark import scoring_task, users_to_score
 
 log = structlog.get_logger()
@@ -93,15 +93,7 @@ def score_day(lake: Lake, config: RecsysConfig, run_date: date, choice: Choice) 
             users, task, entry, to, n=config.scoring.n, partitions=config.scoring.partitions
         )
         written = lake.commit_files(to, files)
-    shelf = similar_items(
-        lake.read(contracts.ITEM_SIMILARITY, as_of=run_date),
-        allowed_items(lake.spark, kit),
-        as_of=run_date,
-        n=config.scoring.similar_n,
-    )
-    lake.replace(shelf, contracts.SIMILAR_ITEMS, where)
-    popular = popular_items(lake.spark, kit, task.rules, as_of=run_date, n=config.scoring.popular_n)
-    lake.replace(popular, contracts.POPULAR_ITEMS, where)
+    write_shelves(lake, kit, task.rules, config.scoring, run_date)
     rows = rule_rows(ruled, config, task.rules, counted)
     rules = local_rows(lake.spark, rows, struct_type(contracts.RULES)).coalesce(1)
     lake.replace(rules, contracts.RULES, where)

@@ -19,12 +19,7 @@ from recsys.scoring.changes import Used
 from recsys.scoring.choice import LiveModel
 from recsys.scoring.daily import settings_hash
 
-NEEDED = {
-    table.name
-    for table in (
-        contracts.EVENTS, contracts.RULES, contracts.TOP_N_LISTS, contracts.SIMILAR_ITEMS
-    )
-}  # fmt: skip
+NEEDED = {table.name for table in (contracts.EVENTS, contracts.RULES, contracts.TOP_N_LISTS)}
 """What the live release must name."""
 FULL_RUN = "Run a full night for this run date: run_pipeline, or its steps from build_features on"
 

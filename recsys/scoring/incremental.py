@@ -32,7 +32,7 @@ from recsys.scoring.ranking_bundle import checked_ranking
 from recsys.scoring.rule_changes import RuleChanges, rule_changes
 from recsys.scoring.rule_counts import rule_rows
 from recsys.scoring.scorer import Entry, Rules
-from recsys.scoring.shelves import allowed_items, popular_items, similar_items
+from recsys.scoring.shelves import write_shelves
 from recsys.scoring.spark import ScoringTask, scoring_task
 
 log = structlog.get_logger()
@@ -69,7 +69,7 @@ def score_changes(
             scoring_task(lake.spark, config, ruled.kit, (entry.model_version,), rankings)
         )
         counted, lists_version = _write_lists(scene, task, affected)
-        _write_shelves(scene, task, ruled, changes)
+        write_shelves(lake, ruled.kit, task.rules, config.scoring, run_date)
         _write_rules(scene, task, ruled, counted if affected is None else {})
         if config.scoring.audit_users:
             audit_lists(scene, task)
@@ -123,23 +123,6 @@ def _write_lists(
     written = scene.lake.commit_files(to, [*carried, *scored])
     log.info("lists_merged", scored=counted["users"], carried_over=written.rows - counted["users"])
     return counted, written.version
-
-
-def _write_shelves(scene: Scene, task: ScoringTask, ruled: RuledKit, changes: RuleChanges) -> None:
-    """Similar items, which only a change of the masks changes, and popular items."""
-    lake, step, kit, scoring = scene.lake, scene.step, ruled.kit, scene.config.scoring
-    run_date, where = step.now.before, {"as_of": step.now.before}
-    if changes.same_masks:
-        version = step.live.versions[contracts.SIMILAR_ITEMS.name]
-        shelf = lake.read(contracts.SIMILAR_ITEMS, version=version, as_of=step.live.run_date)
-        shelf = shelf.withColumn("as_of", F.lit(run_date))
-    else:
-        pairs = scene.frozen.read(contracts.ITEM_SIMILARITY, as_of=step.full_as_of)
-        allowed = allowed_items(lake.spark, kit)
-        shelf = similar_items(pairs, allowed, as_of=run_date, n=scoring.similar_n)
-    lake.replace(shelf, contracts.SIMILAR_ITEMS, where)
-    popular = popular_items(lake.spark, kit, task.rules, as_of=run_date, n=scoring.popular_n)
-    lake.replace(popular, contracts.POPULAR_ITEMS, where)
 
 
 def _write_rules(

@@ -27,6 +27,7 @@ from recsys.scoring.select import (
     ItemItem,
     Matrix,
     Rows,
+    Together,
     Vectors,
     Weighed,
     in_float32,
@@ -46,6 +47,7 @@ class Retriever:
         self._threads = threads
         self._kernel = library() if compiled else None
         self._bases = Bases(kit)
+        self._added: tuple[tuple[float, ...], Together] | None = None
 
     def best(self, parts: Parts, recipe: Recipe, *, m: int, exclude_seen: bool) -> Lists:
         """The best ``m`` allowed items of each user, best first; shorter where fewer are allowed."""
@@ -78,7 +80,15 @@ class Retriever:
             Weighed(Matrix.of(parts.item_item.history_BN), recipe.repeat),
             Weighed(similarity, recipe.similarity),
             Weighed(transitions, recipe.transitions),
+            self._together(recipe.similarity, recipe.transitions),
         )
+
+    def _together(self, *weights: float) -> Together:
+        """Kept for the weights asked last: a job has one recipe, or one after the other."""
+        if self._added is None or self._added[0] != weights:
+            matrices = self._kit.similarity, self._kit.transitions
+            self._added = weights, Together.of(list(zip(matrices, weights, strict=True)))
+        return self._added[1]
 
     @cached_property
     def _matrices(self) -> tuple[Matrix, Matrix]:

@@ -87,7 +87,7 @@ def _item_item(asked: Asked, start: int, stop: int) -> tuple[Floats, Floats]:
     repeat_BN = np.zeros_like(raw_BN)
     if asked.item_item is None:
         return raw_BN, repeat_BN
-    history, *others = asked.item_item
+    history, *others, _ = asked.item_item
     history_BN = _csr(history.matrix, asked.width)[start:stop]
     for matrix, weight in others:
         if weight > 0:

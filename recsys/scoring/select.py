@@ -21,10 +21,13 @@ from scipy.sparse import csr_array
 log = structlog.get_logger()
 
 LIBRARY = Path(__file__).with_name("libselect.so")
-VERSION = 1
+VERSION = 2
 PADDING = 512
 """Floats beyond the last item of a row that the kernel may read: a block of items."""
 
+
+ENTRY = np.dtype([("num", np.int32), ("value", np.float32)])
+"""As in job.h."""
 
 LARGEST = 1e38
 """Of float32, with room for rounding."""
@@ -36,12 +39,16 @@ class _Sparse(Structure):
     ]  # fmt: skip
 
 
+class _Together(Structure):
+    _fields_ = [("offsets", c_void_p), ("entries", c_void_p)]
+
+
 class _Numbers(Structure):
     _fields_ = [("offsets", c_void_p), ("nums", c_void_p)]
 
 
 class _Job(Structure):
-    """The fields of ``Job`` in select.cpp."""
+    """The fields of ``Job`` in job.h."""
 
     _fields_ = [
         *((name, c_int64) for name in ("num_users", "width", "known", "dim", "m")),
@@ -54,6 +61,7 @@ class _Job(Structure):
         ),
         ("model", c_double), ("decimals", c_double),
         ("history", _Sparse), ("similarity", _Sparse), ("transitions", _Sparse),
+        ("together", _Together),
         ("seen", _Numbers), ("hidden", _Numbers),
         *((name, c_void_p) for name in ("nums", "scores", "sources", "lengths")),
         ("threads", c_int64),
@@ -80,6 +88,25 @@ class Matrix(NamedTuple):
 class Weighed(NamedTuple):
     matrix: Matrix
     weight: float
+
+
+class Together(NamedTuple):
+    """Matrices times their weights, added up in float32: what the first pass reads of them, in one go."""
+
+    offsets: NDArray[np.int64]
+    entries: NDArray[np.void]
+    """Of ``ENTRY``: number and value side by side, so that a row is one stretch of memory."""
+
+    @classmethod
+    def of(cls, parts: Sequence[tuple[csr_array, float]]) -> Together:
+        """Of matrices of one shape; those without a weight are left out."""
+        added = csr_array(parts[0][0].shape)
+        for matrix, weight in parts:
+            if weight > 0:
+                added = added + matrix * weight
+        entries = np.empty(added.nnz, ENTRY)
+        entries["num"], entries["value"] = added.indices, added.data
+        return cls(added.indptr.astype(np.int64), entries)
 
 
 class Flat(NamedTuple):
@@ -125,6 +152,7 @@ class ItemItem(NamedTuple):
     history: Weighed
     similarity: Weighed
     transitions: Weighed
+    together: Together
 
 
 @dataclass(frozen=True)
@@ -210,7 +238,9 @@ def select(kernel: ctypes.CDLL, asked: Asked, *, threads: int) -> Best:
         nothing_B = np.zeros(len(asked))
         job.inverse_spread_B = nothing_B.ctypes.data
     if asked.item_item is not None:
-        job.history, job.similarity, job.transitions = (_sparse(part) for part in asked.item_item)
+        *parts, together = asked.item_item
+        job.history, job.similarity, job.transitions = (_sparse(part) for part in parts)
+        job.together = _Together(together.offsets.ctypes.data, together.entries.ctypes.data)
     for name, flat in zip(("seen", "hidden"), asked.hidden, strict=False):
         setattr(job, name, _Numbers(flat.offsets.ctypes.data, flat.nums.ctypes.data))
     if kernel.select_top(ctypes.byref(job)):

@@ -6,11 +6,11 @@ from datetime import date
 
 import numpy as np
 import pyarrow as pa
-from pyspark.sql import DataFrame, SparkSession, Window
-from pyspark.sql import functions as F
+import pyarrow.compute as pc
 
 from recsys import contracts
-from recsys.lake import apply_contract, struct_type
+from recsys.config.sections import ScoringConfig
+from recsys.lake import Lake
 from recsys.records import Recipe
 from recsys.scoring.kit import Kit
 from recsys.scoring.scorer import Entry, Rules, Scorer
@@ -19,45 +19,56 @@ from recsys.scoring.users import UserBatch
 POPULAR = Entry(Recipe(name="popularity", popularity=1.0))
 
 
-def similar_items(
-    similarity: DataFrame, allowed_items: DataFrame, *, as_of: date, n: int
-) -> DataFrame:
-    """The ``n`` most similar allowed items of each item; ties to the smaller item number.
+def similar_items(kit: Kit, n: int) -> pa.Table:
+    """The ``n`` most similar items of each item that no mask hides from everybody; ties to the smaller item number.
 
-    ``similarity`` is item_similarity of the day; ``allowed_items`` has a column ``similar_item_id``.
+    Rows of the table similar_items but ``as_of``, in the order of its key.
     """
-    best_first = Window.partitionBy("item_id").orderBy(F.desc("score"), F.asc("similar_item_num"))
-    ranked = (
-        similarity.join(allowed_items, "similar_item_id", "left_semi")
-        .withColumn("rank", F.row_number().over(best_first))
-        .where(F.col("rank") <= n)
-        .withColumn("as_of", F.lit(as_of))
-    )
-    return apply_contract(ranked, contracts.SIMILAR_ITEMS)
+    rows = np.repeat(np.arange(kit.width), np.diff(kit.similarity.indptr))
+    kept = np.asarray(kit.allowed)[kit.similarity.indices]
+    rows, others, scores = rows[kept], kit.similarity.indices[kept], kit.similarity.data[kept]
+    by_id = np.empty(kit.width, np.int64)
+    by_id[np.asarray(pc.array_sort_indices(kit.item_ids))] = np.arange(kit.width)
+    order = np.lexsort((others, -scores, by_id[rows]))
+    rows, others, scores = rows[order], others[order], scores[order]
+    starts = np.flatnonzero(np.diff(rows, prepend=-1))
+    lengths = np.diff(np.append(starts, len(rows)))
+    ranks = 1 + np.arange(len(rows)) - np.repeat(starts, lengths)
+    first = ranks <= n
+    return pa.table({
+        "item_id": kit.item_ids.take(pa.array(rows[first])),
+        "rank": pa.array(ranks[first].astype(np.int32)),
+        "similar_item_id": kit.item_ids.take(pa.array(others[first])),
+        "score": pa.array(scores[first]),
+    })  # fmt: skip
 
 
-def allowed_items(spark: SparkSession, kit: Kit) -> DataFrame:
-    """The items that no mask hides, as column ``similar_item_id``."""
-    ids = kit.item_ids.filter(pa.array(np.asarray(kit.allowed)))
-    return spark.createDataFrame(pa.table({"similar_item_id": ids}))
+def popular_items(kit: Kit, rules: Rules, n: int) -> pa.Table:
+    """What a user without a history is offered, by segment: the same scorer, the same rules.
 
-
-def popular_items(spark: SparkSession, kit: Kit, rules: Rules, *, as_of: date, n: int) -> DataFrame:
-    """What a user without a history is offered, by segment: the same scorer, the same rules."""
+    Rows of the table popular_items but ``as_of``, in the order of its key: the kit's segments ascend.
+    """
     lists = Scorer(kit, rules).lists(_strangers(len(kit.segments)), POPULAR, n)
     segments = pa.array(kit.segments, pa.string()).take(pa.array(lists.rows))
     table = pa.table(
         {
             "segment": segments,
-            "as_of": pa.array([as_of] * len(lists.rows), pa.date32()),
             "rank": pa.array(lists.ranks.astype(np.int32)),
             "item_id": kit.item_ids.take(pa.array(lists.item_nums)),
             "score": pa.array(lists.scores.astype(np.float64)),
         }
     )
-    bought = table.filter(pa.compute.greater(table.column("score"), 0))
-    schema = struct_type(contracts.POPULAR_ITEMS)
-    return spark.createDataFrame(bought, schema=schema)
+    return table.filter(pc.greater(table.column("score"), 0))
+
+
+def write_shelves(
+    lake: Lake, kit: Kit, rules: Rules, scoring: ScoringConfig, run_date: date
+) -> None:
+    """similar_items and popular_items of ``run_date``."""
+    where = {"as_of": run_date}
+    lake.replace_by_arrow(similar_items(kit, scoring.similar_n), contracts.SIMILAR_ITEMS, where)
+    popular = popular_items(kit, rules, scoring.popular_n)
+    lake.replace_by_arrow(popular, contracts.POPULAR_ITEMS, where)
 
 
 def _strangers(segments: int) -> UserBatch:

@@ -127,7 +127,7 @@ def place_of_a_score(file: Path, scores: list[float]) -> int:
 def test_a_byte_that_no_row_depends_on_is_found_too(lake: Lake, shop: RecsysConfig) -> None:
     manifest = manifest_of(shop)
     file = data_file(lake, manifest)
-    place = file.read_bytes().rindex(b"parquet-mr version")  # who wrote it, in the footer
+    place = file.read_bytes().rindex(b"parquet-cpp")  # who wrote it, in the footer
     before = lists_of(lake, manifest)
     flip(file, place)
     lake.spark.catalog.clearCache()

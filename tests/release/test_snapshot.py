@@ -25,7 +25,7 @@ from recsys.release.snapshot import (
     open_release,
     verify_checksums,
 )
-from recsys.release.snapshot_builder import SnapshotBuilder
+from recsys.release.snapshot_builder import SnapshotBuilder, start_writing_out
 from recsys.release.stored_list import decode, encode, key_of
 from tests.release.making import (
     BOUGHT,
@@ -200,6 +200,18 @@ def test_a_snapshot_grows_past_its_first_map(tmp_path: Path) -> None:
     with Snapshot(tmp_path) as snapshot:
         assert snapshot.count("users") == 6000
         assert bytes(snapshot.get("users", "user 5999") or b"") == value
+
+
+def test_a_builder_leaves_no_file_open_and_a_hint_refused_is_no_error(tmp_path: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    with SnapshotBuilder(tmp_path, "2024-06-01-x") as builder:
+        builder.add("users", [([b"a"], [memoryview(encode(places("tea")))])])
+        builder.finish()
+    assert len(os.listdir("/proc/self/fd")) == before
+    reading, writing = os.pipe()  # no file, so no kernel writes it out
+    start_writing_out(writing)
+    os.close(reading)
+    os.close(writing)
 
 
 def test_a_full_disk_is_an_error_and_the_live_release_stays(tmp_path: Path) -> None:

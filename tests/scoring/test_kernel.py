@@ -248,6 +248,48 @@ def test_a_large_shop_has_the_same_lists_compiled_and_in_numpy(tmp_path: Path) -
     assert set(compiled.sources.tolist()) == {0, 1, 2, 3}
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_item_item_sums_of_any_size_and_histories_with_repeats_give_the_lists_of_numpy(
+    seed: int,
+) -> None:
+    """The kernel adds up in float32 first, and an item that was bought again once, with its weights added."""
+    rng = np.random.default_rng(seed)
+    num_items, num_users = 1500, 80
+    sizes = 10.0 ** rng.uniform(-40, 12, 20_000)
+    sizes[::3] = 0.25  # ties
+    pairs = [(*rng.integers(1, num_items + 1, 2).tolist(), float(size)) for size in sizes]
+    kit = kit_of(num_items, similarity=pairs[::2], transitions=pairs[1::2])
+    often = rng.integers(1, num_items + 1, 12)
+    histories = [rng.choice(often, rng.integers(0, 90)).tolist() for _ in range(num_users)]
+    users = users_of(histories, seen=[history[:2] for history in histories])
+    for weights in ((0.4, 0.6, 0.3), (1.0, 0.0, 0.0), (0.0, 0.7, 0.1), (0.0, 0.0, 1.0)):
+        similarity, transitions, repeat = weights
+        recipe = Recipe(
+            name="sums", similarity=similarity, transitions=transitions, repeat=repeat, decay=0.9
+        )
+
+        compiled, in_numpy = (
+            Scorer(kit, Rules(exclude_seen=True), compiled=which).lists(users, Entry(recipe), 40)
+            for which in (True, False)
+        )
+
+        same(compiled, in_numpy)
+
+
+def test_a_retriever_of_two_recipes_weighs_each_by_its_own() -> None:
+    kit = kit_of(4, similarity=[(1, 2, 0.5)], transitions=[(1, 3, 0.4)])
+    scorer, users = Scorer(kit, Rules(exclude_seen=True)), users_of([[1]], seen=[[1]])
+    by_similarity = Recipe(name="one", similarity=1.0, transitions=0.1, decay=0.9)
+    by_transitions = Recipe(name="other", similarity=0.1, transitions=1.0, decay=0.9)
+
+    firsts = [
+        scorer.lists(users, Entry(recipe), 1).item_nums.tolist()
+        for recipe in (by_similarity, by_transitions, by_similarity)
+    ]
+
+    assert firsts == [[2], [3], [2]]
+
+
 def test_popularity_alone_lists_what_nobody_bought_by_number() -> None:
     kit = kit_of(6000, buyers=[[0] * 5998 + [3, 0]])
     lists = Scorer(kit, Rules()).lists(users_of([[], [4000]]), Entry(POPULARITY), 5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +14,7 @@ from recsys.config.places import PathsConfig
 from recsys.config.sections import ServingConfig
 from recsys.release.stored_list import MAX_KEY_BYTES, key_of, keys_of
 from recsys.serving.app import create_app
+from recsys.serving.routes import json_insides
 from recsys.serving.store import PublishedReleases
 from tests.release.making import USERS, make_release
 from tests.serving.client import Client, running
@@ -28,7 +30,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
 
 
 def test_each_user_gets_what_they_would_get_alone_in_the_order_asked(client: Client) -> None:
-    asked = ["zed", "ana", "王芳", "nobody's", "ana", 'a "quote"']
+    asked = ["zed", "ana", "王芳", "nobody's", "ana", 'a "quote",']
     batch = client.post("/v1/recommendations:batch", {"user_ids": asked})
     assert batch.status_code == 200
     body = batch.json()
@@ -39,6 +41,13 @@ def test_each_user_gets_what_they_would_get_alone_in_the_order_asked(client: Cli
         assert body["release"] == alone.pop("release")
         del alone["request_id"]
         assert user == alone
+
+
+@given(
+    ids=st.lists(st.text('",\\x:') | st.text(st.characters(exclude_categories=["Cs"])), min_size=1)
+)
+def test_ids_are_json_whatever_they_hold(ids: list[str]) -> None:
+    assert [orjson.loads(b'"' + inside + b'"') for inside in json_insides(ids)] == ids
 
 
 def test_n_is_for_every_user(client: Client) -> None:
@@ -83,7 +92,9 @@ def test_hits_and_misses_of_a_batch_are_counted(tmp_path: Path) -> None:
         assert line in lines
 
 
-long_ids = st.sampled_from(["", "x" * MAX_KEY_BYTES, "x" * (MAX_KEY_BYTES + 1), "\udcff", "é"])
+long_ids = st.sampled_from(
+    ["", "x" * MAX_KEY_BYTES, "x" * (MAX_KEY_BYTES + 1), "\udcff", "é", "a\0b"]
+)
 
 
 @given(ids=st.lists(st.text(max_size=4) | long_ids, max_size=5))

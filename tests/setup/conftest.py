@@ -22,7 +22,8 @@ RESULTS = {
     "jars": ".cache/jars/delta.jar",
     "horovod": ".venv/lib/python3.11/site-packages/horovod/torch/mpi_lib_v2.so",
     "project": ".venv/bin/recsys",
-    "kernel": "recsys/librowhashes.so recsys/embeddings/librows.so recsys/scoring/libselect.so",
+    "kernel": "recsys/librowhashes.so recsys/release/libencode.so recsys/embeddings/librows.so "
+    "recsys/scoring/libselect.so",
 }
 
 
@@ -95,7 +96,13 @@ def sandbox(tmp_path: Path) -> Sandbox:
     shutil.copytree(CHECKOUT / "deploy/setup", root / "deploy/setup")
     for name in ("setup.py", "pyproject.toml"):
         shutil.copy(CHECKOUT / name, root / name)
-    for source in ("recsys/row_hashes.cpp", "recsys/embeddings/rows.cpp", "recsys/scoring/select.cpp"):
+    for source in (
+        "recsys/row_hashes.cpp",
+        "recsys/release/encode.cpp",
+        "recsys/embeddings/rows.cpp",
+        "recsys/scoring/select.cpp",
+        *(str(path.relative_to(CHECKOUT)) for path in CHECKOUT.glob("recsys/scoring/*.h")),
+    ):
         (root / source).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(CHECKOUT / source, root / source)
     (root / "tools").mkdir()

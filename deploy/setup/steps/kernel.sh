@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The compiled row operations of the embedding tables, the compiled stage 1 and the content hash of lists, beside their
-# sources. Without them training runs in torch, scoring and hashing in numpy. For the level of this machine: a library that another machine
-# cannot run is refused there, and said so.
+# The compiled row operations of the embedding tables, the compiled stage 1, the content hash of lists and their encoding
+# for the lookup, beside their sources. Without them training runs in torch, scoring and hashing in numpy, encoding in
+# Arrow. For the level of this machine: a library that another machine cannot run is refused there, and said so.
 set -euo pipefail
 
 has() { grep -qw "$1" /proc/cpuinfo; }
@@ -18,6 +18,7 @@ compile() {
     "$PWD/$folder/$library"
 }
 compile recsys row_hashes.cpp librowhashes.so
+compile recsys/release encode.cpp libencode.so
 compile recsys/embeddings rows.cpp librows.so "${level[@]}" -fopenmp
 # AVX-512 doubles what a matrix product does; it brings nothing to the rows, which wait for memory.
 if has avx512f && has avx512vl && has avx512bw && has avx512dq && has avx512cd; then level=(-march=x86-64-v4); fi

@@ -211,6 +211,31 @@ def test_a_body_that_does_not_come_is_not_waited_for_and_takes_nobody_s_place() 
     assert app.refusals() == {"slow_sender": 5}
 
 
+def test_a_body_of_its_declared_length_is_whole_without_another_word() -> None:
+    app = Guarded(request_timeout_seconds=0.2)
+
+    async def nothing_more() -> AsyncIterator[bytes]:
+        yield b"ha"
+        yield b"lf"
+        await asyncio.Event().wait()
+
+    heard = called(app.app, scope_of("POST", "/echo", content_length="4"), chunks=nothing_more())
+    assert (heard.status, heard.body, app.refusals()) == (200, b"half", {})
+
+
+@pytest.mark.parametrize(("more", "wanted"), [(0, 1), (1, 3)])
+def test_an_answer_goes_whole_up_to_what_a_connection_may_hold(more: int, wanted: int) -> None:
+    size = guard.WHOLE_BYTES + more
+    pieces = 0
+
+    async def take() -> None:
+        nonlocal pieces
+        pieces += 1
+
+    heard = called(Guarded().app, scope_of("POST", f"/big?bytes={size}"), take=take)
+    assert (len(heard.body), pieces) == (size, wanted)
+
+
 def test_a_large_answer_goes_in_pieces_to_a_client_that_takes_them() -> None:
     app = Guarded()
     size = 3 * guard.PIECE_BYTES + 1
