@@ -133,8 +133,9 @@ def test_committed_files_replace_a_day_for_every_reader(
 ) -> None:
     from recsys.lake import Lake
 
-    paths = PathsConfig(root=str(tmp_path), lake=f"{scheme}{tmp_path}/lake")
-    lake = Lake(spark, paths)
+    # Delta creates no table at a URI of local files, so it is made before.
+    Lake(spark, PathsConfig(root=str(tmp_path))).destination(TOP_N_LISTS, {"as_of": DAY})
+    lake = Lake(spark, PathsConfig(root=str(tmp_path), lake=f"{scheme}{tmp_path}/lake"))
     other = lake.destination(TOP_N_LISTS, {"as_of": OTHER_DAY})
     lake.commit_files(other, [written(other, batch_of("old"))])
     day = lake.destination(TOP_N_LISTS, {"as_of": DAY})
