@@ -11,8 +11,8 @@ Encoding histories and weighing the parts of a blend are left out, for MLlib's f
 `jdk.incubator.vector`, which Spark 4 gives its JVM by default: no option of ours makes the BLAS that it multiplies with
 faster or slower; which one it took is printed.
 
-MLlib is timed on two samples of the users. A case's figure is the time that MLlib needs for its users at the rate
-between the two samples, so without what it takes to start, to our time for them, starting included.
+In full, both sides do the whole job for the users of a case. With --quick each is timed at two numbers of users, and
+the figure of both cases is the ratio of the rates between them: what a job takes to start is in neither.
 
 The third case is what surrounds the kernel, at the larger size: the job's time less the kernel's (its processor seconds
 over the two cores), to the time of the same job whose kernel gives the same made-up answer to every batch.
@@ -59,8 +59,8 @@ class Size:
     small: int = 20_000
     large: int = 200_000
     """Users of the cases."""
-    samples: tuple[int, int] = (8192, 24_576)
-    """Users that MLlib is timed on; whole blocks of its 4,096."""
+    samples: tuple[int, int] | None = None
+    """Users that MLlib is timed on, where not on all; whole blocks of its 4,096."""
     items: int = 20_000
     dim: int = 64
 
@@ -163,7 +163,7 @@ def agree(job: Job, users: int) -> None:
 def run(job: Job, *, rounds: int = ROUNDS) -> None:
     """``job`` has its tables."""
     size = job.size
-    few, many = size.samples
+    few, many = size.samples or (size.small, size.large)
     agree(job, few)
     kernel: list[float] = []
     taken = alternately(
@@ -178,12 +178,15 @@ def run(job: Job, *, rounds: int = ROUNDS) -> None:
     )
     show(taken)
     less, more, small, large, constant = taken.values()
-    theirs = [(b - a) / (many - few) for a, b in zip(less, more, strict=True)]
-    for case, users, ours in ((SMALL_CASE, size.small, small), (LARGE_CASE, size.large, large)):
-        Condition("top_n_vs_als", case).report(
-            [users * each / time_ for each, time_ in zip(theirs, ours, strict=True)],
-            users=users, mllib_users=many, mllib_users_per_second=round(1 / statistics.median(theirs)),
-        )  # fmt: skip
+    if size.samples:
+        theirs = [(b - a) / (many - few) for a, b in zip(less, more, strict=True)]
+        ours = [(b - a) / (size.large - size.small) for a, b in zip(small, large, strict=True)]
+        found = {case: (theirs, ours) for case in (SMALL_CASE, LARGE_CASE)}
+    else:
+        found = {SMALL_CASE: (less, small), LARGE_CASE: (more, large)}
+    for case, sides in found.items():
+        ratios = [theirs / ours for theirs, ours in zip(*sides, strict=True)]
+        Condition("top_n_vs_als", case).report(ratios, users=[few, many], rates=bool(size.samples))
     in_kernel = [of_cores / CORES for of_cores in kernel[-rounds:]]
     around = [a - b for a, b in zip(large, in_kernel, strict=True)]
     Condition("top_n_vs_als", AROUND_CASE).report(
@@ -215,7 +218,7 @@ def main() -> None:
     config = SparkConfig(master=f"local[{CORES}]", driver_memory="4g")
     with tempfile.TemporaryDirectory() as folder, spark_session("top_n_vs_als", config) as spark:
         job = Job(spark, Path(folder), size)
-        job.make_tables((size.small, size.large, *size.samples))
+        job.make_tables((size.small, size.large, *(size.samples or ())))
         print(f"MLlib's BLAS: {job.blas()}")
         run(job, rounds=rounds)
 
