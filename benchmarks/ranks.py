@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -14,6 +15,8 @@ import psutil
 from recsys.config.places import CHECKOUT
 
 LAST_CHARACTERS = 4000
+KILLED_SECONDS = 10.0
+"""Until a killed process is gone."""
 
 
 def run_alone(
@@ -75,7 +78,6 @@ def _kill(started: subprocess.Popen[bytes]) -> None:
     started.kill()
     started.wait()
     for process in family:
-        try:
+        with suppress(psutil.NoSuchProcess):
             process.kill()
-        except psutil.NoSuchProcess:
-            continue
+    psutil.wait_procs(family, timeout=KILLED_SECONDS)
