@@ -117,7 +117,7 @@ def test_vectors_of_another_width_are_refused(tmp_path: Path) -> None:
     np.save(folder / "item_vectors.npy", np.zeros((3, 5), np.float32))
 
     with pytest.raises(
-        CorruptArtifact, match=r"float32 \(3, 5\), the manifest says float32 \(3, 2\)"
+        CorruptArtifact, match=r"float32 \(3, 5\), its manifest says float32 \(3, 2\)"
     ):
         open_bundle(folder, check=False)
 
