@@ -38,6 +38,7 @@ from recsys.models.ranking_fields import (
     user_rows,
 )
 from recsys.training.negatives import ItemDraw
+from recsys.training.seeded import seeded
 from recsys.training.task import Asked
 from recsys.training.validation import ValidationUsers
 
@@ -96,8 +97,7 @@ class RankingTask:
         self.events_known = events_known(max_length)
         self.quiet_days, self.seed, self.users = quiet_days, seed, users
         self.draw_items = ItemDraw(attributes.num_events_I, config.num_negatives)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed):
             self.tower = tower_of(config)
         self.dense: nn.Module = nn.ModuleDict({"tower": self.tower})
         self.tables = tables_of(config, attributes)

@@ -20,6 +20,7 @@ from recsys.models.sequential import (
     SequentialModel,
     gaps_between,
 )
+from recsys.training.seeded import seeded
 from recsys.training.spec import Fit
 from recsys.training.task import Asked
 from recsys.training.validation import ValidationUsers, ndcg_of, read_users
@@ -64,8 +65,7 @@ class SequentialTask:
         self.users: ValidationUsers | None = None
         if fit.validation:
             self.users = read_users(Path(fit.validation), history_length=fit.history_length)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(fit.training.seed)
+        with seeded(fit.training.seed):
             self.encoder = encoder_of(fit.training, fit.history_length)
         self.dense: nn.Module = nn.ModuleDict({"encoder": self.encoder})
         width = fit.training.embedding_dim
