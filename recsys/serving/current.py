@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import sys
 import time
-from collections.abc import Awaitable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -31,20 +29,6 @@ class Look(Protocol):
 
 RETRY_SECONDS = 10.0
 """A release that was refused is looked at again after this long, or when the pointer changes."""
-
-
-TURN_SECONDS = 0.0002
-
-
-@contextmanager
-def short_turns() -> Iterator[None]:
-    """While another thread works in Python, the loop that answers waits so long for its turn, and not 5 ms."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(TURN_SECONDS)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(before)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +124,7 @@ class Current:
             return
         try:
             # Checksums of a large snapshot take seconds: not on the loop that answers.
-            with short_turns():
-                store = await asyncio.to_thread(self._releases.open, pointer.release_id)
+            store = await asyncio.to_thread(self._releases.open, pointer.release_id)
         except (RecsysError, OSError) as error:
             self._refuse(pointer, error)
             return
