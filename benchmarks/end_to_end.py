@@ -47,7 +47,7 @@ QUICK = Size(users=300, items=200, events=12_000)
 
 
 def first_answer(root: Path) -> float:
-    """Seconds from the start of `recsys serve` to a customer's list."""
+    """Seconds from the start of `recsys serve` to its first answer, what is popular."""
     port = free_port()
     places = options(root, SHOP, [f"serving.port={port}"])
     started = time.monotonic()

@@ -24,6 +24,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from recsys.compiled import load_library
 from recsys.contracts import TableContract
 from recsys.errors import ContractError
 
@@ -49,11 +50,8 @@ _MASK = (1 << 64) - 1
 @functools.cache
 def library(path: Path = LIBRARY) -> ctypes.CDLL | None:
     """row_hashes.cpp, compiled; None where it is missing or of another version: numpy then does its work, slowly."""
-    try:
-        found = ctypes.CDLL(str(path))
-        if found.version() != VERSION:
-            return None
-    except (OSError, AttributeError):
+    found = load_library(path, VERSION, "hashing_in_numpy")
+    if found is None:
         return None
     found.fold_texts.argtypes, found.fold_texts.restype = [c_int64, *[c_void_p] * 5], None
     found.fold_ints.argtypes, found.fold_ints.restype = [c_int64, *[c_void_p] * 3], None
@@ -122,8 +120,8 @@ def _fold(values: pa.Array, seed_R: U64) -> U64:
 def _fold_places(lists: pa.Array, children: list[pa.Array], seed_R: U64) -> U64:
     """Place by place, of all rows that have one at once; of a place, child by child."""
     offsets = np.asarray(lists.offsets).astype(np.int64)
-    if len(children) == 1 and (compiled := library()) and _is_plain(lists, children[0]):
-        return _fold_compiled(compiled, offsets, children[0], seed_R)
+    if len(children) == 1 and (kernel := library()) and _is_plain(lists, children[0]):
+        return _fold_compiled(kernel, offsets, children[0], seed_R)
     lengths = np.where(_is_valid(lists), np.diff(offsets), 0)
     hash_R = seed_R.copy()
     for place in range(int(lengths.max(initial=0))):
@@ -146,7 +144,7 @@ def _is_plain(lists: pa.Array, child: pa.Array) -> bool:
 
 
 def _fold_compiled(
-    compiled: ctypes.CDLL, offsets: npt.NDArray[np.int64], child: pa.Array, seed_R: U64
+    kernel: ctypes.CDLL, offsets: npt.NDArray[np.int64], child: pa.Array, seed_R: U64
 ) -> U64:
     hash_R = seed_R.copy()
     rows, lists = len(hash_R), np.ascontiguousarray(offsets)
@@ -154,14 +152,14 @@ def _fold_compiled(
         values = _numbers(child, child.type.to_pandas_dtype())
         if values.dtype == np.float32:
             values = _canonical(values)
-        compiled.fold_ints(rows, lists.ctypes.data, values.ctypes.data, hash_R.ctypes.data)
+        kernel.fold_ints(rows, lists.ctypes.data, values.ctypes.data, hash_R.ctypes.data)
         return hash_R
     numbers, texts = None, child
     if pa.types.is_dictionary(child.type):
         numbers, texts = _numbers(child.indices.cast(pa.int32()), np.int32), child.dictionary
     _, ends, data = texts.buffers()
     first = ends.address + 4 * texts.offset if ends else None
-    compiled.fold_texts(
+    kernel.fold_texts(
         rows, lists.ctypes.data, numbers.ctypes.data if numbers is not None else None, first,
         data.address if data else None, hash_R.ctypes.data,
     )  # fmt: skip

@@ -7,9 +7,7 @@ import functools
 from ctypes import c_float, c_int, c_int64, c_void_p
 from pathlib import Path
 
-import structlog
-
-log = structlog.get_logger()
+from recsys.compiled import load_library
 
 LIBRARY = Path(__file__).with_name("librows.so")
 VERSION = 3
@@ -32,19 +30,8 @@ _SIGNATURES: dict[str, tuple[list[type], type | None]] = {
 @functools.cache
 def kernel(path: Path = LIBRARY) -> ctypes.CDLL | None:
     """The library; None, said once in the log, where it is missing, of another version or for other processors."""
-    reason = ""
-    try:
-        library = ctypes.CDLL(str(path))
-        if library.version() != VERSION:
-            reason = f"it is version {library.version()}, wanted is {VERSION}"
-        elif not library.runs_here():
-            reason = "it is built for processors of the level x86-64-v3"
-    except (OSError, AttributeError) as error:
-        reason = str(error)
-    if reason:
-        log.info(
-            "embeddings_in_torch", reason=reason, faster="make setup builds the compiled kernel"
-        )
+    library = load_library(path, VERSION, "embeddings_in_torch")
+    if library is None:
         return None
     for name, (arguments, result) in _SIGNATURES.items():
         function = getattr(library, name)

@@ -160,8 +160,9 @@ class RowFileWriter:
         if self._writer is None:
             self._files.makedirs(os.path.dirname(self._whole_path), exist_ok=True)
             self._file = self._files.open(self._whole_path, "wb")
-            # A score is hardly ever met twice: to look for it costs more than to write it.
-            numbered = [path for path in _leaves(rows.schema) if "scores" not in path]
+            # A float is hardly ever met twice: to look for it costs more than to write it.
+            leaves = _leaves(rows.schema).items()
+            numbered = [path for path, kind in leaves if not pa.types.is_floating(kind)]
             self._writer = pq.ParquetWriter(
                 self._file, rows.schema, compression="snappy", use_dictionary=numbered,
                 store_schema=False, write_statistics=list(self._to.key),
@@ -226,8 +227,9 @@ def _without_dictionary(kind: pa.DataType) -> pa.DataType:
     return kind
 
 
-def _leaves(schema: pa.Schema) -> list[str]:
-    """Paths of the columns as Parquet has them."""
-    return [
-        f"{one.name}.list.element" if pa.types.is_list(one.type) else one.name for one in schema
-    ]
+def _leaves(schema: pa.Schema) -> dict[str, pa.DataType]:
+    """Of the columns as Parquet has them: path -> type."""
+    return dict(
+        (f"{one.name}.list.element", one.type.value_type) if pa.types.is_list(one.type) else (one.name, one.type)
+        for one in schema
+    )  # fmt: skip

@@ -120,6 +120,8 @@ def _users(
         )
         return everybody.join(F.broadcast(only), "user_id")
     used = Used(manifest.tables[EVENTS.name].version, manifest.run_date)
+    then = config.rules.model_copy(update={"returned_days": rules.returned_days})
+    config = config.model_copy(update={"rules": then})
     return rebuilt_users(lake, config, as_of, used, numbered=numbered, only=only)
 
 

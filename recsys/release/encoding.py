@@ -18,6 +18,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from recsys.compiled import load_library
 from recsys.errors import ContractError
 
 LIBRARY = Path(__file__).with_name("libencode.so")
@@ -33,11 +34,8 @@ Offsets = np.ndarray[Any, np.dtype[np.int32]]
 @functools.cache
 def library(path: Path = LIBRARY) -> ctypes.CDLL | None:
     """encode.cpp, compiled; None where it is missing or of another version."""
-    try:
-        found = ctypes.CDLL(str(path))
-        if found.version() != VERSION:
-            return None
-    except (OSError, AttributeError):
+    found = load_library(path, VERSION, "encoding_in_arrow")
+    if found is None:
         return None
     found.survey.argtypes, found.survey.restype = [c_int64, c_void_p, c_void_p], None
     found.room.argtypes, found.room.restype = [c_int64] * 4, c_int64

@@ -18,6 +18,7 @@ import yaml
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 
+from recsys import errors
 from recsys.config import RecsysConfig, load_config
 from recsys.errors import EXIT_FAILED, RecsysError
 from recsys.lake import Lake, spark_session
@@ -121,6 +122,8 @@ def running(
     except RecsysError as error:
         _fail(str(error), error.exit_code)
     except (PySparkException, Py4JJavaError) as error:
+        if ours := raised_by_a_worker(str(error)):
+            _fail(str(ours), ours.exit_code)
         _fail(_spark_message(error), EXIT_FAILED)
     except OSError as error:
         _fail(_os_message(error), EXIT_FAILED)
@@ -148,6 +151,17 @@ def _os_message(error: OSError) -> str:
     if error.errno == errno.ENOSPC:
         return f"no space left on device ({error.filename}): free some, then run again; nothing was published"
     return str(error)
+
+
+def raised_by_a_worker(text: str) -> RecsysError | None:
+    """An error of ours, out of the traces that Spark wraps it in; None where there is none."""
+    found = re.search(
+        r"^recsys\.errors\.(\w+): (.+?)(?=\n\s*\n|\n\tat |\Z)", text, re.MULTILINE | re.DOTALL
+    )
+    kind = getattr(errors, found[1], None) if found else None
+    if found is None or not isinstance(kind, type) or not issubclass(kind, RecsysError):
+        return None
+    return kind(found[2].strip())
 
 
 def _spark_message(error: PySparkException | Py4JJavaError) -> str:

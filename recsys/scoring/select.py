@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
-import structlog
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-log = structlog.get_logger()
+from recsys.compiled import load_library
 
 LIBRARY = Path(__file__).with_name("libselect.so")
 VERSION = 2
@@ -191,17 +190,8 @@ class Best(NamedTuple):
 @functools.cache
 def library(path: Path = LIBRARY) -> ctypes.CDLL | None:
     """The kernel; None, said once in the log, where it is missing, of another version or for other processors."""
-    reason = ""
-    try:
-        found = ctypes.CDLL(str(path))
-        if found.version() != VERSION:
-            reason = f"it is version {found.version()}, wanted is {VERSION}"
-        elif not found.runs_here():
-            reason = "it is built for processors that can do more"
-    except (OSError, AttributeError) as error:
-        reason = str(error)
-    if reason:
-        log.info("scoring_in_numpy", reason=reason, faster="make setup builds the compiled kernel")
+    found = load_library(path, VERSION, "scoring_in_numpy")
+    if found is None:
         return None
     found.select_top.argtypes, found.select_top.restype = [POINTER(_Job)], c_int
     return found

@@ -6,6 +6,7 @@ import errno
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import typer
 from pyspark.sql import SparkSession
@@ -82,3 +83,19 @@ def test_an_error_of_spark_is_its_cause_without_the_stack_trace(
     said = capsys.readouterr().err
     assert "'x'" in said and "CAST" in said.upper()
     assert "at org.apache" not in said
+
+
+@pytest.mark.spark
+def test_an_error_of_ours_on_a_worker_is_told_as_it_is_on_the_driver(
+    spark: SparkSession, overrides: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        yield from batches
+        raise Refused("lists are refused:\n  user_id: ('ana',) comes after ('bo',)")
+
+    with pytest.raises(typer.Exit) as exit_, running(JOB, "local", "2010-12-10", overrides):
+        spark.range(1).mapInArrow(refuse, "id bigint").collect()
+    assert exit_.value.exit_code == 3
+    said = capsys.readouterr().err
+    assert "error: lists are refused:\n  user_id: ('ana',) comes after ('bo',)\n" in said
+    assert "Traceback" not in said and "JVM" not in said

@@ -193,7 +193,7 @@ class Saver:
         def tried() -> None:
             try:
                 work()
-            except Exception as error:
+            except (OSError, RecsysError) as error:
                 log.warning(
                     "checkpoints_not_pruned", folder=str(self.folder), problem=_reason(error)
                 )
