@@ -1,4 +1,4 @@
-"""Time and peak memory of each step of a night; of a generated shop, the generator's, too.
+"""Time, peak memory and disk of each step of a night; of a generated shop, the generator's, too.
 
     make bench-night
     make bench-night ARGS="--shop complete_journey --run-date 2018-01-01"
@@ -14,17 +14,21 @@ import json
 import platform
 import shutil
 import subprocess
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from recsys.config.places import CHECKOUT
-from recsys.runner.pipeline import peak_memory
+from recsys.runner.pipeline import peak_memory, steps_file
 
 SUBMIT = str(CHECKOUT / "spark-submit.sh")
+STEPS_SAMPLE_SECONDS = 0.5
 Step = dict[str, Any]
 """A line of the result."""
 
@@ -52,9 +56,48 @@ def night(
     if shop == "generated_shop":
         steps.append(measured("generate_shop", [SUBMIT, "generate_shop", *common]))
     job = ["run_pipeline", "--run-date", run_date, "--bootstrap"]
-    whole = measured("whole night, Spark's start included", [SUBMIT, *job, *common])
-    steps += json.loads((root / "var" / "reports" / run_date / "steps.json").read_text())
-    return steps, whole
+    report = steps_file(root / "var" / "reports", date.fromisoformat(run_date))
+    with disk_by_step(root / "var", report) as disk:
+        whole = measured("whole night, Spark's start included", [SUBMIT, *job, *common])
+    for step in json.loads(report.read_text()):
+        steps.append(step | {"disk_mb": disk.get(step["step"])})
+    return steps, whole | {"disk_mb": sum(disk.values())}
+
+
+@contextmanager
+def disk_by_step(root: Path, report: Path) -> Iterator[dict[str, int]]:
+    """Yields the megabytes by which ``root`` grew in each step, as ``report`` comes to name them."""
+    grown: dict[str, int] = {}
+    done = threading.Event()
+
+    def watch() -> None:
+        before = 0
+        while True:
+            last = done.wait(STEPS_SAMPLE_SECONDS)
+            with suppress(OSError):
+                names = [step["step"] for step in json.loads(report.read_bytes())]
+                for name in names:
+                    if name not in grown:
+                        size = bytes_under(root)
+                        grown[name], before = round((size - before) / 1e6), size
+            if last:
+                return
+
+    thread = threading.Thread(target=watch, name="disk-by-step", daemon=True)
+    thread.start()
+    try:
+        yield grown
+    finally:
+        done.set()
+        thread.join()
+
+
+def bytes_under(folder: Path) -> int:
+    total = 0
+    for path in folder.rglob("*"):
+        with suppress(OSError):  # removed meanwhile
+            total += path.lstat().st_size
+    return total
 
 
 def options(root: Path, shop: str, overrides: Sequence[str]) -> list[str]:

@@ -114,12 +114,12 @@ def run_steps(
     return taken
 
 
-def steps_path(paths: PathsConfig, run_date: date) -> Path:
-    return paths.reports / str(run_date) / "steps.json"
+def steps_file(reports: Path, run_date: date) -> Path:
+    return reports / str(run_date) / "steps.json"
 
 
 def _remember(paths: PathsConfig, run_date: date, taken: StepTaken) -> None:
-    path = steps_path(paths, run_date)
+    path = steps_file(paths.reports, run_date)
     earlier = json.loads(path.read_bytes()) if path.exists() else []
     kept = [step for step in earlier if step["step"] != taken.step]
     kept.append(asdict(taken))

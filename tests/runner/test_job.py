@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -89,7 +89,7 @@ def test_an_error_of_spark_is_its_cause_without_the_stack_trace(
 def test_an_error_of_ours_on_a_worker_is_told_as_it_is_on_the_driver(
     spark: SparkSession, overrides: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def refuse(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def refuse(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         yield from batches
         raise Refused("lists are refused:\n  user_id: ('ana',) comes after ('bo',)")
 
