@@ -1,0 +1,144 @@
+"""What a recommender is fitted on: a shop as it was known before the cut-off, numbered, in flat arrays.
+
+Shape suffixes: U users, T events of all users, B users of a batch, N catalogue (num_items + 1), A attributes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+Ints = NDArray[np.int64]
+ItemNums = NDArray[np.int32]
+Scores = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Histories:
+    """What users had, oldest first: those of user u are the places ``offsets[u]`` to ``offsets[u + 1] - 1``.
+
+    A user may have none. Every recommender is fitted on these and asked with these.
+    """
+
+    offsets: Ints
+    """(U + 1,), from 0, not falling."""
+    item_nums: ItemNums
+    """(T,), 1 to num_items; 0 is an item that the shop does not know."""
+    days: NDArray[np.float64] | None = None
+    """(T,), when, in days since any one moment, not falling within a user; None where only the order is known."""
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @cached_property
+    def lengths(self) -> Ints:
+        """(U,)"""
+        return np.diff(self.offsets)
+
+    @cached_property
+    def rows(self) -> Ints:
+        """(T,), the user of each event, from 0."""
+        return np.repeat(np.arange(len(self), dtype=np.int64), self.lengths)
+
+    @cached_property
+    def places_to_newest(self) -> Ints:
+        """(T,), 0 for a user's newest event."""
+        return self.offsets[1:][self.rows] - 1 - np.arange(len(self.item_nums))
+
+    def take(self, users: Ints) -> Histories:
+        """Those of ``users``, in that order."""
+        lengths = self.lengths[users]
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
+        places = np.repeat(self.offsets[:-1][users], lengths) + within
+        return self._at(offsets, places)
+
+    def without_newest(self, count: int = 1) -> Histories:
+        """All but the newest ``count`` events of every user."""
+        kept = np.flatnonzero(self.places_to_newest >= count)
+        offsets = np.concatenate([[0], np.cumsum(np.maximum(self.lengths - count, 0))])
+        return self._at(offsets.astype(np.int64), kept)
+
+    def newest(self, place: int = 0) -> ItemNums:
+        """(U,): the item ``place`` events before the newest one; 0 for a user with fewer."""
+        found = np.zeros(len(self), dtype=np.int32)
+        has = self.lengths > place
+        found[has] = self.item_nums[self.offsets[1:][has] - 1 - place]
+        return found
+
+    def matrix(self, num_items: int, weights: NDArray[np.float64] | None = None) -> csr_array:
+        """(U, N) sums of ``weights`` of a user's events of an item; of ones by default."""
+        values = np.ones(len(self.item_nums)) if weights is None else weights
+        known = (self.item_nums > 0) & (self.item_nums <= num_items)
+        shape = (len(self), num_items + 1)
+        made = csr_array((values[known], (self.rows[known], self.item_nums[known])), shape=shape)
+        made.sum_duplicates()
+        return made
+
+    def _at(self, offsets: Ints, places: Ints) -> Histories:
+        days = None if self.days is None else self.days[places]
+        return Histories(offsets, self.item_nums[places], days)
+
+
+@dataclass(frozen=True)
+class Users:
+    """Who is asked for: B users as they were known at the cut-off."""
+
+    histories: Histories
+    user_nums: Ints
+    """(B,), their numbers in the shop that was fitted, from 1; 0 for a user whom it does not know."""
+    segments: Ints | None = None
+    """(B,), as ``Shop.segments``."""
+
+    def __len__(self) -> int:
+        return len(self.histories)
+
+    def slice(self, start: int, stop: int) -> Users:
+        rows = np.arange(start, min(stop, len(self)), dtype=np.int64)
+        segments = None if self.segments is None else self.segments[rows]
+        return Users(self.histories.take(rows), self.user_nums[rows], segments)
+
+
+@dataclass(frozen=True)
+class Shop:
+    """Everything known before the cut-off; nothing of it is later."""
+
+    num_items: int
+    histories: Histories
+    """Of user 1, 2, … in this order."""
+    as_of: float | None = None
+    """The cut-off, on the clock of ``histories.days``."""
+    attributes: csr_array | None = None
+    """(N, A): what items are; 1 where item n has attribute a. Row 0 is empty."""
+    prices: NDArray[np.float64] | None = None
+    """(N,), NaN where there is none."""
+    segments: Ints | None = None
+    """(U,), 0 where a user has none."""
+    seed: int = 17
+    threads: int = 2
+    work: Path | None = None
+    """A folder for what a fit writes on its way; where None, a recommender that needs one says so."""
+    spark: SparkSession | None = None
+    """For what is fitted on Spark."""
+
+    @property
+    def width(self) -> int:
+        """N: the catalogue and the unused item 0."""
+        return self.num_items + 1
+
+    def everyone(self) -> Users:
+        """The users it was fitted on."""
+        nums = np.arange(1, len(self.histories) + 1, dtype=np.int64)
+        return Users(self.histories, nums, self.segments)
+
+    def with_seed(self, seed: int) -> Shop:
+        return replace(self, seed=seed)
