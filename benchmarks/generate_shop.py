@@ -14,7 +14,7 @@ import time
 import psutil
 
 from recsys.config.sections import GenerateShopConfig
-from recsys.runner.pipeline import peak_memory
+from recsys.memory import peak_memory
 from recsys.shop_generator import generate_shop
 
 

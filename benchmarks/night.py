@@ -25,7 +25,8 @@ from typing import Any
 import psutil
 
 from recsys.config.places import CHECKOUT
-from recsys.runner.pipeline import peak_memory, steps_file
+from recsys.memory import peak_memory
+from recsys.runner.pipeline import steps_file
 
 SUBMIT = str(CHECKOUT / "spark-submit.sh")
 STEPS_SAMPLE_SECONDS = 0.5

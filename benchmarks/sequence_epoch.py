@@ -106,7 +106,8 @@ class Ours:
         def loss() -> Tensor:
             return sampled_softmax_loss(
                 users_QD, positives, negatives, query_of_P=found.query_of_P,
-                item_nums_P=found.item_nums_P, negatives_S=negatives_S, num_items=len(table) - 1,
+                item_nums_P=found.item_nums_P, negatives_S=negatives_S,
+                chances_S=len(negatives_S) / (len(table) - 1),
             )  # fmt: skip
 
         return added_to_the_peak(loss)

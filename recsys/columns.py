@@ -195,7 +195,7 @@ TARGETS = _required("targets", "string", "all purchases, or first: items the use
 METRIC = _required(
     "metric",
     "string",
-    "recall, ndcg, mrr, coverage; of probabilities auc, log_loss, calibration_error",
+    "recall, ndcg, mrr, precision, f1, hit_rate, map, coverage; of probabilities auc, log_loss, calibration_error",
 )
 K = _required("k", "int", "Cut-off of the metric; 0 where it has none")
 LOW = Column("low", "double", "Lower end of the 95 % interval, bootstrap over users")

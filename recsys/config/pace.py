@@ -21,6 +21,10 @@ class Pace(Config):
     max_epochs: int
     patience: int
 
+    def share_of_rate(self, step: int) -> float:
+        """What of the learning rate holds at a step, counted from 1: it rises over ``warmup_steps`` and stays."""
+        return min(1.0, step / self.warmup_steps) if self.warmup_steps else 1.0
+
     def batch_size_of_each(self, num_processes: int) -> int:
         """Split the global batch evenly.
 

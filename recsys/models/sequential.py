@@ -17,6 +17,10 @@ INITIAL_NORM = 3.0
 """Length of a fresh item vector. An item and itself then score 9, an item and a stranger about 0 +- 1: what
 was bought stands out from the first step."""
 
+DENSE_FROM = 1 / 8
+"""Where at least this share of the places asks, all go through the last block: each that asks alone would take a copy
+of its history with it, which costs as much as several places."""
+
 DAYS_SCALE = 8.0
 """log1p of the hours in a year is about 9: gaps reach the network at a size near one."""
 
@@ -193,23 +197,30 @@ class SequentialEncoder(nn.Module):
     ) -> Tensor:
         """(Q, D): what users were at some places, knowing each place and those before it.
 
-        ``example_Q`` and ``place_Q``: int64, which of the B histories and which of its H places.
+        ``example_Q`` and ``place_Q``: int64, which of the B histories and which of its H places. The work is that of
+        the longest history, however many places of padding stand before it.
         """
-        gaps_BH = gaps_BH * mask_BH
+        first = first_real(mask_BH)
+        vectors_BHD, mask_BH = vectors_BHD[:, first:], mask_BH[:, first:]
+        gaps_BH, place_Q = gaps_BH[:, first:] * mask_BH, place_Q - first
+        if len(place_Q) >= DENSE_FROM * mask_BH.numel():
+            every = self._every(gaps_BH, mask_BH)
+            user_BHD = self._encode(vectors_BHD, gaps_BH, mask_BH, asking=every, everywhere=True)
+            return user_BHD[example_Q, place_Q]
         asking = self._chosen(gaps_BH, mask_BH, example_Q, place_Q)
         user_Q1D = self._encode(vectors_BHD, gaps_BH, mask_BH, asking=asking, place_Q=place_Q)
         return user_Q1D.squeeze(1)
 
     def _encode(
         self, vectors_BHD: Tensor, gaps_BH: Tensor, mask_BH: Tensor, *, asking: Asking,
-        place_Q: Tensor | None = None,
+        place_Q: Tensor | None = None, everywhere: bool = False,
     ) -> Tensor:  # fmt: skip
         log_hours_BH1 = torch.log1p(gaps_BH * 24.0).unsqueeze(-1) / DAYS_SCALE
         x_BHD = self.dropout(vectors_BHD + self.gap_encoding(log_hours_BH1))
         for block in self.blocks[:-1]:
             x_BHD = block(x_BHD, x_BHD, self._every(gaps_BH, mask_BH))
-        # Only the places that are wanted go through the last block: in training a few of H.
-        asking_GQD = x_BHD[:, -1:]
+        # Only the places that are wanted go through the last block: in training a few of H, or nearly all.
+        asking_GQD = x_BHD if everywhere else x_BHD[:, -1:]
         if place_Q is not None:
             asking_GQD = x_BHD[asking.example_G, place_Q].unsqueeze(1)
         user_GQD = self.norm(self.blocks[-1](x_BHD, asking_GQD, asking))
@@ -226,7 +237,7 @@ class SequentialEncoder(nn.Module):
         ages_BH = ages_of(gaps_BH)
         at_asker_BQ1 = (ages_BH - gaps_BH).unsqueeze(2)
         log_days_BQH = torch.log1p((ages_BH.unsqueeze(1) - at_asker_BQ1).clamp(min=0))
-        place_H = torch.arange(self.history_length, device=gaps_BH.device)
+        place_H = torch.arange(gaps_BH.shape[1], device=gaps_BH.device)
         distance_QH = place_H.unsqueeze(1) - place_H.unsqueeze(0)
         forbidden_BQH = torch.maximum(
             (distance_QH < 0).to(gaps_BH.dtype), 1.0 - mask_BH.unsqueeze(1)
@@ -241,13 +252,19 @@ class SequentialEncoder(nn.Module):
         ages_BH = ages_of(gaps_BH)
         at_asker_Q1 = (ages_BH - gaps_BH)[example_Q, place_Q].unsqueeze(1)
         log_days_QH = torch.log1p((ages_BH[example_Q] - at_asker_Q1).clamp(min=0))
-        place_H = torch.arange(self.history_length, device=gaps_BH.device)
+        place_H = torch.arange(gaps_BH.shape[1], device=gaps_BH.device)
         distance_QH = place_Q.unsqueeze(1) - place_H
         forbidden_QH = torch.maximum((distance_QH < 0).to(gaps_BH.dtype), 1.0 - mask_BH[example_Q])
         return Asking(
             example_Q, distance_QH.clamp(min=0).unsqueeze(1), log_days_QH.unsqueeze(1),
             MASKED * forbidden_QH.unsqueeze(1),
         )  # fmt: skip
+
+
+def first_real(mask_BH: Tensor) -> int:
+    """The leftmost place that any history has; the last one where all are empty."""
+    real_H = (mask_BH > 0).any(dim=0)
+    return int(real_H.int().argmax()) if real_H.any() else mask_BH.shape[1] - 1
 
 
 def ages_of(gaps_BH: Tensor) -> Tensor:

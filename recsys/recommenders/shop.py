@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 Ints = NDArray[np.int64]
 ItemNums = NDArray[np.int32]
+Floats = NDArray[np.float64]
 Scores = NDArray[np.float32]
 
 

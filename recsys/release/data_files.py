@@ -6,10 +6,14 @@ misleads the reader that prunes by it tomorrow. Delta's files never change once 
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Iterable, Iterator
 from functools import reduce
 from pathlib import Path
 
+import pyarrow as pa
+from fsspec.core import url_to_fs  # type: ignore[import-untyped]
 from pydantic import TypeAdapter, ValidationError
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -33,6 +37,7 @@ DATA_FILES_FILE = "data_files.json"
 ANSWERS: tuple[TableContract, ...] = (
     TOP_N_LISTS, SIMILAR_ITEMS, POPULAR_ITEMS, RULES, ITEM_VECTORS,
 )  # fmt: skip
+PIECE_BYTES = 8 << 20
 _FILES = TypeAdapter(dict[str, str])
 
 
@@ -77,16 +82,41 @@ def data_files(lake: Lake, manifest: ReleaseManifest) -> set[str]:
 
 
 def hash_files(lake: Lake, files: list[str]) -> dict[str, str]:
-    """sha256 of each, taken on the workers.
+    """sha256 of each, taken on the workers, a piece at a time: a file of lists grows with the shop's users.
 
     Raises:
-        PySparkException: a file is gone or cannot be read.
+        CorruptArtifact: a file is gone or cannot be read.
     """
     if not files:
         return {}
-    content = lake.spark.read.format("binaryFile").load([f"{_root(lake)}/{file}" for file in files])
-    rows = content.select("path", F.sha2("content", 256).alias("sha256")).collect()
-    return {_relative(lake, row["path"]): row["sha256"] for row in rows}
+    root = _root(lake)
+
+    def hashed(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            found = [_sha256(root, name) for name in batch.column("file").to_pylist()]
+            yield pa.RecordBatch.from_pylist(found)
+
+    named = lake.spark.createDataFrame(pa.table({"file": files})).repartition(len(files), "file")
+    rows = named.mapInArrow(hashed, "file string, sha256 string, problem string").collect()
+    for row in rows:
+        if row["problem"]:
+            raise CorruptArtifact(
+                f"{root}/{row['file']} cannot be read ({row['problem']}): score and publish its run date again"
+            )
+    return {row["file"]: row["sha256"] for row in rows}
+
+
+def _sha256(root: str, name: str) -> dict[str, str]:
+    system, path = url_to_fs(f"{root}/{name}")
+    digest = hashlib.sha256()
+    problem = ""
+    try:
+        with system.open(path, "rb") as file:
+            while piece := file.read(PIECE_BYTES):
+                digest.update(piece)
+    except OSError as error:
+        problem = f"{type(error).__name__}: {str(error)[:200]}"
+    return {"file": name, "sha256": digest.hexdigest(), "problem": problem}
 
 
 def _root(lake: Lake) -> str:

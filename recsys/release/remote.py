@@ -66,10 +66,11 @@ class Target(Source, Protocol):
 
 
 def open_source(url: str) -> Source:
-    """The place at ``url``, to read from; nothing is asked of it yet.
+    """The place at ``url``, to read from; nothing is asked of it yet, but of ``hdfs:``.
 
     Raises:
-        ConfigError: no such kind of URL, or the package that reads it is not installed.
+        ConfigError: no such kind of URL, or the package or library that reads it is not installed.
+        Unreachable: ``hdfs:``, which connects at once, does not answer.
     """
     _check(url)
     if urlsplit(url).scheme in {"http", "https"}:
@@ -122,6 +123,8 @@ class FsspecPlace:
                 f"{self.url} needs a package that is not installed ({package}): pip install fsspec, and what it "
                 "needs for this kind of URL (s3: s3fs; hdfs: pyarrow); http needs nothing"
             ) from None
+        except OSError as error:
+            raise _unopened(self.url, error) from None
         except ValueError as error:
             raise ConfigError(f"{self.url} is no place that fsspec knows: {error}") from None
         self._root = root.rstrip("/")
@@ -191,6 +194,18 @@ class FsspecPlace:
             yield
         except Exception as error:  # each file system raises what its client library raises
             raise unreachable(self.url, name, error) from error
+
+
+def _unopened(url: str, error: OSError) -> RecsysError:
+    """What to say where a file system did not open: pyarrow's loads Hadoop's library, and connects, when it is made."""
+    said = " ".join(str(error).split())[:200]
+    if "load libhdfs" in said or "load libjvm" in said:
+        return ConfigError(
+            f"{url} is read with Hadoop's native library and Java, which are not here ({said}): install a Hadoop "
+            "client and Java, and set HADOOP_HOME, JAVA_HOME and CLASSPATH=$(hadoop classpath --glob) (and "
+            "ARROW_LIBHDFS_DIR where libhdfs.so is not in $HADOOP_HOME/lib/native); or let hosts pull over http"
+        )
+    return Unreachable(f"{url} does not answer as it should: {type(error).__name__}: {said}")
 
 
 def unreachable(url: str, name: str, error: Exception) -> Unreachable:

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import importlib
 import json
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import date, timedelta
 from pathlib import Path
 
-import psutil
 import structlog
 
 from recsys.config import RecsysConfig
@@ -20,6 +16,7 @@ from recsys.config.places import PathsConfig
 from recsys.errors import ConfigError, RecsysError
 from recsys.lake import Lake
 from recsys.locks import exclusive
+from recsys.memory import peak_memory
 from recsys.records import write_atomically
 from recsys.runner.options import parse_day
 
@@ -36,7 +33,6 @@ STEPS = (
     "score_top_n",
     "publish",
 )
-MEMORY_SAMPLE_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -125,37 +121,3 @@ def _remember(paths: PathsConfig, run_date: date, taken: StepTaken) -> None:
     kept.append(asdict(taken))
     kept.sort(key=lambda step: STEPS.index(step["step"]))
     write_atomically(path, json.dumps(kept, indent=1).encode())
-
-
-def _root_process() -> psutil.Process:
-    """This process, or the JVM that started it: under spark-submit Python is the child."""
-    this = psutil.Process()
-    parent = this.parent()
-    return parent if parent is not None and parent.name() == "java" else this
-
-
-@contextmanager
-def peak_memory() -> Iterator[list[float]]:
-    """Yields a list whose one item becomes the peak resident bytes of this process tree."""
-    peak = [0.0]
-    done = threading.Event()
-
-    def sample() -> None:
-        root = _root_process()
-        while True:
-            total = 0
-            with suppress(psutil.Error):
-                for process in [root, *root.children(recursive=True)]:
-                    with suppress(psutil.Error):  # it has just ended
-                        total += process.memory_info().rss
-            peak[0] = max(peak[0], total)
-            if done.wait(MEMORY_SAMPLE_SECONDS):
-                return
-
-    thread = threading.Thread(target=sample, name="peak-memory", daemon=True)
-    thread.start()
-    try:
-        yield peak
-    finally:
-        done.set()
-        thread.join()

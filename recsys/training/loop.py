@@ -235,8 +235,7 @@ class Trainer:
         )
 
     def _set_learning_rate(self) -> None:
-        warmup = self.pace.warmup_steps
-        share = min(1.0, self.progress.step / warmup) if warmup else 1.0
+        share = self.pace.share_of_rate(self.progress.step)
         for group in self.optimizer.param_groups:
             group["lr"] = self.pace.learning_rate * share
 

@@ -116,7 +116,7 @@ class SequentialTask:
         return sampled_softmax_loss(
             users_QD, positives_PD, negatives_SD,
             query_of_P=found.query_of_P, item_nums_P=found.item_nums_P, negatives_S=context.negatives_S,
-            num_items=self.num_items, weights_P=1.0 / num_predicted_Q[found.query_of_P],
+            chances_S=len(context.negatives_S) / self.num_items, weights_P=1.0 / num_predicted_Q[found.query_of_P],
         )  # fmt: skip
 
     def validate(

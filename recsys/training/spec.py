@@ -12,6 +12,7 @@ from recsys.config.pace import Pace
 from recsys.config.ranking import RankingConfig
 from recsys.config.sections import TrainingConfig
 from recsys.data import ExampleFile
+from recsys.training.histories_config import HistoriesConfig
 
 DECIDES_NO_WEIGHTS = {
     "when", "every_days", "launcher", "device", "network_interface", "keep_checkpoints",
@@ -63,8 +64,10 @@ class Fit(Config):
     """Train exactly so many; 0: as the two fields above say."""
     ranking: RankingConfig | None = None
     """Of a ranking model; None: this is the sequential one."""
+    histories: HistoriesConfig | None = None
+    """Of a network over packed histories (``histories``), which is no part of a night; None: this is none."""
     attributes: str = ""
-    """npz file of ``attributes``, for a ranking model."""
+    """npz file of ``attributes``, for a ranking model; of facts about items, for a network over histories."""
     attributes_hash: str = ""
     """sha256 of that file."""
     fields_version: int = 0
@@ -91,7 +94,7 @@ class Fit(Config):
     @property
     def pace(self) -> Pace:
         """Batch size, rates and epochs of the model that is trained."""
-        return self.ranking or self.training
+        return self.ranking or self.histories or self.training
 
     @property
     def config_hash(self) -> str:

@@ -34,6 +34,7 @@ from recsys.models.ranking_fields import Attributes
 from recsys.records import write_atomically
 from recsys.training.checkpoint import Checkpoint, read_arrays, write_arrays
 from recsys.training.heartbeat import Heartbeat
+from recsys.training.histories_task import HistoriesTask
 from recsys.training.keeper import Report
 from recsys.training.loop import Trainer
 from recsys.training.ranking import RankingTask
@@ -120,6 +121,8 @@ def run_rank(spec: TrainingSpec, comm: Comm) -> list[FitResult]:
 
 def task_of(fit: Fit) -> Task:
     """The model that the fit trains."""
+    if fit.histories is not None:
+        return HistoriesTask(fit, fit.histories)
     if fit.ranking is None:
         return SequentialTask(fit)
     users = (

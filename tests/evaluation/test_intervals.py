@@ -8,6 +8,7 @@ import pytest
 
 from recsys.evaluation.intervals import Bootstrap
 from recsys.evaluation.measuring import Measured
+from recsys.evaluation.ranking import METRICS
 from recsys.evaluation.report import metrics_table, recipe_in_words, write_chart
 from recsys.evaluation.rows import best_baseline, metric_rows
 from recsys.records import Recipe
@@ -18,7 +19,7 @@ DAY = date(2024, 6, 1)
 def measured(users: int = 400) -> Measured:
     """blend is better than popularity by about 0.1 for each user; a quarter have no first purchases."""
     rng = np.random.default_rng(17)
-    base = rng.uniform(0, 0.5, size=(users, 2, 3, 1))
+    base = rng.uniform(0, 0.5, size=(users, 2, len(METRICS), 1))
     base[: users // 4, 1] = np.nan
     noise = rng.normal(0.1, 0.02, size=base.shape)
     return Measured(

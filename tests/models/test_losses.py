@@ -18,7 +18,8 @@ def loss_of(
 ) -> Tensor:
     return sampled_softmax_loss(
         users, items[positive], items[negatives],
-        query_of_P=query, item_nums_P=positive, negatives_S=negatives, num_items=NUM_ITEMS,
+        query_of_P=query, item_nums_P=positive, negatives_S=negatives,
+        chances_S=len(negatives) / NUM_ITEMS,
     )  # fmt: skip
 
 
@@ -76,3 +77,53 @@ def test_nothing_to_predict_is_a_loss_of_zero_with_gradients_of_zero() -> None:
     assert loss.item() == 0
     assert items.grad is not None
     assert not items.grad.any()
+
+
+def test_negatives_count_by_their_chances() -> None:
+    """Over all samples, each as often as it is drawn, the sum over the negatives is that over the catalogue."""
+    users, items = drawn(1, WIDTH), drawn(NUM_ITEMS + 1, WIDTH, seed=1)
+    positive = torch.tensor([3])
+    # Two ways to draw two of the other items, with chances 1/4 and 3/4; items 3 and 7 are in neither.
+    samples = {(1, 2): 0.25, (4, 5): 0.75}
+    chances = {item: chance for sample, chance in samples.items() for item in sample}
+    sums = 0.0
+    for sample, chance in samples.items():
+        loss = sampled_softmax_loss(
+            users, items[positive], items[list(sample)], query_of_P=torch.tensor([0]), item_nums_P=positive,
+            negatives_S=torch.tensor(sample), chances_S=torch.tensor([chances[item] for item in sample]),
+        )  # fmt: skip
+        own = (users[0] @ items[3]).exp().item()
+        sums += chance * (math.exp(loss.item()) * own - own)
+    scores = (users @ items.T)[0].tolist()
+    assert sums == pytest.approx(sum(math.exp(scores[item]) for item in (1, 2, 4, 5)), rel=1e-5)
+
+
+def test_gradients_are_those_of_the_formula_written_out() -> None:
+    query, positive = torch.tensor([0, 0, 1]), torch.tensor([2, 3, 5])
+    negatives, chances = torch.tensor([5, 3, 1]), torch.tensor([0.2, 0.9, 0.5])
+    found = []
+    for written_out in (False, True):
+        users, items = drawn(2, WIDTH), drawn(NUM_ITEMS + 1, WIDTH, seed=1)
+        if written_out:
+            terms = (users @ items[negatives].T).exp() / chances
+            own = torch.tensor([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
+            rest = (terms * (1 - own)).sum(dim=1)[query]
+            mine = (users[query] * items[positive]).sum(dim=1).exp()
+            loss = ((mine + rest).log() - mine.log()).mean()
+        else:
+            loss = sampled_softmax_loss(
+                users, items[positive], items[negatives], query_of_P=query, item_nums_P=positive,
+                negatives_S=negatives, chances_S=chances,
+            )  # fmt: skip
+        loss.backward()  # type: ignore[no-untyped-call]
+        found.append((loss.detach(), users.grad, items.grad))
+    torch.testing.assert_close(found[0], found[1], rtol=1e-5, atol=1e-6)
+
+
+def test_a_place_whose_positives_are_all_the_negatives_loses_nothing() -> None:
+    users, items = drawn(1, WIDTH), drawn(NUM_ITEMS + 1, WIDTH, seed=1)
+    loss = loss_of(users, items, torch.tensor([0, 0]), torch.tensor([2, 3]), torch.tensor([3, 2]))
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert loss.item() == 0
+    assert users.grad is not None
+    assert not users.grad.any()

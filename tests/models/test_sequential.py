@@ -6,7 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from recsys.models.sequential import SequentialEncoder, SequentialModel, gaps_between
+from recsys.models import sequential
+from recsys.models.sequential import (
+    SequentialEncoder,
+    SequentialModel,
+    first_real,
+    gaps_between,
+)
 
 LENGTH, NUM_ITEMS, WIDTH = 6, 9, 16
 
@@ -96,3 +102,42 @@ def test_padding_has_a_zero_vector_that_does_not_learn() -> None:
     assert made.items.weight.grad is not None
     assert not made.items.weight.grad[0].any()
     assert not made.items.weight[0].any()
+
+
+@pytest.mark.parametrize("num_blocks", [1, 2])
+def test_places_are_the_same_whether_few_or_all_of_them_ask(
+    num_blocks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = model(num_blocks)
+    nums = torch.tensor([[0, 3, 4, 5, 6, 7], [0, 0, 0, 0, 2, 9], [0, 1, 1, 2, 1, 3]])
+    ages = torch.arange(6, 0, -1).float().expand(3, 6) * 3.0
+    gaps = gaps_between(ages, (nums != 0).float())
+    rows, places = (nums != 0).nonzero().T
+    found = []
+    for share in (0.0, 2.0):
+        monkeypatch.setattr(sequential, "DENSE_FROM", share)
+        found.append(made.at_places(nums, gaps, rows, places))
+    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("share", [0.0, 2.0])
+def test_padding_before_the_longest_history_changes_nothing(
+    share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sequential, "DENSE_FROM", share)
+    made = model(2)
+    nums, gaps = history([3, 4, 5], [40.0, 30.0, 10.0])
+    whole, whole_gaps = history([1, 2, 6, 3, 4, 5], [90.0, 80.0, 70.0, 40.0, 30.0, 10.0])
+    row, place = torch.tensor([0]), torch.tensor([5])
+    alone = made.at_places(nums, gaps, row, place)
+    beside_a_long_one = made.at_places(
+        torch.cat([nums, whole]), torch.cat([gaps, whole_gaps]), row, place
+    )
+    torch.testing.assert_close(alone, beside_a_long_one, rtol=1e-4, atol=1e-5)
+
+
+def test_the_leftmost_place_of_any_history_is_found() -> None:
+    mask = torch.tensor([[0.0, 0.0, 0.0, 1.0], [0.0, 0.0, 1.0, 1.0]])
+    assert first_real(mask) == 2
+    assert first_real(torch.zeros(2, 4)) == 3
+    assert first_real(torch.ones(2, 4)) == 0

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from recsys.lake import RowFileWriter
+from recsys.errors import ContractError
+from recsys.lake import Destination, RowFileWriter
 from recsys.scoring.carried_files import copied
 from tests.lake.test_row_files import DAY, batch_of, destination_in
 
@@ -53,3 +55,45 @@ def test_a_file_that_spark_wrote_in_another_order_is_sorted(tmp_path: Path) -> N
     assert copy.path.startswith(f"as_of={DAY}/")
     path = Path(destination_in(tmp_path).location, copy.path)
     assert [row["user_id"] for row in rows_of(path)] == ["bo", "cy"]
+
+
+OLD_FILE = pa.table({
+    "user_id": ["ana", "bo", "cy"],
+    "item_ids": [["tea", "pot"], [], ["cup"]],
+    "scores": pa.array([[2.0, 1.0], [], [3.0]], pa.list_(pa.float32())),
+    "sources": [["model", "similar"], [], ["popular"]],
+})  # fmt: skip
+"""As a worker wrote it before top_n_lists got model_version."""
+
+
+def test_what_an_older_file_does_not_have_is_null_in_the_copy(tmp_path: Path) -> None:
+    pq.write_table(OLD_FILE, tmp_path / "old.parquet")
+    to = destination_in(tmp_path)
+
+    copy = copied(str(tmp_path / "old.parquet"), pa.array(["bo"]), to)
+
+    assert copy is not None
+    path = Path(to.location, copy.path)
+    assert rows_of(path) == [
+        {"user_id": "ana", "item_ids": ["tea", "pot"], "scores": [2.0, 1.0],
+         "sources": ["model", "similar"], "model_version": None},
+        {"user_id": "cy", "item_ids": ["cup"], "scores": [3.0], "sources": ["popular"],
+         "model_version": None},
+    ]  # fmt: skip
+    # The hash is that of rows that have the column and nothing in it.
+    with RowFileWriter(to) as writer:
+        writer.write(pq.read_table(path, partitioning=None).to_batches()[0])
+        same = writer.close()
+    assert same is not None
+    assert (copy.hash_sum, copy.hash_xor) == (same.hash_sum, same.hash_xor)
+
+
+def test_an_older_file_without_a_column_that_may_not_be_null_is_refused(tmp_path: Path) -> None:
+    pq.write_table(OLD_FILE, tmp_path / "old.parquet")
+    to = destination_in(tmp_path)
+    at = to.schema.get_field_index("model_version")
+    needed = to.schema.field(at).with_nullable(False)
+    strict: Destination = replace(to, schema=to.schema.set(at, needed))
+
+    with pytest.raises(ContractError, match="model_version: no such column"):
+        copied(str(tmp_path / "old.parquet"), pa.array(["bo"]), strict)

@@ -17,7 +17,8 @@ from recsys.serving.answers import Answers
 from recsys.serving.app import create_app
 from recsys.serving.current import Open
 from recsys.serving.metrics import Metrics
-from recsys.serving.request import Filters
+from recsys.serving.request import Filters, SessionWish
+from recsys.serving.session import Sessions
 from tests.release.making import places
 from tests.serving.client import Client, running
 from tests.serving.stores import RELEASE, MemoryReleases, MemoryStore
@@ -151,6 +152,39 @@ def test_a_sifted_list_is_the_stored_one_without_what_is_left_out(
     left = [item_id for item_id in listed if item_id not in exclude | blocked][:n]
     assert item_ids(bytes(found.items)) == (left or ["x"])
     assert found.source == ("personal" if left else "popular")
+
+
+lists = st.lists(ids, unique=True)
+
+
+@given(
+    own=lists, shelf=lists, popular=lists, sold=lists,
+    blocked=st.frozensets(ids, min_size=1), exclude=st.frozensets(ids, max_size=2),
+    n=st.integers(1, 9),
+)  # fmt: skip
+def test_what_is_blocked_is_in_no_answer_whatever_it_is_filled_up_from(
+    own: list[str], shelf: list[str], popular: list[str], sold: list[str],
+    blocked: frozenset[str], exclude: frozenset[str], n: int,
+) -> None:  # fmt: skip
+    store = MemoryStore(
+        users={"ana": places(*own)}, items={"tea": places(*shelf)},
+        segments={"": places(*popular), "France": places(*own)}, categories={"kitchen": places(*sold)},
+    )  # fmt: skip
+    opened, answers = Open.of(store, blocked), Answers(Metrics())
+    sessions = Sessions(answers, Metrics())
+    found = [
+        sessions.of(opened, SessionWish(user, recent, exclude, n))
+        for user in ("ana", "zed", None)
+        for recent in (("tea",), ("nothing we know",), ())
+    ]
+    for filters in (None, Filters(exclude), Filters(exclude, "kitchen")):
+        found += [answers.of_user(opened, user, n, filters) for user in ("ana", "zed")]
+        found.append(answers.similar(opened, "tea", n, filters))
+        found += [answers.popular(opened, one, n, filters) for one in ("", "France", "Oz")]
+    for one in found:
+        shown = item_ids(bytes(one.items))
+        assert blocked.isdisjoint(shown)
+        assert len(shown) == len(set(shown)) <= n
 
 
 def item_ids(fragments: bytes) -> list[str]:

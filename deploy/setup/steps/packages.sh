@@ -16,4 +16,6 @@ if ! .venv/bin/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'
 fi
 # No dependency is resolved here: petastorm's metadata contradicts torch's (docs/setup.md, "The lock").
 deploy/setup/lock-without-horovod.sh >"$CACHE/lock-without-horovod.txt"
-uv pip sync --python .venv/bin/python --require-hashes "$CACHE/lock-without-horovod.txt"
+# Every job, rank and worker is a process that imports torch, Spark or both: compiled once, here, they start in half the
+# time, also where PYTHONDONTWRITEBYTECODE is set.
+uv pip sync --compile-bytecode --python .venv/bin/python --require-hashes "$CACHE/lock-without-horovod.txt"

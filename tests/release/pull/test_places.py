@@ -87,6 +87,25 @@ def test_a_url_that_cannot_be_published_to_says_why(url: str, message: str) -> N
     assert "secret" not in str(caught.value)
 
 
+def test_hdfs_without_hadoops_library_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("HADOOP_HOME", "ARROW_LIBHDFS_DIR"):
+        monkeypatch.setenv(name, str(tmp_path))  # nothing is there
+    with pytest.raises(ConfigError, match=r"load lib(hdfs|jvm)") as caught:
+        open_target("hdfs://namenode:9000/shop")
+    assert "install a Hadoop client" in str(caught.value)
+
+
+def test_a_namenode_that_is_down_is_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise OSError("HDFS connection failed: Connection refused")
+
+    monkeypatch.setattr("fsspec.core.url_to_fs", refused)
+    with pytest.raises(Unreachable, match=r"hdfs://namenode/shop does not answer.*refused"):
+        open_source("hdfs://namenode/shop")
+
+
 def test_a_source_that_is_down_is_unreachable(tmp_path: Path) -> None:
     with web_server(tmp_path) as web:
         url = web.url

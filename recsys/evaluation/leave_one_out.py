@@ -1,0 +1,261 @@
+"""The field's benchmark: every user's newest item is predicted from all before it, among the whole catalogue.
+
+What a recommender chooses (weights of the blend, epochs of a network) it chooses on the last-but-one items, fitted
+without them; then it is fitted again with them. What the user had is left out of every list.
+
+Shape suffixes: B users of a block, N catalogue (num_items + 1).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+from pyspark.sql import SparkSession
+
+from recsys.config import RecsysConfig
+from recsys.errors import RecsysError
+from recsys.evaluation.history_file import read_attributes, read_histories
+from recsys.recommenders import Shop
+from recsys.recommenders.blend import Blend, blocks, choose, in_blocks, seen_mask
+from recsys.recommenders.defaults import BLEND_PARTS
+from recsys.recommenders.named import recommender
+from recsys.recommenders.shop import ItemNums, Scores
+from recsys.records import write_atomically
+
+log = structlog.get_logger()
+
+KS = (5, 10)
+NO_RANK = np.iinfo(np.int64).max
+"""Of a target that no list can hold: the user had it before."""
+
+PeakMemory = Callable[[], AbstractContextManager[list[float]]]
+"""Yields a list whose one item becomes the peak of resident bytes."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One recommender, one seed."""
+
+    recommender: str
+    seed: int
+    num_users: int
+    recall: dict[int, float]
+    """By k: the share of users whose newest item is in the first k."""
+    ndcg: dict[int, float]
+    seconds: float
+    """To choose, to fit again and to score; of the blend with its parts."""
+    peak_memory_mb: float
+
+    @property
+    def figures(self) -> dict[str, float]:
+        return {
+            f"{letter}@{k}": values[k]
+            for k in KS
+            for letter, values in (("R", self.recall), ("N", self.ndcg))
+        }
+
+
+@dataclass
+class Cost:
+    seconds: float = 0.0
+    peak_bytes: float = 0.0
+
+
+@dataclass
+class Costs:
+    """What every recommender took so far."""
+
+    peak_memory: PeakMemory
+    of: dict[str, Cost] = field(default_factory=dict)
+
+    @contextmanager
+    def clock(self, name: str) -> Iterator[Cost]:
+        cost = self.of.setdefault(name, Cost())
+        started = time.monotonic()
+        yield cost
+        cost.seconds += time.monotonic() - started
+
+    @contextmanager
+    def measured(self, name: str, what: str) -> Iterator[None]:
+        with self.clock(name) as cost, self.peak_memory() as peak:
+            before = cost.seconds
+            yield
+        cost.peak_bytes = max(cost.peak_bytes, peak[0])
+        log.info(what, recommender=name, seconds=round(cost.seconds - before, 1))
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a person asked for."""
+
+    data: Path
+    attributes: Path | None
+    num_seeds: int
+    only: tuple[str, ...] = ()
+    """Names of recommenders; empty: all that are shipped for such a file."""
+
+
+def benchmark(
+    asked: Asked, names: Sequence[str], config: RecsysConfig, spark: SparkSession, *, peak_memory: PeakMemory
+) -> list[Row]:  # fmt: skip
+    """All seeds, one after the other; the table so far is printed and written after each.
+
+    Raises:
+        RecsysError: a file is not what it should be, or a recommender lacks something.
+    """
+    file = read_histories(asked.data)
+    attributes = read_attributes(asked.attributes, file.item_ids) if asked.attributes else None
+    log.info(
+        "file_read", file=str(asked.data), users=len(file.histories), items=file.num_items,
+        events=len(file.histories.item_nums), attributes=0 if attributes is None else attributes.shape[1],
+    )  # fmt: skip
+    work = config.paths.work / "leave_one_out" / asked.data.stem
+    report = config.paths.reports / "leave_one_out" / f"{asked.data.stem}.md"
+    training = config.training
+    shop = Shop(
+        file.num_items, file.histories, attributes=attributes, work=work, spark=spark,
+        threads=training.num_processes * training.threads_per_process,
+    )  # fmt: skip
+    rows: list[Row] = []
+    for seed in range(1, asked.num_seeds + 1):
+        rows += one_seed(
+            replace(shop, seed=seed, work=work / f"seed-{seed}"), names, peak_memory=peak_memory
+        )
+        text = table(rows, asked)
+        print(text)  # noqa: T201
+        write_atomically(report, text.encode())
+    return rows
+
+
+def one_seed(shop: Shop, names: Sequence[str], *, peak_memory: PeakMemory) -> list[Row]:
+    """The recommenders of ``names``, the blend of its parts among them if it is named.
+
+    ``shop`` has all events; the newest of each user is used to measure alone.
+    """
+    wants_blend = Blend.name in names
+    parts = {
+        name: recommender(name)
+        for name in dict.fromkeys([*names, *(BLEND_PARTS if wants_blend else ())])
+        if name != Blend.name
+    }
+    costs = Costs(peak_memory)
+    known, earlier = without_newest(shop, 1), without_newest(shop, 2)
+    users, chosen_on = earlier.everyone(), shop.histories.newest(1)
+    blend = Blend({name: parts[name] for name in BLEND_PARTS} if wants_blend else {})
+    for name, part in parts.items():
+        if name in blend.parts or hasattr(part, "choose"):
+            with costs.measured(name, "chosen"):
+                choose(part, earlier, users, chosen_on)
+    if wants_blend:
+        with costs.measured(Blend.name, "chosen"):
+            blend.learn(users, chosen_on)
+    for name, part in list(parts.items()):
+        try:
+            with costs.measured(name, "fitted"):
+                part.fit(known)
+        except RecsysError as error:
+            if name in blend.parts or len(names) == 1:
+                raise
+            log.warning("not_measured", recommender=name, reason=str(error))
+            del parts[name]
+    names = [name for name in names if name in (*parts, *([Blend.name] if wants_blend else []))]
+    ranks: dict[str, list[NDArray[np.int64]]] = {name: [] for name in names}
+    targets = shop.histories.newest()
+    for block, wanted in zip(blocks(known.everyone()), in_blocks(targets), strict=True):
+        seen_BN = seen_mask(block, known.width)
+        scores: dict[str, Scores] = {}
+        for name, part in parts.items():
+            with costs.clock(name):
+                scores[name] = part.scores(block)
+        if wants_blend:
+            with costs.clock(Blend.name):
+                scores[Blend.name] = blend.summed(block, scores)
+        for name in names:
+            ranks[name].append(ranks_of(scores[name], seen_BN, wanted))
+    whole = sum(costs.of[name].seconds for name in (*blend.parts, Blend.name) if wants_blend)
+    rows = []
+    for name in names:
+        cost = costs.of[name]
+        recall, ndcg = figures_of(np.concatenate(ranks[name]))
+        seconds = whole if name == Blend.name else cost.seconds
+        peak = round(cost.peak_bytes / 1e6)
+        rows.append(Row(name, shop.seed, len(targets), recall, ndcg, round(seconds, 1), peak))
+    return rows
+
+
+def without_newest(shop: Shop, count: int) -> Shop:
+    """The shop before every user's newest ``count`` events."""
+    return replace(shop, histories=shop.histories.without_newest(count))
+
+
+def ranks_of(scores_BN: Scores, seen_BN: NDArray[np.bool_], targets: ItemNums) -> NDArray[np.int64]:
+    """(B,), from 1, of each target among all items that its user had not; ties go to the smaller number."""
+    rows = np.arange(len(targets))
+    shown_BN = np.where(seen_BN, -np.inf, scores_BN)
+    own_B1 = shown_BN[rows, targets][:, None]
+    smaller_BN = np.arange(scores_BN.shape[1])[None, :] < targets[:, None]
+    above_BN = (shown_BN > own_B1) | ((shown_BN == own_B1) & smaller_BN)
+    return np.where(seen_BN[rows, targets], NO_RANK, 1 + above_BN.sum(axis=1))
+
+
+def figures_of(ranks: NDArray[np.int64]) -> tuple[dict[int, float], dict[int, float]]:
+    """Recall and NDCG by k; with one target NDCG is 1 / log2(rank + 1)."""
+    gains = 1.0 / np.log2(ranks.astype(np.float64) + 1.0)
+    recall = {k: float(np.mean(ranks <= k)) for k in KS}
+    ndcg = {k: float(np.mean(np.where(ranks <= k, gains, 0.0))) for k in KS}
+    return recall, ndcg
+
+
+def summary(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
+    """By recommender: mean over the seeds, and the spread (largest less smallest), of every figure."""
+    names = dict.fromkeys(row.recommender for row in rows)
+    found: dict[str, dict[str, float]] = {}
+    for name in names:
+        mine = [row for row in rows if row.recommender == name]
+        figures = {key: [row.figures[key] for row in mine] for key in mine[0].figures}
+        found[name] = {key: float(np.mean(values)) for key, values in figures.items()}
+        found[name] |= {
+            f"{key} spread": max(values) - min(values) for key, values in figures.items()
+        }
+        found[name]["seconds"] = float(np.mean([row.seconds for row in mine]))
+        found[name]["peak_memory_mb"] = max(row.peak_memory_mb for row in mine)
+    return found
+
+
+def table(rows: Sequence[Row], asked: Asked) -> str:
+    """For people, the best first."""
+    found = summary(rows)
+    seeds = len({row.seed for row in rows})
+    keys = [f"{letter}@{k}" for k in KS for letter in "RN"]
+    lines = [
+        f"{asked.data.name}: the newest item of {rows[0].num_users:,} users, all items ranked, mean of {seeds} of "
+        f"{asked.num_seeds} seeds (largest less smallest)",
+        "",
+        "| recommender | " + " | ".join(keys) + " | seconds | peak memory, GB |",
+        "|-" * (len(keys) + 3) + "|",
+    ]
+    for name, values in sorted(found.items(), key=lambda one: -one[1]["N@10"]):
+        cells = [f"{values[key]:.4f} ({values[f'{key} spread']:.4f})" for key in keys]
+        memory = values["peak_memory_mb"] / 1000
+        lines.append(
+            f"| {name} | " + " | ".join(cells) + f" | {values['seconds']:.0f} | {memory:.1f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def result(rows: Sequence[Row], asked: Asked) -> dict[str, object]:
+    """What the last line says: the blend's figures, or those of the last recommender where it was not asked for."""
+    found = summary(rows)
+    name = Blend.name if Blend.name in found else list(found)[-1]
+    rounded = {key: round(value, 6) for key, value in found[name].items()}
+    return {
+        "benchmark": "leave_one_out", "file": asked.data.name, "recommender": name,
+        "seeds": asked.num_seeds, "users": rows[0].num_users, "attributes": asked.attributes is not None,
+    } | rounded  # fmt: skip

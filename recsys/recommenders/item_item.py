@@ -1,0 +1,110 @@
+"""What goes together, and what is taken up after what: the strong classic.
+
+Shape suffixes: U users, N catalogue (num_items + 1).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from recsys.recommenders.histories import (
+    best_share,
+    by_recency,
+    dense,
+    event_counts,
+    known,
+    lateness,
+    scaled_columns,
+    single,
+    whether_had,
+)
+from recsys.recommenders.kept import Kept
+from recsys.recommenders.last_purchases import FILL
+from recsys.recommenders.shop import Floats, Histories, Scores, Shop, Users
+from recsys.recommenders.transitions import steps
+
+
+def damped(counted: csr_array, left: Floats, right: Floats, shrink: float) -> csr_array:
+    """``counted / (left * right + shrink)``, left by row and right by column."""
+    rows = np.repeat(np.arange(counted.shape[0]), np.diff(counted.indptr))
+    values = counted.data / (left[rows] * right[counted.indices] + shrink)
+    return csr_array((values, counted.indices, counted.indptr), shape=counted.shape)
+
+
+def together(histories: Histories, num_items: int) -> csr_array:
+    """(N, N) float64: how many users had both; none on the diagonal."""
+    had = whether_had(histories, num_items)
+    counted = csr_array(had.T @ had)
+    counted.setdiag(0.0)
+    counted.eliminate_zeros()
+    return counted
+
+
+@dataclass(frozen=True)
+class ItemWeights:
+    weights: csr_array
+    """(N, N) float32: what an item of the history says for each other item."""
+    fill: Scores
+    """(N,)"""
+
+
+@dataclass
+class ItemItem(Kept[ItemWeights]):
+    """Cosine of who had what, with shrinkage, and steps from item to item, both over a history that fades.
+
+    The steps up to ``gaps`` places apart count 1 / gap and are divided by powers of what goes out of the one item and
+    into the other. The classic has both powers at a half (``ItemItem.classic``); by default popular followers
+    are not punished, which finds more.
+    """
+
+    decay: float = 0.7
+    """What an event counts beside the next newer one."""
+    gaps: int = 10
+    steps_mix: float = 0.55
+    """The part of the steps; the rest is the cosine's."""
+    out_power: float = 0.5
+    in_power: float = 0.0
+    steps_shrink: float = 1.5
+    cosine_shrink: float = 5.0
+    late_power: float = 1.5
+    """How much items count that come late in histories: see ``histories.lateness``."""
+
+    name: ClassVar[str] = "item_item"
+    about: ClassVar[str] = (
+        "what goes with the user's last items, and what others took up after them"
+    )
+    learns = ItemWeights
+
+    @classmethod
+    def classic(cls) -> ItemItem:
+        """With the settings that published comparisons use: the baseline to be above."""
+        return cls(
+            gaps=5, steps_mix=0.6, out_power=0.5, in_power=0.5, steps_shrink=1.5, late_power=0.0
+        )
+
+    def fit(self, shop: Shop) -> ItemItem:
+        weights = self.steps_mix * self._steps(shop) + (1 - self.steps_mix) * self._cosine(shop)
+        late = lateness(known(shop.histories, shop.num_items), shop.width, self.late_power)
+        weights = scaled_columns(csr_array(weights), late)
+        fill = best_share(event_counts(shop)) * np.float32(FILL)
+        self.learned = ItemWeights(single(weights), fill)
+        return self
+
+    def scores(self, users: Users) -> Scores:
+        history = by_recency(users.histories, len(self.learned.fill), self.decay)
+        return dense(history @ self.learned.weights) + self.learned.fill
+
+    def _steps(self, shop: Shop) -> csr_array:
+        counted = steps(shop.histories, shop.num_items, gaps=self.gaps)
+        going_out, coming_in = counted.sum(axis=1), counted.sum(axis=0)
+        left, right = going_out**self.out_power, coming_in**self.in_power
+        return damped(counted, left, right, self.steps_shrink)
+
+    def _cosine(self, shop: Shop) -> csr_array:
+        users_of = np.sqrt(np.diff(whether_had(shop.histories, shop.num_items).tocsc().indptr))
+        both = together(shop.histories, shop.num_items)
+        return damped(both, users_of, users_of, self.cosine_shrink)
