@@ -1,7 +1,6 @@
 """Every recommender on the newest item of every user of a file: `user item item …`, one user a line, oldest first.
 
-    ./spark-submit.sh benchmark_leave_one_out --data Beauty.txt
-    ./spark-submit.sh benchmark_leave_one_out --data Beauty.txt --attributes items.tsv --seeds 3 --only item_item blend
+    ./spark-submit.sh benchmark_leave_one_out --data Beauty.txt --seeds 1 --only item_item
 
 The whole catalogue is ranked, what the user had is left out. Weights and epochs are chosen on the last-but-one items;
 then everything is fitted again with them. A table is printed and written after every seed; the last line is
