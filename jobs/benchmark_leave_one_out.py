@@ -20,7 +20,7 @@ import typer
 
 from recsys.evaluation.leave_one_out import Asked, benchmark, result
 from recsys.memory import peak_memory
-from recsys.recommenders.defaults import checked_names, everyone
+from recsys.recommenders.named import SHIPPED, checked_names
 from recsys.runner import DryRunOption, EnvOption, Job, SetOption, help_text, running
 
 JOB = Job(
@@ -46,7 +46,7 @@ def main(
     with running(JOB, env, None, set_, dry_run=dry_run) as context:
         if context is None:
             return
-        names = checked_names(asked.only) if asked.only else everyone()
+        names = checked_names(asked.only) if asked.only else tuple(SHIPPED)
         config = context.config
         rows = benchmark(asked, names, config, context.lake.spark, peak_memory=peak_memory)
     print("RESULT", json.dumps(result(rows, asked)))  # noqa: T201

@@ -24,7 +24,6 @@ from recsys.errors import RecsysError
 from recsys.evaluation.history_file import read_attributes, read_histories
 from recsys.recommenders import Shop
 from recsys.recommenders.blend import Blend, blocks, choose, in_blocks, seen_mask
-from recsys.recommenders.defaults import BLEND_PARTS
 from recsys.recommenders.named import recommender
 from recsys.recommenders.shop import ItemNums, Scores
 from recsys.records import write_atomically
@@ -140,15 +139,12 @@ def one_seed(shop: Shop, names: Sequence[str], *, peak_memory: PeakMemory) -> li
     ``shop`` has all events; the newest of each user is used to measure alone.
     """
     wants_blend = Blend.name in names
-    parts = {
-        name: recommender(name)
-        for name in dict.fromkeys([*names, *(BLEND_PARTS if wants_blend else ())])
-        if name != Blend.name
-    }
+    blend = Blend() if wants_blend else Blend({})
+    parts = {name: recommender(name) for name in names if name not in (Blend.name, *blend.parts)}
+    parts = blend.parts | parts
     costs = Costs(peak_memory)
     known, earlier = without_newest(shop, 1), without_newest(shop, 2)
     users, chosen_on = earlier.everyone(), shop.histories.newest(1)
-    blend = Blend({name: parts[name] for name in BLEND_PARTS} if wants_blend else {})
     for name, part in parts.items():
         if name in blend.parts or hasattr(part, "choose"):
             with costs.measured(name, "chosen"):

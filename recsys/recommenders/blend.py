@@ -37,8 +37,11 @@ from recsys.recommenders.blend_weights import (
 )
 from recsys.recommenders.histories import known
 from recsys.recommenders.interface import Recommender
+from recsys.recommenders.named import recommender
 from recsys.recommenders.shop import ItemNums, Scores, Shop, Users
 
+PARTS = ("item_item", "item_item_classic", "linear_items", "transformer")
+"""What the shipped blend adds up, by name."""
 BLOCK_USERS = 512
 FIRST = 60
 """Each part's best so many unseen items are candidates."""
@@ -51,8 +54,9 @@ class Blend:
     name: ClassVar[str] = "blend"
     about: ClassVar[str] = "the others' scores in one sum, weighed by what users took next"
 
-    def __init__(self, parts: Mapping[str, Recommender]) -> None:
-        self.parts = dict(parts)
+    def __init__(self, parts: Mapping[str, Recommender] | None = None) -> None:
+        """``parts``: the shipped ones (``PARTS``) by default."""
+        self.parts = {n: recommender(n) for n in PARTS} if parts is None else dict(parts)
         self.weights: Weights | None = None
 
     def fit(self, shop: Shop) -> Self:

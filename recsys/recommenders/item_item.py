@@ -6,7 +6,7 @@ Shape suffixes: U users, N catalogue (num_items + 1).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -57,7 +57,7 @@ class ItemItem(Kept[ItemWeights]):
     """Cosine of who had what, with shrinkage, and steps from item to item, both over a history that fades.
 
     The steps up to ``gaps`` places apart count 1 / gap and are divided by powers of what goes out of the one item and
-    into the other. The classic has both powers at a half (``ItemItem.classic``); by default popular followers
+    into the other. The classic has both powers at a half (``ClassicItemItem``); by default popular followers
     are not punished, which finds more.
     """
 
@@ -79,14 +79,7 @@ class ItemItem(Kept[ItemWeights]):
     )
     learns = ItemWeights
 
-    @classmethod
-    def classic(cls) -> ItemItem:
-        """With the settings that published comparisons use: the baseline to be above."""
-        return cls(
-            gaps=5, steps_mix=0.6, out_power=0.5, in_power=0.5, steps_shrink=1.5, late_power=0.0
-        )
-
-    def fit(self, shop: Shop) -> ItemItem:
+    def fit(self, shop: Shop) -> Self:
         weights = self.steps_mix * self._steps(shop) + (1 - self.steps_mix) * self._cosine(shop)
         late = lateness(known(shop.histories, shop.num_items), shop.width, self.late_power)
         weights = scaled_columns(csr_array(weights), late)
@@ -108,3 +101,16 @@ class ItemItem(Kept[ItemWeights]):
         users_of = np.sqrt(np.diff(whether_had(shop.histories, shop.num_items).tocsc().indptr))
         both = together(shop.histories, shop.num_items)
         return damped(both, users_of, users_of, self.cosine_shrink)
+
+
+@dataclass
+class ClassicItemItem(ItemItem):
+    """With the settings that published comparisons use: the baseline to be above."""
+
+    gaps: int = 5
+    steps_mix: float = 0.6
+    in_power: float = 0.5
+    late_power: float = 0.0
+
+    name: ClassVar[str] = "item_item_classic"
+    about: ClassVar[str] = "cosine and steps, popular followers damped: the classic"

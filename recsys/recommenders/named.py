@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 
 from recsys.errors import ConfigError
 from recsys.recommenders.interface import Recommender
@@ -15,6 +16,7 @@ SHIPPED: dict[str, str] = {
     "repeat_purchase": "recsys.recommenders.repeat_purchase:RepeatPurchase",
     "transitions": "recsys.recommenders.transitions:Transitions",
     "item_item": "recsys.recommenders.item_item:ItemItem",
+    "item_item_classic": "recsys.recommenders.item_item:ClassicItemItem",
     "user_user": "recsys.recommenders.user_user:UserUser",
     "linear_items": "recsys.recommenders.linear_items:LinearItems",
     "factorisation": "recsys.recommenders.factorisation:Factorisation",
@@ -22,6 +24,7 @@ SHIPPED: dict[str, str] = {
     "content": "recsys.recommenders.content:Content",
     "recurrent": "recsys.recommenders.recurrent:Recurrent",
     "transformer": "recsys.recommenders.transformer:Transformer",
+    "blend": "recsys.recommenders.blend:Blend",
 }
 """Name -> ``module:Class``; a class is imported when it is asked for, so that one is had without what others need."""
 
@@ -49,6 +52,17 @@ def recommender(name_or_path: str) -> Recommender:
     if not isinstance(made, Recommender):
         raise ConfigError(f"{name_or_path} makes a {type(made).__name__}, which is no recommender")
     return made
+
+
+def checked_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Each once, in this order.
+
+    Raises:
+        ConfigError: as ``recommender``.
+    """
+    for name in names:
+        recommender(name)
+    return tuple(dict.fromkeys(names))
 
 
 def about() -> list[str]:

@@ -25,7 +25,7 @@ from recsys.evaluation.leave_one_out import (
     table,
     without_newest,
 )
-from recsys.recommenders import Histories, Shop
+from recsys.recommenders import Histories, Shop, blend
 
 
 def ranked(scores: list[list[float]], seen: list[list[bool]], targets: list[int]) -> list[int]:
@@ -96,7 +96,7 @@ def chains(num_users: int = 300, num_items: int = 40) -> Shop:
 def test_every_recommender_has_a_row_and_one_that_lacks_something_has_none(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(leave_one_out, "BLEND_PARTS", ("transitions", "popularity"))
+    monkeypatch.setattr(blend, "PARTS", ("transitions", "popularity"))
     with capture_logs() as lines:
         rows = leave_one_out.one_seed(
             chains(), ("popularity", "trending", "transitions", "blend"), peak_memory=no_memory
@@ -113,7 +113,7 @@ def test_every_recommender_has_a_row_and_one_that_lacks_something_has_none(
 
 def test_what_is_measured_teaches_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everybody ends with an item that nobody had before: who ranks it first has seen it."""
-    monkeypatch.setattr(leave_one_out, "BLEND_PARTS", ("transitions", "popularity"))
+    monkeypatch.setattr(blend, "PARTS", ("transitions", "popularity"))
     shop = chains()
     nums = shop.histories.item_nums.copy()
     nums[shop.histories.offsets[1:] - 1] = shop.num_items + 1

@@ -13,7 +13,7 @@ from recsys.recommenders import Histories, Recommender, Shop, Users
 from recsys.recommenders.blend import Blend
 from recsys.recommenders.content import Content
 from recsys.recommenders.factorisation import Factorisation
-from recsys.recommenders.item_item import ItemItem
+from recsys.recommenders.item_item import ClassicItemItem, ItemItem
 from recsys.recommenders.last_purchases import LastPurchases
 from recsys.recommenders.linear_items import LinearItems
 from recsys.recommenders.non_negative import NonNegative
@@ -48,6 +48,7 @@ CASES: dict[str, Case] = {
     "repeat_purchase": Case(RepeatPurchase, needs="as_of"),
     "transitions": Case(Transitions),
     "item_item": Case(ItemItem),
+    "item_item_classic": Case(ClassicItemItem),
     "user_user": Case(UserUser),
     "linear_items": Case(LinearItems),
     "linear_items in blocks": Case(lambda: LinearItems(most_in_block=7)),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from recsys.recommenders import Histories, Recommender, Shop, Users
-from recsys.recommenders.item_item import ItemItem, together
+from recsys.recommenders.item_item import ClassicItemItem, ItemItem, together
 from recsys.recommenders.linear_items import LinearItems
 from recsys.recommenders.shop import ItemNums
 from recsys.recommenders.transitions import steps
@@ -43,7 +43,7 @@ def test_the_classic_is_its_formula() -> None:
     shop = Shop(3, histories([[1, 2], [1, 2], [3, 2]]))
     asked = Users(histories([[1]]), np.zeros(1, dtype=np.int64))
 
-    [scores] = ItemItem.classic().fit(shop).scores(asked)
+    [scores] = ClassicItemItem().fit(shop).scores(asked)
 
     cosine = 2 / (np.sqrt(2 * 3) + 5)
     step = 2 / (np.sqrt(2 * 3) + 1.5)
@@ -85,7 +85,7 @@ def recall_and_ndcg(
     ("make", "recall", "ndcg"),
     [
         # as others measured it with a plain script
-        pytest.param(ItemItem.classic, 0.0899, 0.0566, id="the classic"),
+        pytest.param(ClassicItemItem, 0.0899, 0.0566, id="the classic"),
         pytest.param(ItemItem, 0.1073, 0.0671, id="item_item"),
         pytest.param(LinearItems, 0.1041, 0.0656, id="linear_items", marks=pytest.mark.slow),
         pytest.param(UserUser, 0.1026, 0.0647, id="user_user", marks=pytest.mark.slow),
