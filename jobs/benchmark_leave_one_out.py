@@ -7,7 +7,7 @@ then everything is fitted again with them. A table is printed and written after 
 RESULT {json} with the figures of the default recommender, `blend`, or of the last one that --only names.
 
 Reads    the files
-Writes   reports/leave_one_out/<file's name>.md; what training needs on its way under work/
+Writes   reports/leave_one_out/<file>.md (with what --only names); what training needs under work/
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from recsys.runner import DryRunOption, EnvOption, Job, SetOption, help_text, ru
 JOB = Job(
     "benchmark_leave_one_out",
     reads=("the files of --data and --attributes",),
-    writes=("reports/leave_one_out/<file's name>.md",),
+    writes=("reports/leave_one_out/<file>.md", "work/leave_one_out/"),
 )
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 

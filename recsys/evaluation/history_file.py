@@ -50,7 +50,7 @@ def read_histories(path: Path) -> HistoryFile:
         if not words:
             continue
         if odd := [word for word in words if not _is_number(word)]:
-            wrong.append(f"line {number}: {odd[0][:40]!r} is no whole number")
+            wrong.append(f"line {number}: {odd[0][:40]!r} is no whole number of at most 18 digits")
             continue
         user, *items = map(int, words)
         if not items:
@@ -119,6 +119,11 @@ def read_attributes(path: Path, item_ids: NDArray[np.int64]) -> csr_array:
         for word in sorted(words)
         if word in column_of
     ]
+    if not cells:
+        raise MissingInput(
+            f"{path}: no word is on two items of the histories, so no item says anything of another; leave out "
+            "--attributes"
+        )
     rows, columns_found = np.array(cells, dtype=np.int64).reshape(-1, 2).T
     shape = (len(item_ids) + 1, len(column_of))
     return csr_array((np.ones(len(rows), dtype=np.float32), (rows, columns_found)), shape=shape)
@@ -126,7 +131,8 @@ def read_attributes(path: Path, item_ids: NDArray[np.int64]) -> csr_array:
 
 def _lines(path: Path) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8").splitlines()
+        # Not splitlines: texts of items hold other separators than the end of a line.
+        return path.read_text(encoding="utf-8-sig").split("\n")
     except FileNotFoundError:
         raise MissingInput(f"no file {path}") from None
     except UnicodeDecodeError as error:

@@ -8,6 +8,7 @@ Shape suffixes: B users of a block, N catalogue (num_items + 1).
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -20,9 +21,9 @@ from numpy.typing import NDArray
 from pyspark.sql import SparkSession
 
 from recsys.config import RecsysConfig
-from recsys.errors import RecsysError
+from recsys.errors import MissingInput, Refused
 from recsys.evaluation.history_file import read_attributes, read_histories
-from recsys.recommenders import Shop
+from recsys.recommenders import Recommender, Shop, Users
 from recsys.recommenders.blend import Blend, blocks, choose, in_blocks, seen_mask
 from recsys.recommenders.named import recommender
 from recsys.recommenders.shop import ItemNums, Scores
@@ -100,6 +101,12 @@ class Asked:
     only: tuple[str, ...] = ()
     """Names of recommenders; empty: all that are shipped for such a file."""
 
+    @property
+    def report(self) -> str:
+        """The table's file: some recommenders do not overwrite the table of all."""
+        words = [self.data.name, *(["with attributes"] if self.attributes else []), *self.only]
+        return "-".join(re.sub(r"[^\w.]+", "_", word) for word in words) + ".md"
+
 
 def benchmark(
     asked: Asked, names: Sequence[str], config: RecsysConfig, spark: SparkSession, *, peak_memory: PeakMemory
@@ -116,27 +123,34 @@ def benchmark(
         events=len(file.histories.item_nums), attributes=0 if attributes is None else attributes.shape[1],
     )  # fmt: skip
     work = config.paths.work / "leave_one_out" / asked.data.stem
-    report = config.paths.reports / "leave_one_out" / f"{asked.data.stem}.md"
-    training = config.training
+    report = config.paths.reports / "leave_one_out" / asked.report
     shop = Shop(
         file.num_items, file.histories, attributes=attributes, work=work, spark=spark,
-        threads=training.num_processes * training.threads_per_process,
+        training=config.training,
     )  # fmt: skip
     rows: list[Row] = []
     for seed in range(1, asked.num_seeds + 1):
         rows += one_seed(
-            replace(shop, seed=seed, work=work / f"seed-{seed}"), names, peak_memory=peak_memory
-        )
+            replace(shop, seed=seed, work=work / f"seed-{seed}"), names, peak_memory=peak_memory,
+            all_must=bool(asked.only),
+        )  # fmt: skip
         text = table(rows, asked)
         print(text)  # noqa: T201
         write_atomically(report, text.encode())
     return rows
 
 
-def one_seed(shop: Shop, names: Sequence[str], *, peak_memory: PeakMemory) -> list[Row]:
+def one_seed(  # noqa: PLR0912  (each step of the protocol, in its order)
+    shop: Shop, names: Sequence[str], *, peak_memory: PeakMemory, all_must: bool = False
+) -> list[Row]:
     """The recommenders of ``names``, the blend of its parts among them if it is named.
 
-    ``shop`` has all events; the newest of each user is used to measure alone.
+    ``shop`` has all events; the newest of each user is used to measure alone. One that lacks something (attributes,
+    days) has no row, and the log says why; with ``all_must`` it is refused. The blend then does without it.
+
+    Raises:
+        MissingInput: with ``all_must``, or where nobody is left.
+        Refused: a recommender's scores are not finite.
     """
     wants_blend = Blend.name in names
     blend = Blend() if wants_blend else Blend({})
@@ -145,10 +159,15 @@ def one_seed(shop: Shop, names: Sequence[str], *, peak_memory: PeakMemory) -> li
     costs = Costs(peak_memory)
     known, earlier = without_newest(shop, 1), without_newest(shop, 2)
     users, chosen_on = earlier.everyone(), shop.histories.newest(1)
-    for name, part in parts.items():
+    for name, part in list(parts.items()):
         if name in blend.parts or hasattr(part, "choose"):
-            with costs.measured(name, "chosen"):
-                choose(part, earlier, users, chosen_on)
+            try:
+                with costs.measured(name, "chosen"):
+                    choose(part, earlier, users, chosen_on)
+            except MissingInput as error:
+                if all_must and name in names:
+                    raise
+                _leave_out(name, error, parts, blend)
     if wants_blend:
         with costs.measured(Blend.name, "chosen"):
             blend.learn(users, chosen_on)
@@ -156,11 +175,10 @@ def one_seed(shop: Shop, names: Sequence[str], *, peak_memory: PeakMemory) -> li
         try:
             with costs.measured(name, "fitted"):
                 part.fit(known)
-        except RecsysError as error:
-            if name in blend.parts or len(names) == 1:
+        except MissingInput as error:
+            if all_must or name in blend.parts:
                 raise
-            log.warning("not_measured", recommender=name, reason=str(error))
-            del parts[name]
+            _leave_out(name, error, parts, blend)
     names = [name for name in names if name in (*parts, *([Blend.name] if wants_blend else []))]
     ranks: dict[str, list[NDArray[np.int64]]] = {name: [] for name in names}
     targets = shop.histories.newest()
@@ -169,7 +187,7 @@ def one_seed(shop: Shop, names: Sequence[str], *, peak_memory: PeakMemory) -> li
         scores: dict[str, Scores] = {}
         for name, part in parts.items():
             with costs.clock(name):
-                scores[name] = part.scores(block)
+                scores[name] = finite(name, part.scores(block), block)
         if wants_blend:
             with costs.clock(Blend.name):
                 scores[Blend.name] = blend.summed(block, scores)
@@ -181,9 +199,30 @@ def one_seed(shop: Shop, names: Sequence[str], *, peak_memory: PeakMemory) -> li
         cost = costs.of[name]
         recall, ndcg = figures_of(np.concatenate(ranks[name]))
         seconds = whole if name == Blend.name else cost.seconds
-        peak = round(cost.peak_bytes / 1e6)
+        of_parts = blend.parts if name == Blend.name else ()
+        peak = round(max(costs.of[one].peak_bytes for one in (name, *of_parts)) / 1e6)
         rows.append(Row(name, shop.seed, len(targets), recall, ndcg, round(seconds, 1), peak))
     return rows
+
+
+def _leave_out(name: str, error: MissingInput, parts: dict[str, Recommender], blend: Blend) -> None:
+    log.warning("not_measured", recommender=name, reason=str(error))
+    del parts[name]
+    blend.parts.pop(name, None)
+    if not parts:
+        raise error
+
+
+def finite(name: str, scores_BN: Scores, users: Users) -> Scores:
+    """Raises Refused: a score is NaN or infinite, which no list can order."""
+    good_B = np.isfinite(scores_BN).all(axis=1)
+    if not good_B.all():
+        user = int(users.user_nums[int(np.argmin(good_B))])
+        raise Refused(
+            f"{name} gave a score that is not finite to {int((~good_B).sum())} users, the first of them the "
+            f"{user}th of the file: mend it; nothing was measured"
+        )
+    return scores_BN
 
 
 def without_newest(shop: Shop, count: int) -> Shop:

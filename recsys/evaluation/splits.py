@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 
 import numpy as np
-from numpy.typing import NDArray
 
 from recsys.errors import ConfigError, ContractError
 from recsys.recommenders.shop import Histories, Ints, ItemNums
@@ -130,9 +129,7 @@ def split_by_time(histories: Histories, *, cut_off: float, end: float = np.inf) 
     if falls.any():
         user = histories.rows[np.flatnonzero(falls)[0]]
         raise ContractError(f"the events in row {user} are not oldest first; sort them by day")
-    return Split(
-        _where(histories, days < cut_off), _where(histories, (days >= cut_off) & (days < end))
-    )
+    return Split(histories.where(days < cut_off), histories.where((days >= cut_off) & (days < end)))
 
 
 def leave_one_out(histories: Histories, *, newer: int = 0) -> Split:
@@ -145,11 +142,4 @@ def leave_one_out(histories: Histories, *, newer: int = 0) -> Split:
     if newer < 0:
         raise ConfigError(f"leave-one-out: newer must be at least 0, got {newer}")
     known = histories.without_newest(newer + 1)
-    return Split(known, _where(histories, histories.places_to_newest == newer))
-
-
-def _where(histories: Histories, kept: NDArray[np.bool_]) -> Histories:
-    lengths = np.bincount(histories.rows[kept], minlength=len(histories))
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    days = None if histories.days is None else histories.days[kept]
-    return Histories(offsets, histories.item_nums[kept], days)
+    return Split(known, histories.where(histories.places_to_newest == newer))

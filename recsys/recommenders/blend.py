@@ -43,6 +43,10 @@ from recsys.recommenders.shop import ItemNums, Scores, Shop, Users
 PARTS = ("item_item", "item_item_classic", "linear_items", "transformer")
 """What the shipped blend adds up, by name."""
 BLOCK_USERS = 512
+SAMPLE_USERS = 1024
+"""Tell how far a part's scores spread."""
+LAST_SHARE = 0.1
+"""Of the events; the weights are learned on these where days are known."""
 FIRST = 60
 """Each part's best so many unseen items are candidates."""
 FILE = "blend.json"
@@ -60,24 +64,30 @@ class Blend:
         self.weights: Weights | None = None
 
     def fit(self, shop: Shop) -> Self:
-        """Learn on each user's newest event, of which the parts then know nothing; then fit them with it."""
+        """Learn on what came last, of which the parts then know nothing; then fit them with it.
+
+        What came last is each user's newest event; where days are known, each user's first event in the last tenth of
+        all, so that no part knows what others did meanwhile.
+        """
         shop = replace(shop, histories=known(shop.histories, shop.num_items))
-        earlier = replace(shop, histories=shop.histories.without_newest())
-        users, targets = earlier.everyone(), shop.histories.newest()
+        earlier, targets = held_out(shop)
+        users = earlier.everyone()
         for part in self.parts.values():
             choose(part, earlier, users, targets)
-        self.learn(users, targets)
+        self.learn(users, targets, exclude_seen=shop.exclude_seen)
         for part in self.parts.values():
             part.fit(shop)
         return self
 
-    def learn(self, users: Users, targets: ItemNums) -> Self:
+    def learn(self, users: Users, targets: ItemNums, *, exclude_seen: bool = True) -> Self:
         """Choose the weights; the parts are fitted without ``targets``, the item that each of ``users`` took next.
+
+        ``exclude_seen``: whether lists leave out what the user had.
 
         Where no part would have shown anybody what they took, all parts count alike.
         """
         channels = self._channels(users)
-        candidates = self._candidates(channels, users, targets) if channels else None
+        candidates = self._candidates(channels, users, targets, exclude_seen) if channels else None
         values_CF = learned(candidates, channels) if candidates else even(len(channels))
         self.weights = Weights(channels, values_CF)
         return self
@@ -127,8 +137,11 @@ class Blend:
         return blend
 
     def _channels(self, users: Users) -> tuple[Channel, ...]:
-        sample = users.slice(0, BLOCK_USERS * 2)
-        made = []
+        draw = np.random.default_rng(0)
+        with_history = np.flatnonzero(users.histories.lengths)
+        drawn = draw.permutation(with_history)[:SAMPLE_USERS]
+        sample = users.take(np.sort(drawn) if len(drawn) else np.arange(min(1, len(users))))
+        made: list[Channel] = []
         for name, scores in self.parts_scores(sample).items():
             values_BN = scores[:, 1:]
             scales = [0.0]
@@ -142,13 +155,14 @@ class Blend:
         return tuple(made)
 
     def _candidates(
-        self, channels: tuple[Channel, ...], users: Users, targets: ItemNums
+        self, channels: tuple[Channel, ...], users: Users, targets: ItemNums, exclude_seen: bool
     ) -> Candidates | None:
         values, spreads, counts, lengths, target_places = [], [], [], [], []
         placed = 0
         for block, wanted in zip(blocks(users), in_blocks(targets), strict=True):
             scores = self.parts_scores(block)
-            seen_BN = seen_mask(block, next(iter(scores.values())).shape[1])
+            width = next(iter(scores.values())).shape[1]
+            seen_BN = seen_mask(block, width) if exclude_seen else nothing_seen(block, width)
             rows = np.arange(len(block))
             kept_B = (wanted > 0) & ~seen_BN[rows, wanted]
             candidate_BN = np.zeros(seen_BN.shape, dtype=bool)
@@ -191,6 +205,19 @@ def seen_mask(users: Users, width: int) -> NDArray[np.bool_]:
     return mask_BN
 
 
+def held_out(shop: Shop) -> tuple[Shop, ItemNums]:
+    """The shop as it was earlier, and the item that each of its users took next, 0 for none."""
+    histories = shop.histories
+    if histories.days is None or not len(histories.days):
+        return replace(shop, histories=histories.without_newest()), histories.newest()
+    cut = float(np.quantile(histories.days, 1.0 - LAST_SHARE))
+    later = histories.where(histories.days >= cut)
+    targets = np.zeros(len(histories), dtype=np.int32)
+    has = later.lengths > 0
+    targets[has] = later.item_nums[later.offsets[:-1][has]]
+    return replace(shop, histories=histories.where(histories.days < cut), as_of=cut), targets
+
+
 def choose(part: Recommender, shop: Shop, users: Users, targets: ItemNums) -> None:
     """Fit without the targets; a recommender that chooses something of its own on them (``choose``) does."""
     chooses = getattr(part, "choose", None)
@@ -207,9 +234,17 @@ def class_at(path: str) -> type[Recommender]:
         found: type[Recommender] = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError):
         raise CorruptArtifact(
-            f"a blend was saved with a part of {path!r}, which is not there"
+            f"a blend was saved with a part of {path!r}, which is not there: put its module on "
+            "PYTHONPATH, or fit the blend again"
         ) from None
     return found
+
+
+def nothing_seen(users: Users, width: int) -> NDArray[np.bool_]:
+    """(B, N): column 0 alone."""
+    mask_BN = np.zeros((len(users), width), dtype=bool)
+    mask_BN[:, 0] = True
+    return mask_BN
 
 
 def blocks(users: Users) -> Iterator[Users]:

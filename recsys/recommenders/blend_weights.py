@@ -19,7 +19,8 @@ log = structlog.get_logger()
 
 NUM_FEATURES = 4
 """F: a channel's weights."""
-RIDGE = 1e-4
+PRIOR_USERS = 2.0
+"""How strongly the weights are drawn to even ones, as if by so many users: few users do not turn a part round."""
 STEPS = (0.7, 0.85, 1.2, 1.5, 0.0)
 """What a weight is multiplied with when NDCG is climbed."""
 MOST_ROUNDS = 3
@@ -102,16 +103,18 @@ def learned(found: Candidates, channels: Sequence[Channel]) -> Floats:
         excess_P[found.target_P] -= 1.0
         by_user_BC = np.add.reduceat(found.scores_PC * excess_P[:, None].astype(np.float32), starts)
         gradient_CF = np.einsum("bc,bcf->cf", by_user_BC, by_BCF) / len(counts)
-        return value + RIDGE * float(flat @ flat), gradient_CF.ravel() + 2 * RIDGE * flat
+        astray = flat - start
+        ridge = PRIOR_USERS / len(counts)
+        return value + ridge * float(astray @ astray), gradient_CF.ravel() + 2 * ridge * astray
 
-    fitted = minimize(
-        loss, even(len(channels)).ravel(), jac=True, method="L-BFGS-B", options={"maxiter": 150}
-    )
+    start = even(len(channels)).ravel()
+    fitted = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 150})
 
     def ndcg(weights_CF: Floats) -> float:
         sum_P = sums_of(weights_CF)
-        above_P = sum_P > sum_P[found.target_P][row_P]
-        rank_B = 1 + np.add.reduceat(above_P.astype(np.int64), starts)
+        # Ties go against the target, itself counted: weights under which all is equal find nothing.
+        not_below_P = sum_P >= sum_P[found.target_P][row_P]
+        rank_B = np.add.reduceat(not_below_P.astype(np.int64), starts)
         return float(np.where(rank_B <= K, 1.0 / np.log2(rank_B + 1.0), 0.0).mean())
 
     best_CF: Floats = fitted.x.reshape(shape)

@@ -13,16 +13,14 @@ from scipy.sparse import csr_array
 
 from recsys.errors import MissingInput
 from recsys.recommenders.histories import (
-    best_share,
     by_recency,
     dense,
-    event_counts,
+    fill,
     scaled_columns,
     scaled_rows,
     single,
 )
 from recsys.recommenders.kept import Kept
-from recsys.recommenders.last_purchases import FILL
 from recsys.recommenders.shop import Scores, Shop, Users
 
 
@@ -50,8 +48,7 @@ class Content(Kept[ItemVectors]):
                 f"{self.name} needs to know what items are: the shop has no attributes; leave it out, or give them"
             )
         vectors = tf_idf(shop.attributes)
-        fill = best_share(event_counts(shop)) * np.float32(FILL)
-        self.learned = ItemVectors(single(vectors), fill)
+        self.learned = ItemVectors(single(vectors), fill(shop))
         return self
 
     def scores(self, users: Users) -> Scores:

@@ -16,16 +16,15 @@ from recsys.recommenders.shop import Floats, Histories, Scores, Shop
 
 _LATE_LEAN = 15.0
 
+FILL = 1e-4
+"""What the best seller counts beside what a recommender found: places that it has nothing for go to best sellers,
+not to small numbers."""
+
 
 def known(histories: Histories, num_items: int) -> Histories:
     """Without events of items that the shop does not know; they take no place in the order either."""
     kept = (histories.item_nums > 0) & (histories.item_nums <= num_items)
-    if kept.all():
-        return histories
-    lengths = np.bincount(histories.rows[kept], minlength=len(histories))
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    days = None if histories.days is None else histories.days[kept]
-    return Histories(offsets, histories.item_nums[kept], days)
+    return histories if kept.all() else histories.where(kept)
 
 
 def by_recency(
@@ -99,6 +98,11 @@ def best_share(counts: Floats) -> Scores:
     """Counts as parts of the greatest one; zeros where all are zero."""
     greatest = counts.max(initial=0.0)
     return (counts / greatest if greatest > 0 else np.zeros_like(counts)).astype(np.float32)
+
+
+def fill(shop: Shop) -> Scores:
+    """(N,) what is popular, as little as counts only where a recommender found nothing."""
+    return best_share(event_counts(shop)) * np.float32(FILL)
 
 
 def event_counts(shop: Shop, weights: Floats | None = None) -> Floats:

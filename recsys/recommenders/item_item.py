@@ -12,10 +12,9 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from recsys.recommenders.histories import (
-    best_share,
     by_recency,
     dense,
-    event_counts,
+    fill,
     known,
     lateness,
     scaled_columns,
@@ -23,7 +22,6 @@ from recsys.recommenders.histories import (
     whether_had,
 )
 from recsys.recommenders.kept import Kept
-from recsys.recommenders.last_purchases import FILL
 from recsys.recommenders.shop import Floats, Histories, Scores, Shop, Users
 from recsys.recommenders.transitions import steps
 
@@ -83,8 +81,7 @@ class ItemItem(Kept[ItemWeights]):
         weights = self.steps_mix * self._steps(shop) + (1 - self.steps_mix) * self._cosine(shop)
         late = lateness(known(shop.histories, shop.num_items), shop.width, self.late_power)
         weights = scaled_columns(csr_array(weights), late)
-        fill = best_share(event_counts(shop)) * np.float32(FILL)
-        self.learned = ItemWeights(single(weights), fill)
+        self.learned = ItemWeights(single(weights), fill(shop))
         return self
 
     def scores(self, users: Users) -> Scores:

@@ -5,16 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-
-from recsys.recommenders.histories import best_share, by_recency, dense, event_counts
+from recsys.recommenders.histories import by_recency, dense, fill
 from recsys.recommenders.kept import Kept
 from recsys.recommenders.popularity import Shares
 from recsys.recommenders.shop import Scores, Shop, Users
-
-FILL = 1e-4
-"""What the best seller counts beside what a recommender found: places that it has nothing for go to best sellers,
-not to small numbers."""
 
 
 @dataclass
@@ -28,7 +22,7 @@ class LastPurchases(Kept[Shares]):
     learns = Shares
 
     def fit(self, shop: Shop) -> LastPurchases:
-        self.learned = Shares(best_share(event_counts(shop)) * np.float32(FILL))
+        self.learned = Shares(fill(shop))
         return self
 
     def scores(self, users: Users) -> Scores:

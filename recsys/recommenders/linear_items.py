@@ -16,10 +16,9 @@ from scipy.sparse import csr_array, vstack
 from scipy.sparse.csgraph import reverse_cuthill_mckee
 
 from recsys.recommenders.histories import (
-    best_share,
     by_recency,
     dense,
-    event_counts,
+    fill,
     known,
     lateness,
     scaled_columns,
@@ -27,7 +26,6 @@ from recsys.recommenders.histories import (
 )
 from recsys.recommenders.item_item import ItemWeights
 from recsys.recommenders.kept import Kept
-from recsys.recommenders.last_purchases import FILL
 from recsys.recommenders.shop import Histories, Ints, Scores, Shop, Users
 
 _ROWS = 512
@@ -78,8 +76,7 @@ class LinearItems(Kept[ItemWeights]):
         places = np.argsort(np.concatenate(order), kind="stable")
         weights = csr_array(vstack(parts, format="csr"))[places]
         late = lateness(histories, shop.width, self.late_power)
-        fill = best_share(event_counts(shop)) * np.float32(FILL)
-        self.learned = ItemWeights(single(scaled_columns(weights, late)), fill)
+        self.learned = ItemWeights(single(scaled_columns(weights, late)), fill(shop))
         return self
 
     def scores(self, users: Users) -> Scores:

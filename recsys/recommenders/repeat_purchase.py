@@ -14,9 +14,8 @@ from scipy.sparse import csr_array
 from scipy.stats import norm
 
 from recsys.errors import MissingInput
-from recsys.recommenders.histories import best_share, days_of, dense, event_counts, known, single
+from recsys.recommenders.histories import days_of, dense, fill, known, single
 from recsys.recommenders.kept import Kept
-from recsys.recommenders.last_purchases import FILL
 from recsys.recommenders.shop import Floats, Histories, Ints, Scores, Shop, Users
 
 SAME_VISIT_DAYS = 0.5
@@ -122,7 +121,7 @@ class RepeatPurchase(Kept[Intervals]):
             log_days=log_days,
             spread=np.maximum(np.sqrt(np.maximum(variance, 0.0)), MIN_SPREAD),
             as_of=np.array([as_of]),
-            fill=best_share(event_counts(shop)) * np.float32(FILL),
+            fill=fill(shop),
         )
         return self
 

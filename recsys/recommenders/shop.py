@@ -5,7 +5,7 @@ Shape suffixes: U users, T events of all users, B users of a batch, N catalogue 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +16,8 @@ from scipy.sparse import csr_array
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
+
+    from recsys.config.sections import TrainingConfig
 
 Ints = NDArray[np.int64]
 ItemNums = NDArray[np.int32]
@@ -65,9 +67,13 @@ class Histories:
 
     def without_newest(self, count: int = 1) -> Histories:
         """All but the newest ``count`` events of every user."""
-        kept = np.flatnonzero(self.places_to_newest >= count)
-        offsets = np.concatenate([[0], np.cumsum(np.maximum(self.lengths - count, 0))])
-        return self._at(offsets.astype(np.int64), kept)
+        return self.where(self.places_to_newest >= count)
+
+    def where(self, kept: NDArray[np.bool_]) -> Histories:
+        """The events of ``kept``, (T,), of all users."""
+        lengths = np.bincount(self.rows[kept], minlength=len(self))
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        return self._at(offsets, np.flatnonzero(kept))
 
     def newest(self, place: int = 0) -> ItemNums:
         """(U,): the item ``place`` events before the newest one; 0 for a user with fewer."""
@@ -104,7 +110,10 @@ class Users:
         return len(self.histories)
 
     def slice(self, start: int, stop: int) -> Users:
-        rows = np.arange(start, min(stop, len(self)), dtype=np.int64)
+        return self.take(np.arange(start, min(stop, len(self)), dtype=np.int64))
+
+    def take(self, rows: Ints) -> Users:
+        """Those at the places ``rows``, in that order."""
         segments = None if self.segments is None else self.segments[rows]
         return Users(self.histories.take(rows), self.user_nums[rows], segments)
 
@@ -124,12 +133,16 @@ class Shop:
     """(N,), NaN where there is none."""
     segments: Ints | None = None
     """(U,), 0 where a user has none."""
+    exclude_seen: bool = True
+    """Whether lists leave out what the user had: what is chosen on what was taken next is chosen for such lists."""
     seed: int = 17
     threads: int = 2
     work: Path | None = None
     """A folder for what a fit writes on its way; where None, a recommender that needs one says so."""
     spark: SparkSession | None = None
     """For what is fitted on Spark."""
+    training: TrainingConfig | None = None
+    """How training processes are started; None: ``threads`` of them on this machine."""
 
     @property
     def width(self) -> int:
@@ -140,6 +153,3 @@ class Shop:
         """The users it was fitted on."""
         nums = np.arange(1, len(self.histories) + 1, dtype=np.int64)
         return Users(self.histories, nums, self.segments)
-
-    def with_seed(self, seed: int) -> Shop:
-        return replace(self, seed=seed)

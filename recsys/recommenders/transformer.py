@@ -105,11 +105,14 @@ class HistoryNetwork:
         self._as_of = shop.as_of
         if days is not None and len(days) and self._as_of is None:
             self._as_of = float(days.max())
-        given = {"days": days is not None, "quiet_days": 0.0 if days is None else QUIET_DAYS}
+        given = {
+            "days": days is not None, "quiet_days": 0.0 if days is None else QUIET_DAYS,
+            "exclude_seen": shop.exclude_seen,
+        }  # fmt: skip
         config = HistoriesConfig.model_validate({**given, **self.settings, "network": self.network})
         self._model, epochs = train(
             self._histories(shop.histories, shop.num_items), config,
-            Processes(shop.threads, shop.spark, shop.seed), num_items=shop.num_items,
+            Processes(shop.threads, shop.spark, shop.seed, shop.training), num_items=shop.num_items,
             work=shop.work / self.name, targets=targets, attributes=shop.attributes,
             epochs=0 if targets is not None else self.epochs,
         )  # fmt: skip

@@ -11,9 +11,8 @@ from typing import ClassVar
 import numpy as np
 from scipy.sparse import csr_array
 
-from recsys.recommenders.histories import best_share, by_recency, dense, event_counts, known, single
+from recsys.recommenders.histories import by_recency, dense, fill, known, single
 from recsys.recommenders.kept import Kept
-from recsys.recommenders.last_purchases import FILL
 from recsys.recommenders.shop import Histories, Scores, Shop, Users
 
 
@@ -53,8 +52,7 @@ class Transitions(Kept[NextItems]):
         counted = steps(shop.histories, shop.num_items, gaps=1)
         of_item = np.maximum(np.asarray(counted.sum(axis=1)), 1.0)
         counted.data /= np.repeat(of_item, np.diff(counted.indptr))
-        fill = best_share(event_counts(shop)) * np.float32(FILL)
-        self.learned = NextItems(single(counted), fill)
+        self.learned = NextItems(single(counted), fill(shop))
         return self
 
     def scores(self, users: Users) -> Scores:

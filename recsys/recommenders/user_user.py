@@ -12,17 +12,15 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from recsys.recommenders.histories import (
-    best_share,
     by_recency,
     dense,
-    event_counts,
+    fill,
     known,
     lateness,
     scaled_columns,
     single,
 )
 from recsys.recommenders.kept import Kept
-from recsys.recommenders.last_purchases import FILL
 from recsys.recommenders.shop import Floats, Histories, Ints, Scores, Shop, Users
 
 _CELLS = 4_000_000
@@ -82,7 +80,7 @@ class UserUser(Kept[Neighbours]):
             events=single(csr_array((said, cells), shape=(shop.width, count))),
             near=single(scaled_columns(self._near(histories, shop.width), late)),
             rows=histories.rows,
-            fill=best_share(event_counts(shop)) * np.float32(FILL),
+            fill=fill(shop),
         )
         return self
 

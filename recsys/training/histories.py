@@ -65,8 +65,13 @@ class Processes:
     spark: SparkSession | None = None
     """Horovod's processes are Spark's where it has a slot for each; else horovodrun starts them."""
     seed: int = 17
+    conf: TrainingConfig | None = None
+    """Where it is given it says how many processes there are, and who starts them; ``threads`` then say nothing."""
 
     def training(self, *, quiet_days: float) -> TrainingConfig:
+        if self.conf is not None:
+            mine = {"seed": self.seed, "quiet_days": quiet_days, "checkpoint_steps": 0}
+            return self.conf.model_copy(update=mine)
         launcher = "horovodrun"
         if self.spark is not None and self.spark.sparkContext.defaultParallelism >= self.threads:
             launcher = "spark"

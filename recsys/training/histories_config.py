@@ -27,6 +27,8 @@ class HistoriesConfig(Pace):
     """Whether histories say when; set by the shop."""
     quiet_days: float = Field(0.0, ge=0)
     """An event is predicted from the newest one that is at least so much older; 0 without days."""
+    exclude_seen: bool = True
+    """Epochs are chosen for lists without what the user had; set by the shop."""
     attributes: bool = False
     """Add to an item's vector the mean of its attributes'; set by the shop."""
     num_negatives: int = Field(1024, ge=1)

@@ -137,9 +137,9 @@ class HistoriesTask:
     def validate(
         self, embeddings: ShardedEmbeddings, comm: Comm, each_batch: Callable[[], None] = lambda: None
     ) -> float | None:  # fmt: skip
-        """NDCG@10 of one target a user, over the full catalogue; what they had is left out unless some had the target.
+        """NDCG@10 of one target a user, over the full catalogue; ties go to the smaller item number.
 
-        Where people buy again, bought items compete.
+        Where the lists leave out what the user had, so does this, as far as the network looks back.
         """
         if self.users is None:
             return None
@@ -148,7 +148,6 @@ class HistoriesTask:
         if self.attributes is not None:
             asked[ATTRIBUTES] = self.attributes.bags(catalogue)
         items_ND = torch.stack(list(embeddings.look_up(asked, learn=False).values())).sum(dim=0)
-        had_target = (self.users.item_nums_UH == self.users.target_item_nums_T.unsqueeze(1)).any()
         mine = self.users.share(comm.rank, comm.size)
         gain = 0.0
         for start in range(0, len(mine), USERS_PER_BATCH):
@@ -157,12 +156,16 @@ class HistoriesTask:
             nums_UH, targets_U = mine.item_nums_UH[rows], mine.target_item_nums_T[rows]
             users_UD = user_vectors(self.network, items_ND, nums_UH, mine.ages_days_UH[rows])
             scores_UN = (users_UD @ items_ND.T).cpu()
+            if self.config.exclude_seen:
+                scores_UN.scatter_(1, nums_UH, -math.inf)
+            scores_UN[:, 0] = -math.inf
+            scores_UN.nan_to_num_(nan=-math.inf, neginf=-math.inf)
             of_target_U1 = scores_UN.gather(1, targets_U.unsqueeze(1))
-            if not had_target:
-                scores_UN.scatter_(1, nums_UH, float("-inf"))
-            scores_UN[:, 0] = float("-inf")
-            rank_U = (scores_UN > of_target_U1).sum(dim=1)
-            gains = torch.where(rank_U < K, 1.0 / torch.log2(rank_U.double() + 2.0), 0.0)
+            before_UN = scores_UN > of_target_U1
+            before_UN |= (scores_UN == of_target_U1) & (catalogue < targets_U.unsqueeze(1))
+            rank_U = before_UN.sum(dim=1)
+            is_listed_U = (rank_U < K) & (of_target_U1.squeeze(1) > -math.inf)
+            gains = torch.where(is_listed_U, 1.0 / torch.log2(rank_U.double() + 2.0), 0.0)
             gain += math.fsum(gains.tolist())
         total, num_users = comm.sum([gain, float(len(mine))], "validation")
         return total / num_users if num_users else 0.0

@@ -54,7 +54,7 @@ def test_two_seeds_give_two_fits(spark: SparkSession) -> None:
     small = Factorisation(width=4, iterations=1)
 
     one = small.fit(shop).learned.items
-    other = Factorisation(width=4, iterations=1).fit(shop.with_seed(18)).learned.items
+    other = Factorisation(width=4, iterations=1).fit(replace(shop, seed=18)).learned.items
 
     assert np.abs(one - other).max() > 1e-3
 
