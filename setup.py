@@ -34,6 +34,7 @@ BATCH = [
     "lmdb>=1.5",
     "orjson>=3.10",
     "altair>=5.4",
+    "optuna>=4",
     "vl-convert-python>=1.7",
 ]
 
