@@ -6,9 +6,23 @@ import math
 from dataclasses import dataclass
 
 from recsys.config.sections import GateConfig
+from recsys.evaluation.intervals import Estimate
 from recsys.evaluation.recommenders import BASELINES, BLEND, LIVE
 
 OK, REFUSED = "ok", "refused"
+
+
+@dataclass(frozen=True)
+class SliceGain:
+    """What the blend gains over another recommender for a part of the users."""
+
+    slice: str
+    """How users are told apart: ``history_length``, ``segment``, …"""
+    part: str
+    other: str
+    num_users: int
+    gain: Estimate
+    """NDCG@10 of the blend less that of ``other``, paired by user, over these users."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +35,11 @@ class Candidate:
     coverage_at_10: float
     live_release: str = ""
     """Id of the live release; empty where there is none."""
+    slices: tuple[SliceGain, ...] = ()
+    list_churn: float = math.nan
+    """Share of the first 10 that changes against the live recipe, 0 to 1; NaN where none is live."""
+    model_bytes: int = 0
+    """On disk: the model's folder, and the ranking model's where the blend re-ranks."""
 
 
 @dataclass(frozen=True)
