@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from recsys.config.base import Config
+from recsys.config.gate import GateConfig
 from recsys.config.places import PathsConfig, SparkConfig
 from recsys.config.ranking import RankingConfig
 from recsys.config.retention import AuditConfig, RetentionConfig
@@ -12,7 +13,6 @@ from recsys.config.sections import (
     EvaluationConfig,
     ExportConfig,
     FeaturesConfig,
-    GateConfig,
     GenerateShopConfig,
     IngestConfig,
     PublishConfig,

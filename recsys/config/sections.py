@@ -181,17 +181,6 @@ class EvaluationConfig(Config):
         )
 
 
-class GateConfig(Config):
-    bootstrap: bool = False
-    """Allow a first release, when there is no live one to compare with (--bootstrap)."""
-    min_users: int = Field(100, ge=0)
-    """Fewer measured users block."""
-    min_ndcg_at_10: Share = 0.005
-    min_coverage_at_10: Share = 0.01
-    tolerance: Share = 0.0
-    """How far below the best baseline or the live recipe NDCG@10 may be, as a share."""
-
-
 class ExportConfig(Config):
     parity_users: int = Field(1000, ge=1)
     max_relative_difference: float = Field(1e-4, ge=0)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from recsys.config.sections import GateConfig
+from recsys.config.gate import GateConfig
 from recsys.evaluation.gate import Candidate, judge, reason_of
 
 CONFIG = GateConfig()

@@ -11,7 +11,8 @@ import structlog
 from jobs import evaluate
 from recsys import contracts
 from recsys.config import RecsysConfig
-from recsys.config.sections import EvaluationConfig, GateConfig
+from recsys.config.gate import GateConfig
+from recsys.config.sections import EvaluationConfig
 from recsys.errors import Refused
 from recsys.evaluation.nightly import Evaluation, Live, evaluate_models
 from recsys.evaluation.recommenders import BASELINES
