@@ -82,6 +82,9 @@ def judge(candidate: Candidate, config: GateConfig) -> list[Verdict]:
         _baselines_present(candidate),
         _best_baseline(candidate, config),
         _live_recipe(candidate, config),
+        _slices(candidate, config),
+        _list_churn(candidate, config),
+        _model_size(candidate, config),
     ]  # fmt: skip
 
 
@@ -132,10 +135,9 @@ def _live_recipe(candidate: Candidate, config: GateConfig) -> Verdict:
 def _not_below(rule: str, ndcg: float, other: float, tolerance: float, name: str) -> Verdict:
     least = other * (1 - tolerance)
     ok = ndcg >= least  # False for NaN on either side
-    if ok:
-        relation = "is not below"
-    else:
-        relation = "is below" if ndcg < least else "is not shown to reach"
+    relation = "is not below" if ok else "is below"
+    if math.isnan(ndcg) or math.isnan(other):
+        relation = "is not shown to reach"
     less = f" less {tolerance:.1%}" if tolerance else ""
     reason = f"NDCG@10 of the blend {ndcg:.5f} {relation} {name} {other:.5f}{less}"
     return Verdict(rule, ndcg, f">= {least:.6g}", ok, reason)

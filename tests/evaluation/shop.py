@@ -61,13 +61,14 @@ def write_models(config: RecsysConfig) -> dict[str, str]:
     vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1)
     vectors[0] = 0
     cut_offs = config.evaluation.cut_offs(RUN_DATE)
-    for role in ("choosing", "measuring"):
+    versions = {"choosing": "choosing", "measuring": "measuring", "release": "release-model"}
+    for role, version in versions.items():
         as_of = getattr(cut_offs, role)
         model_folder(
             config.paths.models, vectors,
-            version=role, history_length=2, as_of=as_of, proven=False,
+            version=version, history_length=2, as_of=as_of, proven=False,
         )  # fmt: skip
-    return {"choosing": "choosing", "measuring": "measuring", "release": "release-model"}
+    return versions
 
 
 def write_ranking_models(

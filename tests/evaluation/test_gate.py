@@ -1,84 +1,252 @@
+"""Each rule of the gate: where it refuses, where it just does not, and what it says.
+
+tests/evaluation/test_gate_mutants.py runs these tests against a gate that decides otherwise at one place.
+"""
+
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from recsys.config.gate import GateConfig
-from recsys.evaluation.gate import Candidate, judge, reason_of
+from recsys.evaluation.gate import Candidate, SliceGain, Verdict, highest, judge, reason_of
+from recsys.evaluation.intervals import Estimate
 
-CONFIG = GateConfig()
 BASELINES = {"popularity": 0.02, "last_purchases": 0.05, "transitions": 0.03, "item_item": 0.04}
+RULES = (
+    "min_users", "min_ndcg_at_10", "min_coverage_at_10", "baselines_present", "best_baseline",
+    "live_recipe", "slice_regressions", "list_churn", "model_size",
+)  # fmt: skip
 
 
-def refused(
-    config: GateConfig = CONFIG, *, live: float | None = 0.05, users: int = 500, coverage: float = 0.2,
-    **ndcg: float,
-) -> list[str]:  # fmt: skip
-    figures = {**BASELINES, "blend": 0.06, **({} if live is None else {"live": live}), **ndcg}
-    candidate = Candidate(users, figures, coverage, "" if live is None else "r1")
-    return [verdict.rule for verdict in judge(candidate, config) if not verdict.ok]
+def a_slice(
+    value: float, low: float, high: float, *, part: str = "1-2", users: int = 200, other: str = "live"
+) -> SliceGain:  # fmt: skip
+    return SliceGain("history_length", part, other, users, Estimate(value, low, high, users))
+
+
+UNCHANGED = a_slice(0.001, -0.001, 0.003)
+GOOD = Candidate(
+    num_users=500, ndcg_at_10={**BASELINES, "blend": 0.06, "live": 0.05}, coverage_at_10=0.2, live_release="r1",
+    slices=(UNCHANGED,), list_churn=0.3, model_bytes=5_000_000,
+)  # fmt: skip
+FIRST = replace(GOOD, ndcg_at_10={**BASELINES, "blend": 0.06}, live_release="", list_churn=math.nan)
+
+
+def of(candidate: Candidate, **ndcg: float) -> Candidate:
+    return replace(candidate, ndcg_at_10={**candidate.ndcg_at_10, **ndcg})
+
+
+def verdict(candidate: Candidate, rule: str, **config: Any) -> Verdict:
+    [found] = [one for one in judge(candidate, GateConfig(**config)) if one.rule == rule]
+    return found
+
+
+def refused(candidate: Candidate, **config: Any) -> list[str]:
+    return [one.rule for one in judge(candidate, GateConfig(**config)) if not one.ok]
 
 
 def test_a_better_blend_passes_every_rule() -> None:
-    assert refused() == []
+    verdicts = judge(GOOD, GateConfig())
+
+    assert tuple(one.rule for one in verdicts) == RULES
+    assert {one.verdict for one in verdicts} == {"ok"}
+    assert reason_of(verdicts) == "passed all 9 rules of the gate"
 
 
 def test_an_exact_tie_with_baseline_and_live_passes() -> None:
-    assert refused(blend=0.05) == []
+    assert refused(of(GOOD, blend=0.05)) == []
+
+
+def without(name: str) -> Candidate:
+    return replace(GOOD, ndcg_at_10={k: v for k, v in GOOD.ndcg_at_10.items() if k != name})
 
 
 @pytest.mark.parametrize(
-    ("change", "rules"),
+    ("candidate", "rules"),
     [
-        ({"users": 99}, ["min_users"]),
-        ({"coverage": 0.009}, ["min_coverage_at_10"]),
-        ({"coverage": math.nan}, ["min_coverage_at_10"]),
-        ({"blend": 0.0499}, ["best_baseline", "live_recipe"]),
-        ({"live": 0.07}, ["live_recipe"]),
-        ({"live": math.nan}, ["live_recipe"]),  # nothing to compare with is not a pass
-        ({"blend": math.nan}, ["min_ndcg_at_10", "best_baseline", "live_recipe"]),
-        ({"item_item": math.nan}, ["baselines_present"]),
-        ({"live": None}, ["live_recipe"]),  # a first release needs --bootstrap
+        (replace(GOOD, num_users=99), ["min_users"]),
+        (replace(GOOD, coverage_at_10=0.009), ["min_coverage_at_10"]),
+        (replace(GOOD, coverage_at_10=math.nan), ["min_coverage_at_10"]),
+        (of(GOOD, blend=0.0499), ["best_baseline", "live_recipe"]),
+        (of(GOOD, live=0.07), ["live_recipe"]),
+        (of(GOOD, item_item=0.07), ["best_baseline"]),
+        (of(GOOD, blend=math.nan), ["min_ndcg_at_10", "best_baseline", "live_recipe"]),
+        (without("blend"), ["min_ndcg_at_10", "best_baseline", "live_recipe"]),
+        (of(GOOD, item_item=math.nan), ["baselines_present"]),
+        (without("popularity"), ["baselines_present"]),
+        (of(GOOD, live=math.nan), ["live_recipe", "slice_regressions"]),  # nothing to compare with is not a pass
+        (FIRST, ["live_recipe"]),  # it needs --bootstrap
+        (replace(GOOD, slices=()), ["slice_regressions"]),
+        (replace(GOOD, list_churn=0.91), ["list_churn"]),
+        (replace(GOOD, list_churn=math.nan), ["list_churn"]),
+        (replace(GOOD, model_bytes=2_000_000_001), ["model_size"]),
+        (replace(GOOD, model_bytes=0), ["model_size"]),
     ],
-)
-def test_each_rule_can_refuse(change: dict[str, Any], rules: list[str]) -> None:
-    assert refused(**change) == rules
+)  # fmt: skip
+def test_each_rule_can_refuse(candidate: Candidate, rules: list[str]) -> None:
+    first = candidate is FIRST
+    slices = tuple(replace(one, other="popularity") for one in candidate.slices)
+    assert refused(replace(candidate, slices=slices) if first else candidate) == rules
+
+
+@pytest.mark.parametrize(
+    "candidate",
+    [
+        replace(GOOD, num_users=100), replace(GOOD, coverage_at_10=0.01),
+        replace(GOOD, list_churn=0.9), replace(GOOD, model_bytes=2_000_000_000),
+        replace(GOOD, model_bytes=1),
+    ],
+)  # fmt: skip
+def test_what_just_reaches_a_limit_passes(candidate: Candidate) -> None:
+    assert refused(candidate) == []
 
 
 def test_a_floor_holds_where_everything_is_bad() -> None:
-    low: dict[str, Any] = dict.fromkeys(BASELINES, 0.001)
+    low: dict[str, Any] = dict.fromkeys((*BASELINES, "live"), 0.001)
 
-    assert refused(blend=0.0049, live=0.001, **low) == ["min_ndcg_at_10"]
-    assert refused(blend=0.005, live=0.001, **low) == []
+    assert refused(of(GOOD, blend=0.0049, **low), slice_tolerance=1) == ["min_ndcg_at_10"]
+    assert refused(of(GOOD, blend=0.005, **low), slice_tolerance=1) == []
 
 
-def test_a_missing_baseline_blocks() -> None:
-    figures = {name: value for name, value in BASELINES.items() if name != "popularity"}
-    candidate = Candidate(500, {**figures, "blend": 0.06, "live": 0.05}, 0.2, "r1")
+def test_where_no_baseline_was_measured_none_is_best() -> None:
+    nothing = replace(GOOD, ndcg_at_10={"blend": 0.06, "live": 0.05})
 
-    verdicts = judge(candidate, GateConfig())
+    assert refused(nothing) == ["baselines_present", "best_baseline"]
+    assert verdict(nothing, "best_baseline").reason == "no baseline was measured"
+    assert verdict(nothing, "baselines_present").value == 0
 
-    assert reason_of(verdicts) == "the gate refused: baselines_present (no figure for popularity)"
+
+def test_a_missing_baseline_is_named_and_counted() -> None:
+    found = verdict(of(GOOD, popularity=math.nan), "baselines_present")
+
+    assert (found.value, found.wanted) == (3, "= 4")
+    assert found.reason == "no figure for popularity"
+    assert verdict(GOOD, "baselines_present").value == 4
 
 
 def test_bootstrap_allows_a_first_release_and_nothing_else() -> None:
-    assert refused(GateConfig(bootstrap=True), live=None) == []
-    assert refused(GateConfig(bootstrap=True), live=None, blend=0.04) == ["best_baseline"]
-    assert refused(GateConfig(bootstrap=True), live=0.07) == ["live_recipe"]
+    first = replace(FIRST, slices=(replace(UNCHANGED, other="popularity"),))
+
+    assert refused(first, bootstrap=True) == []
+    assert refused(of(first, blend=0.04), bootstrap=True) == ["best_baseline"]
+    assert refused(of(GOOD, live=0.07), bootstrap=True) == ["live_recipe"]
+    assert "allowed by --bootstrap" in verdict(first, "live_recipe", bootstrap=True).reason
+    assert "a first release needs --bootstrap" in verdict(first, "live_recipe").reason
+    assert verdict(first, "list_churn").reason == "no release is live to change"
 
 
 def test_tolerance_is_a_share_of_the_other_figure() -> None:
-    config = GateConfig(tolerance=0.1)
-
-    assert refused(config, blend=0.0451) == []
-    assert refused(config, blend=0.0449) == ["best_baseline", "live_recipe"]
+    assert refused(of(GOOD, blend=0.0451), tolerance=0.1) == []
+    assert refused(of(GOOD, blend=0.0449), tolerance=0.1) == ["best_baseline", "live_recipe"]
 
 
-def test_the_reason_names_the_rule_and_the_figures() -> None:
-    candidate = Candidate(500, {**BASELINES, "blend": 0.04, "live": 0.03}, 0.2, "r1")
+@pytest.mark.parametrize(
+    ("blend", "reason"),
+    [
+        (0.05, "NDCG@10 of the blend 0.05000 is not below last_purchases 0.05000"),
+        (0.04, "NDCG@10 of the blend 0.04000 is below last_purchases 0.05000"),
+        (math.nan, "NDCG@10 of the blend nan is not shown to reach last_purchases 0.05000"),
+    ],
+)
+def test_the_reason_has_the_figures_of_both(blend: float, reason: str) -> None:
+    found = verdict(of(GOOD, blend=blend), "best_baseline")
 
-    assert reason_of(judge(candidate, GateConfig())) == (
-        "the gate refused: best_baseline (NDCG@10 of the blend 0.04000 is below last_purchases 0.05000)"
+    assert (found.reason, found.wanted) == (reason, ">= 0.05")
+    unknown = verdict(of(GOOD, live=math.nan), "live_recipe")
+    assert "is not shown to reach the recipe of r1" in unknown.reason
+
+
+def test_the_whole_reason_names_what_refused_and_nothing_else() -> None:
+    verdicts = judge(of(GOOD, live=0.07), GateConfig(tolerance=0.1))
+
+    assert reason_of(verdicts) == (
+        "the gate refused: live_recipe (NDCG@10 of the blend 0.06000 is below the recipe of r1, fitted at the "
+        "same cut-off, 0.07000 less 10.0%)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("gain", "ok"),
+    [
+        # 5 % of the live recipe's .05 is .0025.
+        (a_slice(-0.004, -0.005, -0.003), False),
+        (a_slice(-0.004, -0.0055, -0.0025), True),  # the interval reaches the tolerance
+        (a_slice(-0.030, -0.061, 0.001), True),  # much worse by chance, perhaps
+        (a_slice(0.0, 0.0, 0.0), True),  # the same lists
+        (a_slice(-0.004, -0.005, -0.003, users=100), False),
+        (a_slice(-0.004, -0.005, -0.003, users=99), True),  # too few to be judged
+        (a_slice(math.nan, math.nan, math.nan), False),
+        (a_slice(-0.004, -0.005, -0.003, other="nobody"), False),
+        (a_slice(0.004, 0.003, 0.005, other="nobody"), False),  # nobody knows what 5 % are of
+    ],
+)
+def test_a_slice_that_is_shown_to_lose_refuses(gain: SliceGain, ok: bool) -> None:
+    assert verdict(replace(GOOD, slices=(gain,)), "slice_regressions").ok is ok
+
+
+def test_without_a_tolerance_the_same_lists_still_pass() -> None:
+    same, lost = a_slice(0.0, 0.0, 0.0), a_slice(-0.001, -0.002, -0.0001)
+
+    assert refused(replace(GOOD, slices=(same,)), slice_tolerance=0) == []
+    assert refused(replace(GOOD, slices=(lost,)), slice_tolerance=0) == ["slice_regressions"]
+
+
+def test_the_slice_that_lost_is_named_the_worst_first() -> None:
+    gains = (
+        UNCHANGED,
+        a_slice(-0.02, -0.021, -0.019, part="3-9"),
+        a_slice(-0.03, -0.031, -0.029, part="10+"),
+    )
+
+    found = verdict(replace(GOOD, slices=gains), "slice_regressions")
+
+    assert found.value == -0.03
+    assert found.reason == (
+        "worse for 2 of 3 slices: history_length 10+: -0.0300 [-0.0310, -0.0290] against live, 200 users; "
+        "history_length 3-9: -0.0200 [-0.0210, -0.0190] against live, 200 users"
+    )
+
+
+def test_slices_that_lose_nothing_are_told_by_the_least_gain() -> None:
+    few = a_slice(-1.0, -1.0, -1.0, users=1)
+    more = a_slice(0.5, 0.4, 0.6)
+
+    found = verdict(replace(GOOD, slices=(more, few, UNCHANGED)), "slice_regressions")
+
+    assert (found.ok, found.value) == (True, UNCHANGED.gain.value)
+    assert "none of 2 slices is shown to lose more; least gain history_length 1-2" in found.reason
+    only_few = verdict(replace(GOOD, slices=(few,)), "slice_regressions")
+    assert (only_few.ok, only_few.reason) == (True, "no slice has 100 users")
+    assert verdict(replace(GOOD, slices=()), "slice_regressions").reason == "no slice was measured"
+
+
+def test_one_slice_among_many_needs_a_clearer_loss() -> None:
+    lost = a_slice(-0.0040, -0.0050, -0.0030)
+    alone = replace(GOOD, slices=(lost,))
+    among = replace(GOOD, slices=(lost, *[UNCHANGED] * 19))
+
+    assert not verdict(alone, "slice_regressions").ok
+    assert verdict(among, "slice_regressions").ok
+    assert not verdict(among, "slice_regressions", slice_tolerance=0.04).ok
+
+
+def test_the_interval_for_one_of_many_is_that_of_a_normal_mean() -> None:
+    gain = Estimate(-1.0, -1.0 - 1.959964, -1.0 + 1.959964, 100)
+
+    assert highest(gain, of=1) == pytest.approx(-1.0 + 1.959964)
+    # Two-sided at 5 % / 20 = .25 %: 3.0233 standard errors.
+    assert highest(gain, of=20) == pytest.approx(-1.0 + 3.0233, abs=1e-4)
+
+
+def test_churn_and_size_say_what_was_found() -> None:
+    assert verdict(GOOD, "list_churn").reason == (
+        "30.0% of the first 10 change against the live recipe, limit 90.0%"
+    )
+    assert verdict(GOOD, "model_size").reason == "the model has 5 MB on disk, limit 2000"
+    assert verdict(replace(GOOD, model_bytes=0), "model_size").reason == (
+        "the model's files were not found"
     )
