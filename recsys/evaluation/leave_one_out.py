@@ -24,9 +24,9 @@ from recsys.config import RecsysConfig
 from recsys.errors import MissingInput, Refused
 from recsys.evaluation.history_file import read_attributes, read_histories
 from recsys.recommenders import Recommender, Shop, Users
-from recsys.recommenders.blend import Blend, blocks, choose, in_blocks, seen_mask
+from recsys.recommenders.blend import Blend, choose
 from recsys.recommenders.named import recommender
-from recsys.recommenders.shop import ItemNums, Scores
+from recsys.recommenders.shop import ItemNums, Scores, blocks, in_blocks, seen_mask
 from recsys.records import write_atomically
 
 log = structlog.get_logger()

@@ -14,17 +14,15 @@ Shape suffixes: B users, N catalogue (num_items + 1), C channels, F features of 
 
 from __future__ import annotations
 
-import importlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
-from recsys.errors import CorruptArtifact
+from recsys.errors import ConfigError, CorruptArtifact
 from recsys.recommenders.blend_weights import (
     Candidates,
     Channel,
@@ -37,12 +35,20 @@ from recsys.recommenders.blend_weights import (
 )
 from recsys.recommenders.histories import known
 from recsys.recommenders.interface import Recommender
-from recsys.recommenders.named import recommender
-from recsys.recommenders.shop import ItemNums, Scores, Shop, Users
+from recsys.recommenders.named import recommender, recommender_class
+from recsys.recommenders.shop import (
+    ItemNums,
+    Scores,
+    Shop,
+    Users,
+    blocks,
+    in_blocks,
+    nothing_seen,
+    seen_mask,
+)
 
 PARTS = ("item_item", "item_item_classic", "linear_items", "transformer")
 """What the shipped blend adds up, by name."""
-BLOCK_USERS = 512
 SAMPLE_USERS = 1024
 """Tell how far a part's scores spread."""
 LAST_SHARE = 0.1
@@ -126,13 +132,27 @@ class Blend:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
+        """Raises CorruptArtifact also where a part's class is none that ``named.recommender_class`` gives."""
+        path = folder / FILE
         try:
-            told = json.loads((folder / FILE).read_bytes())
+            told = json.loads(path.read_bytes())
             weights = Weights.from_json(told)
-            classes: dict[str, str] = told["parts"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise CorruptArtifact(f"{folder / FILE} is not what a blend wrote: {error}") from None
-        blend = cls({n: class_at(path).load(folder / n) for n, path in classes.items()})
+            classes = {name: str(of_class) for name, of_class in told["parts"].items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CorruptArtifact(f"{path} is not what a blend wrote: {error}") from None
+        folders = {part.name for part in folder.iterdir() if part.is_dir()}
+        if lost := sorted(classes.keys() - folders):
+            raise CorruptArtifact(
+                f"{path} names parts that have no folder beside it: {', '.join(lost)}; fit the blend again"
+            )
+        try:
+            found = {name: recommender_class(of_class) for name, of_class in classes.items()}
+        except ConfigError as error:
+            raise CorruptArtifact(
+                f"{path} names a part that is neither a shipped recommender nor a class of yours: {error}; "
+                "else fit the blend again"
+            ) from None
+        blend = cls({name: part.load(folder / name) for name, part in found.items()})
         blend.weights = weights
         return blend
 
@@ -194,17 +214,6 @@ class Blend:
         )  # fmt: skip
 
 
-def seen_mask(users: Users, width: int) -> NDArray[np.bool_]:
-    """(B, N): what each user had; column 0 is always set."""
-    mask_BN = np.zeros((len(users), width), dtype=bool)
-    mask_BN[
-        users.histories.rows,
-        np.where(users.histories.item_nums < width, users.histories.item_nums, 0),
-    ] = True
-    mask_BN[:, 0] = True
-    return mask_BN
-
-
 def held_out(shop: Shop) -> tuple[Shop, ItemNums]:
     """The shop as it was earlier, and the item that each of its users took next, 0 for none."""
     histories = shop.histories
@@ -225,33 +234,3 @@ def choose(part: Recommender, shop: Shop, users: Users, targets: ItemNums) -> No
         part.fit(shop)
     else:
         chooses(shop, users, targets)
-
-
-def class_at(path: str) -> type[Recommender]:
-    """Raises CorruptArtifact: no such class."""
-    module, _, name = path.partition(":")
-    try:
-        found: type[Recommender] = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError):
-        raise CorruptArtifact(
-            f"a blend was saved with a part of {path!r}, which is not there: put its module on "
-            "PYTHONPATH, or fit the blend again"
-        ) from None
-    return found
-
-
-def nothing_seen(users: Users, width: int) -> NDArray[np.bool_]:
-    """(B, N): column 0 alone."""
-    mask_BN = np.zeros((len(users), width), dtype=bool)
-    mask_BN[:, 0] = True
-    return mask_BN
-
-
-def blocks(users: Users) -> Iterator[Users]:
-    for start in range(0, len(users), BLOCK_USERS):
-        yield users.slice(start, start + BLOCK_USERS)
-
-
-def in_blocks(targets: ItemNums) -> Iterator[ItemNums]:
-    for start in range(0, len(targets), BLOCK_USERS):
-        yield targets[start : start + BLOCK_USERS]

@@ -37,12 +37,7 @@ def recommender(name_or_path: str) -> Recommender:
     Raises:
         ConfigError: no such name, module or class, or the class is no recommender; the message says what is missing.
     """
-    found = _class(SHIPPED.get(name_or_path, name_or_path))
-    missing = [attribute for attribute in WANTED if not hasattr(found, attribute)]
-    if missing:
-        raise ConfigError(
-            f"{name_or_path} is no recommender: it has no {', '.join(missing)} (see recsys/recommenders/interface.py)"
-        )
+    found = recommender_class(SHIPPED.get(name_or_path, name_or_path))
     try:
         made = found()
     except TypeError as error:
@@ -68,10 +63,15 @@ def checked_names(names: Sequence[str]) -> tuple[str, ...]:
 def about() -> list[str]:
     """A line per shipped recommender."""
     width = max(map(len, SHIPPED))
-    return [f"{name:{width}}  {_class(path).about}" for name, path in SHIPPED.items()]
+    return [f"{name:{width}}  {recommender_class(path).about}" for name, path in SHIPPED.items()]
 
 
-def _class(path: str) -> type[Recommender]:
+def recommender_class(path: str) -> type[Recommender]:
+    """The class at ``module:Class``.
+
+    Raises:
+        ConfigError: no such module or class, or the class is no recommender; the message says what is missing.
+    """
     module_name, colon, class_name = path.partition(":")
     if not (colon and module_name and class_name):
         raise ConfigError(
@@ -87,4 +87,8 @@ def _class(path: str) -> type[Recommender]:
     found = getattr(module, class_name, None)
     if not isinstance(found, type):
         raise ConfigError(f"{path}: {module_name} has no class {class_name}")
+    if missing := [attribute for attribute in WANTED if not hasattr(found, attribute)]:
+        raise ConfigError(
+            f"{path} is no recommender: it has no {', '.join(missing)} (see recsys/recommenders/interface.py)"
+        )
     return found

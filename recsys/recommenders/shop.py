@@ -5,6 +5,7 @@ Shape suffixes: U users, T events of all users, B users of a batch, N catalogue 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +24,9 @@ Ints = NDArray[np.int64]
 ItemNums = NDArray[np.int32]
 Floats = NDArray[np.float64]
 Scores = NDArray[np.float32]
+
+BLOCK_USERS = 512
+"""Are scored at a time where many are: dense, 512 x 40,000 in float32 are 80 MB."""
 
 
 @dataclass(frozen=True)
@@ -153,3 +157,30 @@ class Shop:
         """The users it was fitted on."""
         nums = np.arange(1, len(self.histories) + 1, dtype=np.int64)
         return Users(self.histories, nums, self.segments)
+
+
+def blocks(users: Users) -> Iterator[Users]:
+    """``BLOCK_USERS`` at a time, in their order."""
+    for start in range(0, len(users), BLOCK_USERS):
+        yield users.slice(start, start + BLOCK_USERS)
+
+
+def in_blocks(targets: ItemNums) -> Iterator[ItemNums]:
+    """The targets of the users of each of ``blocks``."""
+    for start in range(0, len(targets), BLOCK_USERS):
+        yield targets[start : start + BLOCK_USERS]
+
+
+def nothing_seen(users: Users, width: int) -> NDArray[np.bool_]:
+    """(B, N): column 0 alone."""
+    mask_BN = np.zeros((len(users), width), dtype=bool)
+    mask_BN[:, 0] = True
+    return mask_BN
+
+
+def seen_mask(users: Users, width: int) -> NDArray[np.bool_]:
+    """(B, N): what each user had; column 0 is always set."""
+    mask_BN = nothing_seen(users, width)
+    nums = users.histories.item_nums
+    mask_BN[users.histories.rows, np.where(nums < width, nums, 0)] = True
+    return mask_BN

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -97,6 +98,27 @@ def test_what_was_saved_scores_as_before(tmp_path: Path) -> None:
 def test_a_damaged_blend_is_refused(tmp_path: Path) -> None:
     (tmp_path / "blend.json").write_text('{"parts": {}}')
     with pytest.raises(CorruptArtifact, match=r"blend\.json is not what a blend wrote"):
+        Blend.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("part", "of_class", "said"),
+    [
+        ("one", "subprocess:Popen", "no recommender: it has no name, about, fit"),
+        ("one", "subprocess", "no recommender is called 'subprocess'"),
+        ("one", "no_such_module:Model", "PYTHONPATH.*; else fit the blend again"),
+        ("other", "tests.recommenders.test_blend:Knows", "have no folder beside it: other"),
+        ("..", "tests.recommenders.test_blend:Knows", r"have no folder beside it: \.\."),
+    ],
+)
+def test_a_part_is_a_recommender_in_a_folder_of_the_blend(
+    tmp_path: Path, part: str, of_class: str, said: str
+) -> None:
+    Blend({"one": Knows()}).fit(shop()).save(tmp_path)
+    file = tmp_path / "blend.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"parts": {part: of_class}}))
+
+    with pytest.raises(CorruptArtifact, match=said):
         Blend.load(tmp_path)
 
 
