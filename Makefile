@@ -2,7 +2,7 @@
 SHELL := bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help setup setup-bench demo test test-fast test-slow check lock serve sql notebook regold clean
+.PHONY: help setup setup-bench demo test test-fast test-slow check lock serve sql notebook mlflow regold clean
 
 ARGS ?=
 PYTEST := .venv/bin/python -m pytest $(ARGS)
@@ -56,6 +56,10 @@ notebook: setup ## run notebooks/first_look, result in var/notebooks/first_look.
 	@mkdir -p $(dir $(NOTEBOOK))
 	.venv/bin/jupytext --to ipynb --output $(NOTEBOOK) notebooks/first_look.py
 	.venv/bin/jupyter-execute --inplace $(NOTEBOOK)
+
+ENV ?= local
+mlflow: setup ## MLflow's UI over the training runs (ENV=local) on 127.0.0.1:5000; the first time downloads 250 MB
+	@deploy/setup/mlflow.sh $(ENV)
 
 bench-%: setup ## run benchmarks/NAME.py
 	@test -f benchmarks/$*.py || { echo "no benchmarks/$*.py; there are: $$(cd benchmarks 2>/dev/null && ls *.py 2>/dev/null | sed 's/\.py$$//' | xargs)" >&2; exit 2; }

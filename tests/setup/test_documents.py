@@ -65,7 +65,8 @@ def test_help_lists_every_target() -> None:
 
 def test_what_comes_from_the_set_up_does_the_set_up_first() -> None:
     makefile = (CHECKOUT / "Makefile").read_text()
-    for target in ("demo", "test", "test-fast", "test-slow", "check", "serve", "sql", "notebook"):
+    own = ("demo", "test", "test-fast", "test-slow", "check", "serve", "sql", "notebook", "mlflow")
+    for target in own:
         assert re.search(rf"^{target}: setup\b", makefile, re.MULTILINE), target
 
 

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -16,8 +17,8 @@ SETUP = CHECKOUT / "deploy/setup"
 NOT_ON_A_LAPTOP = {"onnxruntime-gpu"}  # the extra `gpu`, exclusive with `cpu`
 
 
-def locked() -> dict[str, str]:
-    lines = (SETUP / "requirements.lock").read_text().splitlines()
+def locked(lock: str = "requirements.lock") -> dict[str, str]:
+    lines = (SETUP / lock).read_text().splitlines()
     pairs = (re.match(r"([a-z0-9][a-z0-9.-]*)==([^ ;]+)", line) for line in lines)
     return {pair[1]: pair[2] for pair in pairs if pair}
 
@@ -48,10 +49,15 @@ def test_what_was_proven_is_what_is_locked() -> None:
         assert versions[canonicalize_name(name)] == version
 
 
-def test_every_locked_package_has_hashes() -> None:
-    text = (SETUP / "requirements.lock").read_text()
+def test_mlflows_ui_reads_the_store_with_the_version_that_writes_it() -> None:
+    assert locked("mlflow.lock")["mlflow"] == locked()["mlflow-skinny"]
+
+
+@pytest.mark.parametrize(("lock", "fewest"), [("requirements.lock", 100), ("mlflow.lock", 50)])
+def test_every_locked_package_has_hashes(lock: str, fewest: int) -> None:
+    text = (SETUP / lock).read_text()
     entries = re.split(r"^(?=[a-z0-9])", text, flags=re.MULTILINE)[1:]
-    assert len(entries) > 100
+    assert len(entries) > fewest
     for entry in entries:
         assert "--hash=sha256:" in entry, entry.splitlines()[0]
 
