@@ -3,7 +3,8 @@
     ./spark-submit.sh run_pipeline --env local --run-date 2010-12-10 --bootstrap
 
 Makes the calls that a scheduler would make one by one: ingest, build_features, build_candidates,
-build_training_set, train, evaluate, export_onnx, score_top_n, publish.
+build_training_set, train, evaluate, export_onnx, score_top_n, publish. Where the gate refuses a new model, settings of
+training are searched within a budget, and the best are trained and shown to the gate, once (tuning.when).
 
 Reads    raw files
 Writes   every table, a model, a release
@@ -23,14 +24,15 @@ from recsys.config import RecsysConfig
 from recsys.errors import RecsysError
 from recsys.runner import DryRunOption, EnvOption, Job, SetOption, help_text, running
 from recsys.runner.options import exit_with
-from recsys.runner.pipeline import STEPS, days_of, run_steps, steps_from
+from recsys.runner.pipeline import GATE, SEARCH, STEPS, days_of, run_steps, steps_from
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
 def job_of(steps: Sequence[str]) -> Job:
     """A night of these steps as one job: all that they read, and all that they write."""
-    jobs = [importlib.import_module(f"jobs.{step}").JOB for step in steps]
+    names = [*steps, *([SEARCH] if GATE in steps else [])]
+    jobs = [importlib.import_module(f"jobs.{name}").JOB for name in names]
     reads = dict.fromkeys(name for job in jobs for name in job.reads)
     writes = dict.fromkeys(name for job in jobs for name in job.writes)
 

@@ -18,8 +18,8 @@ import typer
 
 from recsys.config import RecsysConfig
 from recsys.lake import Lake
-from recsys.records import ModelManifest, TrainingRecord
-from recsys.release.pointer import live_release
+from recsys.records import TrainingRecord
+from recsys.release.pointer import live_model
 from recsys.release.schedule import training_due
 from recsys.runner import DryRunOption, EnvOption, Job, RunDateOption, SetOption, help_text, running
 from recsys.training.train import not_trained, train_models
@@ -37,10 +37,7 @@ def run(lake: Lake, config: RecsysConfig, run_date: date) -> TrainingRecord:
     due = training_due(config, run_date)
     if not due.due:
         return not_trained(config, run_date, due.reason)
-    live = live_release(config.paths)
-    folder = config.paths.models / live.model.version if live else None
-    model = ModelManifest.read(folder) if folder and folder.exists() else None
-    return train_models(lake, config, run_date, reason=due.reason, live=model)
+    return train_models(lake, config, run_date, reason=due.reason, live=live_model(config.paths))
 
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)

@@ -35,6 +35,10 @@ class Refused(RecsysError):
     exit_code = EXIT_REFUSED
 
 
+class GateRefused(Refused):
+    """The gate said no to a new model, and nothing is live to go on with."""
+
+
 class CorruptArtifact(Refused):
     """A file's checksum, size or format is not what its manifest says."""
 

@@ -22,6 +22,7 @@ from recsys.config.sections import (
     TrainingSetConfig,
 )
 from recsys.config.shop import ShopConfig
+from recsys.config.tuning import TuningConfig
 
 
 class RecsysConfig(Config):
@@ -39,6 +40,7 @@ class RecsysConfig(Config):
     ranking: RankingConfig = RankingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     gate: GateConfig = GateConfig()
+    tuning: TuningConfig = TuningConfig()
     export: ExportConfig = ExportConfig()
     rules: RulesConfig = RulesConfig()
     scoring: ScoringConfig = ScoringConfig()

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass, replace
+from datetime import date
 
 import numpy as np
 import pyarrow as pa
 import structlog
+from pyspark.sql import DataFrame
 
 from recsys.config.sections import GATE_K
+from recsys.errors import Refused
 from recsys.evaluation.measuring import KINDS, values_of_lists
 from recsys.evaluation.ranking import METRICS
 from recsys.evaluation.recommenders import (
@@ -69,6 +72,24 @@ class Chosen:
     tried: int
     other: Recipe | None = None
     """Where there is a ranking model: the blend without stage 2 if it re-ranks, else the best that does."""
+
+
+def sampled(
+    measured: DataFrame, num_users: int, *, cut_off: date, window_days: int
+) -> pa.RecordBatch:
+    """At most so many of ``targets.measured_users`` of the window from ``cut_off`` on, by their hash.
+
+    Raises:
+        Refused: nobody is measured there.
+    """
+    sample = measured.orderBy("sample_order", "user_id").limit(num_users)
+    batches = sample.orderBy("user_id").toArrow().combine_chunks().to_batches()
+    if not batches:
+        raise Refused(
+            f"nobody to choose on: no user has a history before {cut_off} and a target in the {window_days} days "
+            "after it. Nothing was written; check the run date and what ingest took in"
+        )
+    return batches[0]
 
 
 class BlendSearch:

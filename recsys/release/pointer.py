@@ -12,7 +12,7 @@ from recsys.config.base import Config
 from recsys.config.places import PathsConfig
 from recsys.errors import CorruptArtifact
 from recsys.locks import exclusive
-from recsys.records import write_atomically
+from recsys.records import ModelManifest, write_atomically
 from recsys.release.actions import read_actions
 from recsys.release.manifest import ReleaseManifest
 
@@ -105,3 +105,10 @@ def live_release(paths: PathsConfig) -> ReleaseManifest | None:
     return (
         None if pointer is None else ReleaseManifest.read(release_folder(paths, pointer.release_id))
     )
+
+
+def live_model(paths: PathsConfig) -> ModelManifest | None:
+    """The manifest of the live release's model; None where nothing is live, or its folder has gone."""
+    live = live_release(paths)
+    folder = paths.models / live.model.version if live else None
+    return ModelManifest.read(folder) if folder and folder.exists() else None

@@ -8,12 +8,14 @@ import time
 from dataclasses import asdict, dataclass
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 import structlog
 
 from recsys.config import RecsysConfig
 from recsys.config.places import PathsConfig
-from recsys.errors import ConfigError, RecsysError
+from recsys.config.tuning import with_settings
+from recsys.errors import ConfigError, GateRefused, RecsysError
 from recsys.lake import Lake
 from recsys.locks import exclusive
 from recsys.memory import peak_memory
@@ -33,6 +35,12 @@ STEPS = (
     "score_top_n",
     "publish",
 )
+GATE, SEARCH, OF_WINNER = "evaluate", "tune", " of the winner"
+_AFTER = STEPS.index(GATE) + 1
+IN_ORDER = (
+    *STEPS[:_AFTER], SEARCH, f"train{OF_WINNER}", f"{GATE}{OF_WINNER}", *STEPS[_AFTER:],
+)  # fmt: skip
+"""With what a night takes on top where the gate refuses and ``tuning.when`` says so."""
 
 
 @dataclass(frozen=True)
@@ -83,31 +91,95 @@ def run_steps(
     Raises:
         RecsysError: a step failed or refused; a note says how to go on from it.
     """
-    taken: list[StepTaken] = []
+    night = Night(lake, config, run_date)
     for number, step in enumerate(steps, start=1):
         log.info("step_started", step=step, number=f"{number}/{len(steps)}")
+        if step == GATE:
+            night.evaluate()
+        else:
+            night.take(step)
+    return night.taken
+
+
+class Night:
+    """One day's steps as they are taken."""
+
+    def __init__(self, lake: Lake, config: RecsysConfig, run_date: date) -> None:
+        self._lake, self._config, self._run_date = lake, config, run_date
+        self.taken: list[StepTaken] = []
+
+    def evaluate(self) -> None:
+        """Let the gate decide. Where it refuses a new model, search, and show it one winner (``tuning.when``).
+
+        Raises:
+            GateRefused: nothing is live to go on with, and no winner passed either.
+        """
+        searches = self._config.tuning.when == "on_fail"
+        try:
+            found = self.take(GATE)
+        except GateRefused as refused:
+            if not searches:
+                raise
+            if not self._winner_is_trained():
+                raise GateRefused(
+                    f"{refused}\nThe search brought no winner: {self._report()}"
+                ) from None
+        else:
+            refused_beside_a_live_one = found.verdicts and not found.record.passed
+            if not (refused_beside_a_live_one and searches and self._winner_is_trained()):
+                return
+        self.take(GATE, called=f"{GATE}{OF_WINNER}")
+
+    def _winner_is_trained(self) -> bool:
+        """Search better settings and train with them. False where there are none, or where that went wrong.
+
+        A search that fails costs what it might have found, never the night.
+        """
+        try:
+            study = self.take(SEARCH, again_from=GATE)
+            winner = study.winner()
+            if winner is None:
+                log.info("no_winner", stopped=study.searched().stopped, report=self._report())
+                return False
+            log.info("winner", trial=winner.number, ndcg_at_10=winner.ndcg, report=self._report())
+            training = with_settings(self._config.training, winner.settings)
+            self._config = self._config.model_copy(update={"training": training})
+            self.take("train", called=f"train{OF_WINNER}", again_from=GATE)
+        except RecsysError as error:
+            log.warning("search_failed", reason=str(error))
+            return False
+        return True
+
+    def _report(self) -> str:
+        return str(self._config.paths.reports / str(self._run_date) / "tuning.md")
+
+    def take(self, step: str, *, called: str = "", again_from: str = "") -> Any:
+        """Run the job ``step``; returns what its ``run`` does.
+
+        ``called``: by what name its cost is kept. ``again_from``: the step to go on from where it fails.
+        """
+        config, run_date = self._config, self._run_date
         lock = config.paths.locks / f"run-{step}-{run_date}.lock"
         started = time.monotonic()
         structlog.contextvars.bind_contextvars(job=step)
         try:
             with exclusive(lock, wait=False, what=f"{step} of {run_date}"), peak_memory() as peak:
-                importlib.import_module(f"jobs.{step}").run(lake, config, run_date)
+                found = importlib.import_module(f"jobs.{step}").run(self._lake, config, run_date)
         except RecsysError as error:
-            again = f"./spark-submit.sh run_pipeline --env {config.env} --run-date {run_date} --from {step}"
+            again = (
+                f"./spark-submit.sh run_pipeline --env {config.env} --run-date {run_date} "
+                f"--from {again_from or step}"
+            )
             raise type(error)(
                 f"{error}\nstopped at {step}; go on from there with: {again}"
             ) from error
         finally:
             structlog.contextvars.bind_contextvars(job="run_pipeline")
-        taken.append(StepTaken(step, round(time.monotonic() - started, 1), round(peak[0] / 1e6)))
-        log.info(
-            "step_done",
-            step=step,
-            seconds=taken[-1].seconds,
-            peak_memory_mb=taken[-1].peak_memory_mb,
-        )
-        _remember(config.paths, run_date, taken[-1])
-    return taken
+        seconds, megabytes = round(time.monotonic() - started, 1), round(peak[0] / 1e6)
+        self.taken.append(StepTaken(called or step, seconds, megabytes))
+        log.info("step_done", step=called or step, seconds=seconds, peak_memory_mb=megabytes)
+        _remember(config.paths, run_date, self.taken[-1])
+        return found
 
 
 def steps_file(reports: Path, run_date: date) -> Path:
@@ -119,5 +191,5 @@ def _remember(paths: PathsConfig, run_date: date, taken: StepTaken) -> None:
     earlier = json.loads(path.read_bytes()) if path.exists() else []
     kept = [step for step in earlier if step["step"] != taken.step]
     kept.append(asdict(taken))
-    kept.sort(key=lambda step: STEPS.index(step["step"]))
+    kept.sort(key=lambda step: IN_ORDER.index(step["step"]))
     write_atomically(path, json.dumps(kept, indent=1).encode())

@@ -87,9 +87,14 @@ class Run:
 
 @contextmanager
 def tracked_run(
-    config: RecsysConfig, run_date: date, table_versions: Mapping[str, int]
+    config: RecsysConfig,
+    run_date: date,
+    table_versions: Mapping[str, int],
+    *,
+    name: str = "train",
+    parent: Run | None = None,
 ) -> Iterator[Run]:
-    """A run that ends as FINISHED, or as FAILED where the body raises.
+    """A run ``<name> <run_date>`` that ends as FINISHED, or as FAILED where the body raises; nested in ``parent``.
 
     Parameters are the resolved config, flattened, and ``table_version.<table>``; the config is an
     artifact too.
@@ -97,7 +102,9 @@ def tracked_run(
     Raises:
         TrackingFailed: MLflow takes no run; the body was not entered.
     """
-    tracked = _started_run(config, run_date, table_versions)
+    tracked = _started_run(config, run_date, table_versions, name)
+    if parent is not None:
+        tracked.tag(**{"mlflow.parentRunId": parent.run_id})
     try:
         yield tracked
     except BaseException:
@@ -106,7 +113,9 @@ def tracked_run(
     tracked.end("FINISHED")
 
 
-def _started_run(config: RecsysConfig, run_date: date, table_versions: Mapping[str, int]) -> Run:
+def _started_run(
+    config: RecsysConfig, run_date: date, table_versions: Mapping[str, int], name: str
+) -> Run:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
     # Heavy, and a job that trains nothing does without.
@@ -122,7 +131,7 @@ def _started_run(config: RecsysConfig, run_date: date, table_versions: Mapping[s
     try:
         config.paths.mlflow_artifacts.mkdir(parents=True, exist_ok=True)
         client = MlflowClient(tracking_uri=config.paths.mlflow_uri)
-        run = client.create_run(_experiment_id(client, config), run_name=f"train {run_date}")
+        run = client.create_run(_experiment_id(client, config), run_name=f"{name} {run_date}")
         run_id = run.info.run_id
         for start in range(0, len(params), PARAMS_PER_BATCH):
             client.log_batch(run_id, params=params[start : start + PARAMS_PER_BATCH])
@@ -132,7 +141,7 @@ def _started_run(config: RecsysConfig, run_date: date, table_versions: Mapping[s
     except MlflowException as error:
         raise TrackingFailed(
             f"MLflow at {config.paths.mlflow_uri} takes no run: {str(error)[:500]}. Nothing was trained; check "
-            "paths.mlflow_uri and that its server is up, then run train again"
+            f"paths.mlflow_uri and that its server is up, then run {name} again"
         ) from error
     return Run(client, run_id)
 

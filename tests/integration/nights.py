@@ -38,8 +38,9 @@ TINY = (
     "training_set.row_group_rows=64",
     "scoring.n=20",
     "ingest.volume.smallest_median=100000",
+    "tuning.when=never",
 )
-"""A shop that a night takes a minute for. Volumes are judged in the tests of ingest."""
+"""A shop that a night takes a minute for. Volumes are judged in the tests of ingest, searches in those of tune."""
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ def dry_run(job: str, tmp_path: Path, *arguments: str) -> dict[str, list[str]]:
     return said
 
 
-@pytest.mark.parametrize("job", [*STEPS, "run_pipeline", "generate_shop"])
+@pytest.mark.parametrize("job", [*STEPS, "tune", "run_pipeline", "generate_shop"])
 def test_a_job_names_something_on_both_sides_and_only_tables_and_paths(
     job: str, tmp_path: Path
 ) -> None:
@@ -95,6 +95,7 @@ def test_a_night_reads_and_writes_what_its_steps_do(tmp_path: Path) -> None:
         whole
     )
     assert len(whole) == len(set(whole))
+    assert "work/tuning/" in whole, "where the gate refuses"
     rest = dry_run("run_pipeline", tmp_path, "--from", "publish")
     assert rest == dry_run("publish", tmp_path)
 

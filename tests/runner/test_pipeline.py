@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import dataclass, field
 from datetime import date
+from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
 
 from recsys.config import RecsysConfig
-from recsys.errors import ConfigError, Refused
-from recsys.runner.pipeline import STEPS, days_of, run_steps, steps_from
+from recsys.config.tuning import Settings, TuningConfig
+from recsys.errors import ConfigError, GateRefused, Refused
+from recsys.evaluation.gate import Verdict
+from recsys.evaluation.nightly import Evaluation
+from recsys.evaluation.tuning import Outcome, Study
+from recsys.records import EvaluationRecord
+from recsys.runner.pipeline import STEPS, days_of, run_steps, steps_file, steps_from
 
 
 def test_a_backfill_takes_both_ends_oldest_first_over_a_leap_day() -> None:
@@ -58,3 +66,129 @@ def test_a_step_that_fails_says_how_to_go_on_in_this_environment(
         "./spark-submit.sh run_pipeline --env complete_journey --run-date 2018-01-01 --from ingest"
     )
     assert str(error.value).endswith(wanted)
+
+
+DAY = date(2024, 6, 29)
+LAKE: Any = None
+TODAY: Settings = {"dropout": 0.2}
+
+
+@dataclass
+class Jobs:
+    """Steps that say when they were called and with which dropout; the gate wants at least ``wanted``."""
+
+    folder: Path
+    wanted: float = 0.25
+    live: bool = True
+    dropouts: tuple[float, ...] = (0.3, 0.4)
+    """Of the space that is searched; the best of them is the smallest."""
+    search_fails: bool = False
+    called: list[str] = field(default_factory=list)
+
+    def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for step in ("train", "export_onnx"):
+            monkeypatch.setattr(f"jobs.{step}.run", self._noting(step))
+        monkeypatch.setattr("jobs.evaluate.run", self.evaluate)
+        monkeypatch.setattr("jobs.tune.run", self.tune)
+
+    def _noting(self, step: str) -> Any:
+        return lambda lake, config, day: self._note(step, config)
+
+    def _note(self, step: str, config: RecsysConfig) -> None:
+        self.called.append(f"{step} {config.training.dropout:g}")
+
+    def evaluate(self, lake: Any, config: RecsysConfig, day: date) -> Evaluation:
+        self._note("evaluate", config)
+        passed = config.training.dropout >= self.wanted
+        record = EvaluationRecord(run_date=day, passed=passed, reason="by dropout")
+        if not passed and not self.live:
+            raise GateRefused("the gate refused: by dropout")
+        return Evaluation(record, verdicts=(Verdict("dropout", 0.0, "more", passed, ""),))
+
+    def tune(self, lake: Any, config: RecsysConfig, day: date) -> Study:
+        self._note("tune", config)
+        if self.search_fails:
+            raise Refused("MLflow takes no run")
+        space = TuningConfig.model_validate({"trials": 3, "space": {"dropout": self.dropouts}})
+        study = Study(self.folder / "study.db", "a", space, [TODAY])
+        study.run(lambda tried: Outcome(float(tried["dropout"] == 0.3), {}))
+        return study
+
+
+def night(jobs: Jobs, config: RecsysConfig, monkeypatch: pytest.MonkeyPatch, **tuning: Any) -> None:
+    jobs.install(monkeypatch)
+    asked = config.model_copy(update={"tuning": TuningConfig(**tuning)})
+    run_steps(LAKE, asked, DAY, ("train", "evaluate", "export_onnx"))
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_after_a_refusal_one_winner_is_trained_and_shown(
+    live: bool, config: RecsysConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = Jobs(tmp_path, live=live)
+    night(jobs, config, monkeypatch)
+
+    assert jobs.called == [
+        "train 0.2", "evaluate 0.2", "tune 0.2", "train 0.3", "evaluate 0.3", "export_onnx 0.3",
+    ]  # fmt: skip
+    steps = json.loads(steps_file(config.paths.reports, DAY).read_bytes())
+    taken = [
+        "train",
+        "evaluate",
+        "tune",
+        "train of the winner",
+        "evaluate of the winner",
+        "export_onnx",
+    ]
+    assert [one["step"] for one in steps if live or one["step"] != "evaluate"] == [
+        name for name in taken if live or name != "evaluate"
+    ]
+
+
+def test_a_winner_that_is_refused_is_not_followed_by_another(
+    config: RecsysConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a live release the night goes on; without one it ends, and says so."""
+    beside_a_live_one = Jobs(tmp_path, wanted=0.9)
+    night(beside_a_live_one, config, monkeypatch)
+    assert beside_a_live_one.called[-3:] == ["train 0.3", "evaluate 0.3", "export_onnx 0.3"]
+
+    first = Jobs(tmp_path, wanted=0.9, live=False)
+    with pytest.raises(GateRefused, match="by dropout"):
+        night(first, config, monkeypatch)
+    assert first.called[-2:] == ["train 0.3", "evaluate 0.3"]
+
+
+@pytest.mark.parametrize("change", [{"dropouts": (0.2, 0.4)}, {"search_fails": True}])
+def test_without_a_winner_the_refusal_stands(
+    change: dict[str, Any], config: RecsysConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = Jobs(tmp_path, **change)
+    night(jobs, config, monkeypatch)
+    assert jobs.called[-2:] == ["tune 0.2", "export_onnx 0.2"]
+
+    first = Jobs(tmp_path, live=False, **change)
+    with pytest.raises(GateRefused, match=r"by dropout[\s\S]*no winner: .*tuning\.md"):
+        night(first, config, monkeypatch)
+    assert first.called[-1] == "tune 0.2"
+
+
+def test_where_conf_says_never_nothing_is_searched(
+    config: RecsysConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = Jobs(tmp_path)
+    night(jobs, config, monkeypatch, when="never")
+    assert jobs.called == ["train 0.2", "evaluate 0.2", "export_onnx 0.2"]
+
+    first = Jobs(tmp_path, live=False)
+    with pytest.raises(GateRefused):
+        night(first, config, monkeypatch, when="never")
+    assert "tune 0.2" not in first.called
+
+
+def test_a_model_that_passes_is_not_searched_for(
+    config: RecsysConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = Jobs(tmp_path, wanted=0.1)
+    night(jobs, config, monkeypatch)
+    assert jobs.called == ["train 0.2", "evaluate 0.2", "export_onnx 0.2"]
