@@ -6,7 +6,7 @@ Shape suffixes: A attributes, N catalogue (num_items + 1).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -42,7 +42,7 @@ class Content(Kept[ItemVectors]):
     about: ClassVar[str] = "items with the attributes of those that the user had"
     learns = ItemVectors
 
-    def fit(self, shop: Shop) -> Content:
+    def fit(self, shop: Shop) -> Self:
         if shop.attributes is None:
             raise MissingInput(
                 f"{self.name} needs to know what items are: the shop has no attributes; leave it out, or give them"

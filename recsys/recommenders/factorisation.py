@@ -6,7 +6,7 @@ Shape suffixes: B users of a batch, H events of a user, D width, N catalogue (nu
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 import pyarrow as pa
@@ -43,7 +43,7 @@ class Factorisation(Kept[Factors]):
     about: ClassVar[str] = "implicit matrix factorisation (Spark MLlib's ALS)"
     learns = Factors
 
-    def fit(self, shop: Shop) -> Factorisation:
+    def fit(self, shop: Shop) -> Self:
         if shop.spark is None:
             raise MissingInput(
                 f"{self.name} is fitted on Spark, this shop came without a session: run it as a job, or leave it out"

@@ -1,10 +1,12 @@
 """Histories as the recommenders weigh them, and products of which no user's row depends on the batch.
 
-Shape suffixes: U users, B users of a batch, T events, N catalogue (num_items + 1), D width of a vector.
+Shape suffixes: U users, B users of a batch, T events, P pairs of events, N catalogue (num_items + 1), D width of a
+vector.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array, diags_array
 
 from recsys.errors import MissingInput
-from recsys.recommenders.shop import Floats, Histories, Scores, Shop
+from recsys.recommenders.shop import Floats, Histories, Ints, Scores, Shop
 
 _LATE_LEAN = 15.0
 
@@ -40,6 +42,30 @@ def by_recency(
     if newest is not None:
         weights[places >= newest] = 0.0
     return single(histories.matrix(width - 1, weights))
+
+
+def apart(histories: Histories, most: int) -> Iterator[tuple[int, Ints, Ints]]:
+    """For 1 to ``most`` places, and each two events of one user so far apart: the older ones, and the newer ones."""
+    rows = histories.rows
+    for places in range(1, most + 1):
+        older = np.flatnonzero(rows[places:] == rows[:-places])
+        yield places, older, older + places
+
+
+def both_ways(
+    histories: Histories, *, most: int, fade: float, backwards: float
+) -> tuple[Ints, Ints, Floats]:
+    """(P,) events, (P,) events of the same user at most ``most`` places away, and (P,) what the step counts.
+
+    Over d places that is ``fade ** (d - 1)``, and ``backwards`` times as much where the second event is the older one.
+    """
+    starts, ends, weights = [], [], []
+    for places, older, newer in apart(histories, most):
+        weight = np.full(len(older), fade ** (places - 1))
+        starts += [older, newer]
+        ends += [newer, older]
+        weights += [weight, backwards * weight]
+    return np.concatenate(starts), np.concatenate(ends), np.concatenate(weights)
 
 
 def whether_had(histories: Histories, num_items: int) -> csr_array:
@@ -72,6 +98,12 @@ def lateness(histories: Histories, width: int, power: float) -> Floats:
     sums = np.bincount(histories.item_nums, weights=late, minlength=width)
     found: Floats = ((sums / late.mean() + _LATE_LEAN) / (counts + _LATE_LEAN)) ** power
     return found
+
+
+def favouring_late(weights: csr_array, histories: Histories, power: float) -> csr_array:
+    """In float32, every column times the ``lateness`` of its item."""
+    late = lateness(histories, weights.shape[1], power)
+    return single(scaled_columns(weights, late))
 
 
 def dense(scores: csr_array) -> Scores:

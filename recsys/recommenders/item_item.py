@@ -6,23 +6,14 @@ Shape suffixes: U users, N catalogue (num_items + 1).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import numpy as np
 from scipy.sparse import csr_array
 
-from recsys.recommenders.histories import (
-    by_recency,
-    dense,
-    fill,
-    known,
-    lateness,
-    scaled_columns,
-    single,
-    whether_had,
-)
-from recsys.recommenders.kept import Kept
-from recsys.recommenders.shop import Floats, Histories, Scores, Shop, Users
+from recsys.recommenders.histories import whether_had
+from recsys.recommenders.history_sum import HistorySum
+from recsys.recommenders.shop import Floats, Histories
 from recsys.recommenders.transitions import steps
 
 
@@ -42,16 +33,8 @@ def together(histories: Histories, num_items: int) -> csr_array:
     return counted
 
 
-@dataclass(frozen=True)
-class ItemWeights:
-    weights: csr_array
-    """(N, N) float32: what an item of the history says for each other item."""
-    fill: Scores
-    """(N,)"""
-
-
 @dataclass
-class ItemItem(Kept[ItemWeights]):
+class ItemItem(HistorySum):
     """Cosine of who had what, with shrinkage, and steps from item to item, both over a history that fades.
 
     The steps up to ``gaps`` places apart count 1 / gap and are divided by powers of what goes out of the one item and
@@ -59,8 +42,6 @@ class ItemItem(Kept[ItemWeights]):
     are not punished, which finds more.
     """
 
-    decay: float = 0.7
-    """What an event counts beside the next newer one."""
     gaps: int = 10
     steps_mix: float = 0.55
     """The part of the steps; the rest is the cosine's."""
@@ -68,35 +49,25 @@ class ItemItem(Kept[ItemWeights]):
     in_power: float = 0.0
     steps_shrink: float = 1.5
     cosine_shrink: float = 5.0
-    late_power: float = 1.5
-    """How much items count that come late in histories: see ``histories.lateness``."""
 
     name: ClassVar[str] = "item_item"
     about: ClassVar[str] = (
         "what goes with the user's last items, and what others took up after them"
     )
-    learns = ItemWeights
 
-    def fit(self, shop: Shop) -> Self:
-        weights = self.steps_mix * self._steps(shop) + (1 - self.steps_mix) * self._cosine(shop)
-        late = lateness(known(shop.histories, shop.num_items), shop.width, self.late_power)
-        weights = scaled_columns(csr_array(weights), late)
-        self.learned = ItemWeights(single(weights), fill(shop))
-        return self
+    def _weights(self, histories: Histories, num_items: int) -> csr_array:
+        by_steps, by_cosine = self._steps(histories, num_items), self._cosine(histories, num_items)
+        return csr_array(self.steps_mix * by_steps + (1 - self.steps_mix) * by_cosine)
 
-    def scores(self, users: Users) -> Scores:
-        history = by_recency(users.histories, len(self.learned.fill), self.decay)
-        return dense(history @ self.learned.weights) + self.learned.fill
-
-    def _steps(self, shop: Shop) -> csr_array:
-        counted = steps(shop.histories, shop.num_items, gaps=self.gaps)
+    def _steps(self, histories: Histories, num_items: int) -> csr_array:
+        counted = steps(histories, num_items, gaps=self.gaps)
         going_out, coming_in = counted.sum(axis=1), counted.sum(axis=0)
         left, right = going_out**self.out_power, coming_in**self.in_power
         return damped(counted, left, right, self.steps_shrink)
 
-    def _cosine(self, shop: Shop) -> csr_array:
-        users_of = np.sqrt(np.diff(whether_had(shop.histories, shop.num_items).tocsc().indptr))
-        both = together(shop.histories, shop.num_items)
+    def _cosine(self, histories: Histories, num_items: int) -> csr_array:
+        users_of = np.sqrt(np.diff(whether_had(histories, num_items).tocsc().indptr))
+        both = together(histories, num_items)
         return damped(both, users_of, users_of, self.cosine_shrink)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from recsys.recommenders.histories import by_recency, dense, fill
 from recsys.recommenders.kept import Kept
@@ -21,7 +21,7 @@ class LastPurchases(Kept[Shares]):
     about: ClassVar[str] = "what the user had before, the latest and most frequent first"
     learns = Shares
 
-    def fit(self, shop: Shop) -> LastPurchases:
+    def fit(self, shop: Shop) -> Self:
         self.learned = Shares(fill(shop))
         return self
 

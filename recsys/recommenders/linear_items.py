@@ -15,18 +15,10 @@ from scipy.linalg import lapack
 from scipy.sparse import csr_array, vstack
 from scipy.sparse.csgraph import reverse_cuthill_mckee
 
-from recsys.recommenders.histories import (
-    by_recency,
-    dense,
-    fill,
-    known,
-    lateness,
-    scaled_columns,
-    single,
-)
-from recsys.recommenders.item_item import ItemWeights
-from recsys.recommenders.kept import Kept
-from recsys.recommenders.shop import Histories, Ints, Scores, Shop, Users
+from recsys.errors import ConfigError
+from recsys.recommenders.histories import both_ways
+from recsys.recommenders.history_sum import HistorySum
+from recsys.recommenders.shop import Histories, Ints
 
 _ROWS = 512
 """Of a block's weights at a time: dense, 512 x 40,000 in float32 are 80 MB."""
@@ -36,7 +28,7 @@ _EVENTS = 100_000
 
 
 @dataclass
-class LinearItems(Kept[ItemWeights]):
+class LinearItems(HistorySum):
     """Ridge regression of each event's item on the events around it, for all items at once.
 
     An event d places before counts ``decay ** (d - 1)``, one after ``later`` times that. With X the rows of what lies
@@ -49,39 +41,27 @@ class LinearItems(Kept[ItemWeights]):
     fit costs 2 M^2 N multiplications; of each item's weights the ``kept`` greatest stay.
     """
 
-    decay: float = 0.7
     later: float = 0.2
     window: int = 20
     regularisation: float = 100.0
     most_in_block: int = 2048
     kept: int = 500
-    late_power: float = 1.5
-    """How much items count that come late in histories: see ``histories.lateness``."""
 
     name: ClassVar[str] = "linear_items"
     about: ClassVar[str] = (
         "a linear model of what is taken next, from all items of the history at once"
     )
-    learns = ItemWeights
 
-    def fit(self, shop: Shop) -> LinearItems:
-        histories = known(shop.histories, shop.num_items)
-        squares, products = self._equations(histories, shop.width)
+    def _weights(self, histories: Histories, num_items: int) -> csr_array:
+        squares, products = self._equations(histories, num_items + 1)
         order: list[Ints] = []
         parts: list[csr_array] = []
         for block in _blocks(squares, self.most_in_block):
             inverse = _inverse(squares[block][:, block].toarray(), self.regularisation)
             order.append(block)
-            parts += self._weights(inverse, products[block])
+            parts += self._of_block(inverse, products[block])
         places = np.argsort(np.concatenate(order), kind="stable")
-        weights = csr_array(vstack(parts, format="csr"))[places]
-        late = lateness(histories, shop.width, self.late_power)
-        self.learned = ItemWeights(single(scaled_columns(weights, late)), fill(shop))
-        return self
-
-    def scores(self, users: Users) -> Scores:
-        history = by_recency(users.histories, len(self.learned.fill), self.decay)
-        return dense(history @ self.learned.weights) + self.learned.fill
+        return csr_array(vstack(parts, format="csr"))[places]
 
     def _equations(self, histories: Histories, width: int) -> tuple[csr_array, csr_array]:
         """(N, N) X'X and X'Y, float32; of some users at a time, since X has a row per event."""
@@ -96,22 +76,17 @@ class LinearItems(Kept[ItemWeights]):
 
     def _examples(self, histories: Histories, width: int) -> tuple[csr_array, csr_array]:
         """(T, N) what lies around each event, and (T, N) what it was."""
-        rows, nums = histories.rows, histories.item_nums
+        nums = histories.item_nums
         count = len(nums)
-        events, others, weights = [], [], []
-        for distance in range(1, self.window + 1):
-            before = np.flatnonzero(rows[distance:] == rows[:-distance])
-            weight = np.full(len(before), self.decay ** (distance - 1))
-            events += [before + distance, before]
-            others += [before, before + distance]
-            weights += [weight, self.later * weight]
-        cells = np.concatenate(events), nums[np.concatenate(others)]
-        around = csr_array((np.concatenate(weights), cells), shape=(count, width))
+        others, events, weights = both_ways(
+            histories, most=self.window, fade=self.decay, backwards=self.later
+        )
+        around = csr_array((weights, (events, nums[others])), shape=(count, width))
         around.eliminate_zeros()
         taken = csr_array((np.ones(count), (np.arange(count), nums)), shape=(count, width))
         return around, taken
 
-    def _weights(self, inverse: NDArray[np.float32], products: csr_array) -> Iterator[csr_array]:
+    def _of_block(self, inverse: NDArray[np.float32], products: csr_array) -> Iterator[csr_array]:
         """Rows of the weights; a product with the sparse side on the left is the fast one."""
         turned = csr_array(products.T)
         for start in range(0, len(inverse), _ROWS):
@@ -132,12 +107,20 @@ def _blocks(squares: csr_array, most: int) -> list[Ints]:
 
 
 def _inverse(squares: NDArray[np.float32], regularisation: float) -> NDArray[np.float32]:
-    """(M, M), in place: of a symmetric matrix, positive definite with what is added to its diagonal."""
+    """(M, M), in place: of a symmetric matrix, positive definite with what is added to its diagonal.
+
+    Raises:
+        ConfigError: it is not, since too little is added.
+    """
     matrix = np.asfortranarray(squares)
     matrix[np.diag_indices_from(matrix)] += np.float32(regularisation)
     factor, failed = lapack.spotrf(matrix, lower=1, overwrite_a=1, clean=0)
-    found, failed_too = lapack.spotri(factor, lower=1, overwrite_c=1)
-    assert not failed and not failed_too  # positive definite by what was added
+    if failed:
+        raise ConfigError(
+            f"linear_items: a block of {len(matrix)} items cannot be inverted with regularisation={regularisation:g}; "
+            "in float32 it does not tell apart items that users have together: raise it (100 by default)"
+        )
+    found, _ = lapack.spotri(factor, lower=1, overwrite_c=1)
     lower: NDArray[np.float32] = np.tril(found)
     whole: NDArray[np.float32] = lower + np.tril(found, -1).T
     return whole

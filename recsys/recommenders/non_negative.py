@@ -6,7 +6,7 @@ Shape suffixes: U users, B users of a batch, D parts, N catalogue (num_items + 1
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -43,7 +43,7 @@ class NonNegative(Kept[Parts]):
     )
     learns = Parts
 
-    def fit(self, shop: Shop) -> NonNegative:
+    def fit(self, shop: Shop) -> Self:
         had = whether_had(shop.histories, shop.num_items)
         turned = csr_array(had.T)
         drawn = np.random.default_rng(shop.seed)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 
 from recsys.recommenders.histories import best_share, days_of, event_counts
 from recsys.recommenders.kept import Kept
-from recsys.recommenders.shop import Scores, Shop, Users
+from recsys.recommenders.shop import Floats, Scores, Shop, Users
 
 
 @dataclass(frozen=True)
@@ -22,36 +22,37 @@ class Shares:
 
 @dataclass
 class Popularity(Kept[Shares]):
+    """Counts of events, as parts of the best seller's."""
+
     name: ClassVar[str] = "popularity"
     about: ClassVar[str] = "what is bought most often, the same for everyone"
     learns = Shares
 
-    def fit(self, shop: Shop) -> Popularity:
-        self.learned = Shares(best_share(event_counts(shop)))
+    def fit(self, shop: Shop) -> Self:
+        self.learned = Shares(best_share(event_counts(shop, self._weights(shop))))
         return self
 
     def scores(self, users: Users) -> Scores:
         return np.tile(self.learned.shares, (len(users), 1))
 
+    def _weights(self, shop: Shop) -> Floats | None:
+        """(T,) what the events count; None: one each."""
+        return None
+
 
 @dataclass
-class Trending(Kept[Shares]):
+class Trending(Popularity):
     """Popularity in which an event counts half as much every ``half_life_days``."""
 
     half_life_days: float = 14.0
 
     name: ClassVar[str] = "trending"
     about: ClassVar[str] = "what is bought most often of late, the same for everyone"
-    learns = Shares
 
-    def fit(self, shop: Shop) -> Trending:
+    def _weights(self, shop: Shop) -> Floats:
         days, as_of = days_of(shop, self.name)
-        weights = np.exp2((days - as_of) / self.half_life_days)
-        self.learned = Shares(best_share(event_counts(shop, weights)))
-        return self
-
-    def scores(self, users: Users) -> Scores:
-        return np.tile(self.learned.shares, (len(users), 1))
+        weights: Floats = np.exp2((days - as_of) / self.half_life_days)
+        return weights
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class SegmentPopularity(Kept[SegmentShares]):
     about: ClassVar[str] = "what is bought most often by users of the same segment"
     learns = SegmentShares
 
-    def fit(self, shop: Shop) -> SegmentPopularity:
+    def fit(self, shop: Shop) -> Self:
         segments = _segments(shop)
         everyone = event_counts(shop)
         of_shop = everyone / max(everyone.sum(), 1.0)

@@ -6,7 +6,7 @@ Shape suffixes: P pairs of a user and an item, N catalogue (num_items + 1).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,7 +99,7 @@ class RepeatPurchase(Kept[Intervals]):
     about: ClassVar[str] = "what the user is due to take again, by each item's re-order intervals"
     learns = Intervals
 
-    def fit(self, shop: Shop) -> RepeatPurchase:
+    def fit(self, shop: Shop) -> Self:
         _, as_of = days_of(shop, self.name)
         pairs = pairs_of(known(shop.histories, shop.num_items))
 

@@ -6,17 +6,18 @@ Shape suffixes: U users, B users of a batch, T events of all users, N catalogue 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 from scipy.sparse import csr_array
 
 from recsys.recommenders.histories import (
+    both_ways,
     by_recency,
     dense,
+    favouring_late,
     fill,
     known,
-    lateness,
     scaled_columns,
     single,
 )
@@ -68,17 +69,16 @@ class UserUser(Kept[Neighbours]):
     about: ClassVar[str] = "what users with a similar history had next to what both had"
     learns = Neighbours
 
-    def fit(self, shop: Shop) -> UserUser:
+    def fit(self, shop: Shop) -> Self:
         histories = known(shop.histories, shop.num_items)
         rarity = _rarity(histories, shop.width)
         count = len(histories.item_nums)
         cells = histories.item_nums, np.arange(count)
-        late = lateness(histories, shop.width, self.late_power)
         said = rarity[histories.item_nums]
         self.learned = Neighbours(
             rarity=rarity,
             events=single(csr_array((said, cells), shape=(shop.width, count))),
-            near=single(scaled_columns(self._near(histories, shop.width), late)),
+            near=favouring_late(self._near(histories, shop.width), histories, self.late_power),
             rows=histories.rows,
             fill=fill(shop),
         )
@@ -113,16 +113,11 @@ class UserUser(Kept[Neighbours]):
 
     def _near(self, histories: Histories, width: int) -> csr_array:
         """(T, N)"""
-        rows, count = histories.rows, len(histories.item_nums)
-        places, others, weights = [], [], []
-        for distance in range(1, self.window + 1):
-            first = np.flatnonzero(rows[distance:] == rows[:-distance])
-            weight = np.full(len(first), self.fade ** (distance - 1))
-            places += [first, first + distance]
-            others += [first + distance, first]
-            weights += [weight, self.before * weight]
-        cells = np.concatenate(places), histories.item_nums[np.concatenate(others)]
-        near = csr_array((np.concatenate(weights), cells), shape=(count, width))
+        events, others, weights = both_ways(
+            histories, most=self.window, fade=self.fade, backwards=self.before
+        )
+        cells = events, histories.item_nums[others]
+        near = csr_array((weights, cells), shape=(len(histories.item_nums), width))
         near.sum_duplicates()
         return near
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from recsys.recommenders.histories import by_recency, known, lateness, times
+from recsys.recommenders.histories import both_ways, by_recency, known, lateness, times
 from tests.recommenders.worlds import histories
 
 
@@ -16,6 +16,23 @@ def test_unknown_items_take_no_place_in_the_order() -> None:
     assert events.item_nums.tolist() == [1, 2, 1]
     assert events.days is not None
     assert events.days.tolist() == [1.0, 3.0, 6.0]
+
+
+def test_the_newest_event_is_nothing_where_there_is_none() -> None:
+    assert histories([[1, 2, 3], [2], []]).newest().tolist() == [3, 2, 0]
+
+
+def test_each_two_events_of_a_user_are_near_both_ways_once() -> None:
+    events = histories([[7, 8, 9], [4], [5, 6]])  # at the places 0 to 5
+
+    starts, ends, weights = both_ways(events, most=2, fade=0.5, backwards=0.25)
+
+    steps = dict(zip(zip(starts.tolist(), ends.tolist(), strict=True), weights, strict=True))
+    assert len(steps) == len(weights)
+    assert steps == {
+        (0, 1): 1, (1, 2): 1, (0, 2): 0.5, (4, 5): 1,
+        (1, 0): 0.25, (2, 1): 0.25, (2, 0): 0.125, (5, 4): 0.25,
+    }  # fmt: skip
 
 
 def test_an_event_fades_with_its_place_and_repeated_ones_add_up() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from recsys.errors import ConfigError
 from recsys.recommenders import Shop
 from recsys.recommenders.linear_items import LinearItems
 from tests.recommenders.worlds import groups, histories
@@ -50,6 +51,14 @@ def test_blocks_of_any_size_rank_much_like_the_whole(most: int) -> None:
 
     alike = [np.corrcoef(one[1:], other[1:])[0, 1] for one, other in zip(whole, cut, strict=True)]
     assert np.mean(alike) > 0.95
+
+
+def test_a_block_that_cannot_be_inverted_is_told() -> None:
+    """Nobody had item 3: without regularisation nothing says what follows it."""
+    shop = Shop(3, histories([[1, 2], [2, 1]]))
+
+    with pytest.raises(ConfigError, match=r"linear_items: a block of 4 items .* regularisation=0;"):
+        LinearItems(regularisation=0.0).fit(shop)
 
 
 def test_no_more_weights_are_kept_than_asked_for() -> None:
