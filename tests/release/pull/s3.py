@@ -9,15 +9,20 @@ import struct
 import subprocess
 import sys
 import threading
-import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-from tests.serving.operations.servers import free_port
+SERVER = """
+import sys
+from moto.server import ThreadedMotoServer
 
-PATIENCE_SECONDS = 60
+server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+server.start()
+print(server.get_host_and_port()[1], flush=True)
+sys.stdin.read()
+"""
 READ_BYTES = 1 << 14
 SETTINGS = {
     "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1",
@@ -82,35 +87,20 @@ def _reset(connection: socket.socket) -> None:
 
 @contextmanager
 def s3_server() -> Iterator[str]:
-    """Its address, once it answers."""
-    port = free_port()
-    command = [sys.executable, "-W", "ignore", "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]  # fmt: skip
-    process = subprocess.Popen(
-        command, env={**os.environ, **SETTINGS}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )  # fmt: skip
-    url = f"http://127.0.0.1:{port}"
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    try:
-        while not _answers(url):
-            assert process.poll() is None, "moto's server ended"
-            assert time.monotonic() < deadline, f"nothing answers at {url}"
-            time.sleep(0.02)
-        yield url
-    finally:
-        process.terminate()
-        process.wait(PATIENCE_SECONDS)
+    """Its address; it listens, and ends when its standard input does."""
+    command = [sys.executable, "-W", "ignore", "-c", SERVER]
+    with subprocess.Popen(
+        command, env={**os.environ, **SETTINGS}, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        port = process.stdout.readline().strip()
+        assert port, f"moto's server ended with {process.wait()}"
+        yield f"http://127.0.0.1:{port}"
 
 
 def make_bucket(url: str, name: str) -> None:
     urllib.request.urlopen(urllib.request.Request(f"{url}/{name}", method="PUT")).close()
-
-
-def _answers(url: str) -> bool:
-    try:
-        urllib.request.urlopen(f"{url}/moto-api/").close()
-    except OSError:
-        return False
-    return True
 
 
 @contextmanager
