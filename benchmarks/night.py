@@ -14,7 +14,6 @@ import json
 import platform
 import shutil
 import subprocess
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -27,6 +26,7 @@ import psutil
 from recsys.config.places import CHECKOUT
 from recsys.memory import peak_memory
 from recsys.runner.pipeline import steps_file
+from recsys.watching import watching
 
 SUBMIT = str(CHECKOUT / "spark-submit.sh")
 STEPS_SAMPLE_SECONDS = 0.5
@@ -69,28 +69,20 @@ def night(
 def disk_by_step(root: Path, report: Path) -> Iterator[dict[str, int]]:
     """Yields the megabytes by which ``root`` grew in each step, as ``report`` comes to name them."""
     grown: dict[str, int] = {}
-    done = threading.Event()
+    before = 0
 
-    def watch() -> None:
-        before = 0
-        while True:
-            last = done.wait(STEPS_SAMPLE_SECONDS)
-            with suppress(OSError):
-                names = [step["step"] for step in json.loads(report.read_bytes())]
-                for name in names:
-                    if name not in grown:
-                        size = bytes_under(root)
-                        grown[name], before = round((size - before) / 1e6), size
-            if last:
-                return
+    def look() -> None:
+        nonlocal before
+        with suppress(OSError):
+            names = [step["step"] for step in json.loads(report.read_bytes())]
+            for name in names:
+                if name not in grown:
+                    size = bytes_under(root)
+                    grown[name], before = round((size - before) / 1e6), size
 
-    thread = threading.Thread(target=watch, name="disk-by-step", daemon=True)
-    thread.start()
-    try:
+    with watching(look, every_seconds=STEPS_SAMPLE_SECONDS, name="disk-by-step"):
         yield grown
-    finally:
-        done.set()
-        thread.join()
+    look()
 
 
 def bytes_under(folder: Path) -> int:

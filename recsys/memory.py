@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import psutil
+
+from recsys.watching import watching
 
 MEMORY_SAMPLE_SECONDS = 0.5
 
@@ -22,24 +23,16 @@ def _root_process() -> psutil.Process:
 def peak_memory() -> Iterator[list[float]]:
     """Yields a list whose one item becomes the peak resident bytes of this process tree."""
     peak = [0.0]
-    done = threading.Event()
+    root = _root_process()
 
     def sample() -> None:
-        root = _root_process()
-        while True:
-            total = 0
-            with suppress(psutil.Error):
-                for process in [root, *root.children(recursive=True)]:
-                    with suppress(psutil.Error):  # it has just ended
-                        total += process.memory_info().rss
-            peak[0] = max(peak[0], total)
-            if done.wait(MEMORY_SAMPLE_SECONDS):
-                return
+        total = 0
+        with suppress(psutil.Error):
+            for process in [root, *root.children(recursive=True)]:
+                with suppress(psutil.Error):  # it has just ended
+                    total += process.memory_info().rss
+        peak[0] = max(peak[0], total)
 
-    thread = threading.Thread(target=sample, name="peak-memory", daemon=True)
-    thread.start()
-    try:
+    sample()
+    with watching(sample, every_seconds=MEMORY_SAMPLE_SECONDS, name="peak-memory"):
         yield peak
-    finally:
-        done.set()
-        thread.join()

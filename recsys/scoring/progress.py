@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import structlog
 from pyspark.sql import SparkSession
+
+from recsys.watching import watching
 
 log = structlog.get_logger()
 
@@ -29,19 +30,12 @@ def progress(
 
     A task's rows are not counted before it ends, so tasks it is.
     """
-    ended = threading.Event()
     tracker = spark.sparkContext.statusTracker()
 
-    def watch() -> None:
-        while not ended.wait(every_seconds):
-            stages = [tracker.getStageInfo(stage) for stage in tracker.getActiveStageIds()]
-            if there := [stage for stage in stages if stage is not None]:
-                say(sum(s.numCompletedTasks for s in there), sum(s.numTasks for s in there))
+    def look() -> None:
+        stages = [tracker.getStageInfo(stage) for stage in tracker.getActiveStageIds()]
+        if there := [stage for stage in stages if stage is not None]:
+            say(sum(s.numCompletedTasks for s in there), sum(s.numTasks for s in there))
 
-    watcher = threading.Thread(target=watch, name="progress", daemon=True)
-    watcher.start()
-    try:
+    with watching(look, every_seconds=every_seconds, name="progress"):
         yield
-    finally:
-        ended.set()
-        watcher.join()
