@@ -28,6 +28,7 @@ from recsys.evaluation.report import recipe_in_words
 from recsys.evaluation.search import BlendSearch, Chosen, sampled
 from recsys.evaluation.targets import measured_users
 from recsys.evaluation.tuning import Outcome, Searched, Study
+from recsys.failpoints import failpoint
 from recsys.lake import Lake
 from recsys.locks import exclusive
 from recsys.records import ModelManifest, TrainingRecord
@@ -129,6 +130,7 @@ class ChoosingTrials:
             spec = self.spec.model_copy(update={"fits": (fit,), "work": work})
             with following(work / PROGRESS, run):
                 [result] = launch(spec, fit.training, self.lake.spark)
+            failpoint("tune:trained")
             chosen = self._best_blend(PathsConfig(root=str(work)), fit, result)
             run.metric("choosing.blend.ndcg_at_10", chosen.ndcg, 0)
         facts = {
