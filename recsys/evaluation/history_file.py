@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,12 +10,12 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from recsys.errors import ContractError, MissingInput
+from recsys.evaluation.item_words import attribute_matrix, words
 from recsys.recommenders import Histories
 
 MOST_NAMED = 10
 MOST_DIGITS = 18
 """Of a number that 64 bits hold."""
-WORD = re.compile(r"\w+")
 
 
 @dataclass(frozen=True)
@@ -103,30 +101,17 @@ def read_attributes(path: Path, item_ids: NDArray[np.int64]) -> csr_array:
             )
         lines[item_id] = number
         if item_id in places:
-            columns = rest.split("\t")
-            words_of[places[item_id]] = {
-                f"{column}:{word}"
-                for column, text in enumerate(columns)
-                for word in WORD.findall(text.lower())
-            }
+            texts = enumerate(rest.split("\t"))
+            words_of[places[item_id]] = {word for n, text in texts for word in words(str(n), text)}
     if not words_of:
         raise MissingInput(f"{path} knows none of the {len(item_ids)} items of the histories")
-    counts = Counter(word for words in words_of.values() for word in words)
-    column_of = {word: n for n, word in enumerate(sorted(w for w, c in counts.items() if c > 1))}
-    cells = [
-        (item, column_of[word])
-        for item, words in sorted(words_of.items())
-        for word in sorted(words)
-        if word in column_of
-    ]
-    if not cells:
+    matrix = attribute_matrix(words_of, len(item_ids))
+    if matrix is None:
         raise MissingInput(
             f"{path}: no word is on two items of the histories, so no item says anything of another; leave out "
             "--attributes"
         )
-    rows, columns_found = np.array(cells, dtype=np.int64).reshape(-1, 2).T
-    shape = (len(item_ids) + 1, len(column_of))
-    return csr_array((np.ones(len(rows), dtype=np.float32), (rows, columns_found)), shape=shape)
+    return matrix
 
 
 def _lines(path: Path) -> list[str]:

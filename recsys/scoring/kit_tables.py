@@ -80,6 +80,23 @@ def build_ruled_again(
     return _build(frozen, config, as_of, refuse, ruled_by=(lake, rules_as_of))
 
 
+def allowed_items(
+    lake: Lake,
+    config: RecsysConfig,
+    item_ids: pa.StringArray,
+    as_of: date,
+    segments: tuple[str, ...],
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_] | None]:
+    """``Kit.allowed`` and ``Kit.segment_allowed`` as ``build_kit`` makes them, without the tables of candidates.
+
+    ``segments`` name every segment of a rule; the first is ''.
+    """
+    facts = _facts(lake, config.rules, item_ids, as_of)
+    blocked_now = tuple(sorted(read_blocked(blocked_path(config.paths))))
+    masks = masks_of(config.rules, facts, blocked_now)
+    return allowed_under(masks, facts, segments, partial(_warn_of_nothing_left, as_of))
+
+
 def _build(
     lake: Lake,
     config: RecsysConfig,
@@ -119,14 +136,20 @@ def _build(
 
 def _item_ids(lake: Lake, as_of: date) -> pa.StringArray:
     """External id by number; '' at 0."""
-    vocabulary = numbers(lake.vocabulary(as_of), "item").toArrow()
-    if not vocabulary.num_rows:
+    ids = ids_by_number(lake.vocabulary(as_of))
+    if len(ids) == 1:
         raise MissingInput(
             f"no item vocabulary as of {as_of}: run build_features for that day first"
         )
-    nums = _ints(vocabulary, "item_num")
-    ids = np.full(int(nums.max()) + 1, "", dtype=object)
-    ids[nums] = vocabulary.column("item_id").to_numpy()
+    return ids
+
+
+def ids_by_number(vocabulary: DataFrame) -> pa.StringArray:
+    """The items' external ids, each at its number; '' at 0 and where no item has the number."""
+    found = numbers(vocabulary, "item").toArrow()
+    nums = _ints(found, "item_num")
+    ids = np.full(int(nums.max(initial=0)) + 1, "", dtype=object)
+    ids[nums] = found.column("item_id").to_numpy()
     return pa.array(ids, pa.string())
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from recsys.config import RecsysConfig
-from recsys.errors import RecsysError
+from recsys.errors import MissingInput, RecsysError
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -24,6 +24,9 @@ log = structlog.get_logger()
 LONGEST_VALUE = 500  # of a parameter, in characters; older tracking servers take no more
 PER_BATCH = 500  # metrics in a request
 PARAMS_PER_BATCH = 100
+
+MODEL_ROLES = ("choosing", "measuring", "release", "live")
+"""Tags ``model.ROLE`` of a run name the sequential models; those of ranking models have other roles."""
 
 
 class TrackingFailed(RecsysError):
@@ -152,6 +155,33 @@ def _experiment_id(client: MlflowClient, config: RecsysConfig) -> str:
         return str(experiment.experiment_id)
     place = config.paths.mlflow_artifacts.as_uri()
     return str(client.create_experiment(name, artifact_location=place))
+
+
+def models_of_run(config: RecsysConfig, run_id: str) -> list[str]:
+    """Versions of the sequential models that a run of ``train`` made, one per cut-off.
+
+    Raises:
+        MissingInput: no such run, or it made none.
+    """
+    # Heavy; see ``tracked_run``.
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415
+    from mlflow.tracking import MlflowClient  # noqa: PLC0415
+
+    store = config.paths.mlflow_uri.removeprefix("sqlite:///")
+    if store.startswith("/") and not Path(store).exists():  # the client would make one
+        raise MissingInput(f"no run {run_id}: there is no {store} yet; train makes it")
+    try:
+        tags = MlflowClient(tracking_uri=config.paths.mlflow_uri).get_run(run_id).data.tags
+    except MlflowException as error:
+        raise MissingInput(
+            f"no run {run_id} in MLflow at {config.paths.mlflow_uri} ({str(error)[:200]}): `make mlflow` shows the runs"
+        ) from None
+    versions = [str(tags[tag]) for role in MODEL_ROLES if (tag := f"model.{role}") in tags]
+    if not versions:
+        raise MissingInput(
+            f"run {run_id} made no model over histories: name a run of train that ended"
+        )
+    return versions
 
 
 def flattened(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

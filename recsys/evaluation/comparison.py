@@ -1,0 +1,236 @@
+"""Recommenders side by side in time: fitted on the shop before a cut-off, measured on the days after it.
+
+Shape suffixes: U users measured, B users of a block, N catalogue (num_items + 1), K list places, T kinds of targets,
+M metrics.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import date, timedelta
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from recsys.config import RecsysConfig
+from recsys.config.sections import GATE_K
+from recsys.errors import ConfigError, MissingInput, Refused
+from recsys.evaluation.contestants import ALL, Contestant, Opener, openers
+from recsys.evaluation.ranking import hits, metrics_by_user
+from recsys.evaluation.splits import Targets, Window, rolling_origin
+from recsys.evaluation.temporal_shop import TemporalShop, days_of_events, temporal_shop
+from recsys.lake import Lake
+from recsys.recommenders.blend import held_out
+from recsys.recommenders.shop import BLOCK_USERS, ItemNums, Scores
+
+log = structlog.get_logger()
+
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+
+PeakMemory = Callable[[], AbstractContextManager[list[float]]]
+"""Yields a list whose one item becomes the peak of resident bytes."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a person asked for."""
+
+    models: tuple[str, ...]
+    run_date: date = date.min
+    """``date.min``: the day after the last event."""
+    cut_offs: int = 1
+    sample: float = 1.0
+    """The part of the measured users."""
+    reference: str = ""
+    """Whom the others are compared with; empty: the best simple baseline among them."""
+
+    def __post_init__(self) -> None:
+        if self.cut_offs < 1:
+            raise ConfigError(f"--cut-offs must be at least 1, got {self.cut_offs}")
+        if not 0 < self.sample <= 1:
+            raise ConfigError(f"--sample must be above 0 and at most 1, got {self.sample}")
+
+
+@dataclass
+class Cost:
+    fit_seconds: float = 0.0
+    score_seconds: float = 0.0
+    peak_memory_gb: float = 0.0
+    """Of this process and all that it started, the JVM too, while it was fitted and asked."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """One recommender at one cut-off."""
+
+    lists_UK: ItemNums
+    metrics_UTM: Floats
+    """Of all targets, and of those that the user had never taken before, at ``GATE_K`` and in the order of
+    ``ranking.METRICS``; NaN for a user without such targets."""
+    cost: Cost
+
+
+@dataclass(frozen=True)
+class AtCutOff:
+    """Everybody who was measured at one cut-off."""
+
+    window: Window
+    num_users: int
+    num_items: int
+    num_events: int
+    cold_share: float
+    """The part of the targets that were not known at the cut-off; they count as misses."""
+    allowed_N: Bools
+    """What somebody may be shown."""
+    results: dict[str, Result] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+    """Name -> why."""
+
+
+def compare(
+    lake: Lake, config: RecsysConfig, asked: Asked, *, peak_memory: PeakMemory
+) -> Iterator[list[AtCutOff]]:
+    """What was found so far, after each cut-off, the oldest first. Tables and the live release stay as they are.
+
+    Raises:
+        RecsysError: what was asked for is not there or lacks something; of ``all``, what lacks something is left out.
+    """
+    opened = openers(asked.models, config, cut_offs=asked.cut_offs)
+    if asked.reference and asked.reference not in opened:
+        raise ConfigError(
+            f"--reference {asked.reference} is not among the models: {', '.join(opened)}"
+        )
+    first_day, last_day = days_of_events(lake)
+    run_date = last_day + timedelta(days=1) if asked.run_date == date.min else asked.run_date
+    windows = rolling_origin(
+        run_date, days=config.evaluation.window_days, cut_offs=asked.cut_offs, first_day=first_day
+    )
+    must = set(asked.models) if ALL in asked.models else set(opened)
+    work = config.paths.work / "compare" / f"{run_date}"
+    found: list[AtCutOff] = []
+    for window in windows:
+        world = temporal_shop(lake, config, window, sample=asked.sample)
+        shop = replace(world.shop, work=work / f"{window.cut_off}")
+        found.append(
+            at_cut_off(replace(world, shop=shop), opened, must=must, peak_memory=peak_memory)
+        )
+        yield found
+    shutil.rmtree(work, ignore_errors=True)  # what a killed run left is used again
+    return found
+
+
+def at_cut_off(
+    world: TemporalShop, opened: dict[str, Opener], *, must: set[str], peak_memory: PeakMemory
+) -> AtCutOff:
+    """Each is fitted, asked and let go, one after the other; one that lacks something is left out unless it ``must``.
+
+    Raises:
+        MissingInput: one that must be measured lacks something.
+        Refused: a score is no number, or a model has seen the window.
+    """
+    found = AtCutOff(
+        world.window, len(world.users), world.shop.num_items, len(world.shop.histories.item_nums),
+        world.cold_share, world.allowed_SN.any(axis=0),
+    )  # fmt: skip
+    log.info(
+        "cut_off", day=str(world.window.cut_off), end=str(world.window.end), users=found.num_users,
+        items=found.num_items, events=found.num_events, cold_targets=round(found.cold_share, 4),
+    )  # fmt: skip
+    for name, opener in opened.items():
+        cost = Cost()
+        try:
+            with peak_memory() as peak:
+                contestant = _fitted(opener, world, cost)
+                lists_UK = _lists(name, contestant, world, cost)
+        except MissingInput as error:
+            if name in must:
+                raise
+            log.warning("not_measured", recommender=name, reason=str(error))
+            found.left_out[name] = str(error)
+            continue
+        cost.peak_memory_gb = peak[0] / 1e9
+        kinds = [_metrics(lists_UK, targets) for targets in (world.targets, world.first)]
+        found.results[name] = Result(lists_UK, np.stack(kinds, axis=1), cost)
+        log.info(
+            "measured", recommender=name, fit_seconds=round(cost.fit_seconds, 1),
+            score_seconds=round(cost.score_seconds, 1),
+        )  # fmt: skip
+    return found
+
+
+def _fitted(opener: Opener, world: TemporalShop, cost: Cost) -> Contestant:
+    """What chooses something of its own (epochs) chooses on the last part of what was known."""
+    with _timed() as seconds:
+        contestant = opener(world)
+        if chooses := getattr(contestant, "choose", None):
+            earlier, targets = held_out(world.shop)
+            chooses(earlier, earlier.everyone(), targets)
+        contestant.fit(world.shop)
+    cost.fit_seconds = seconds[0]
+    return contestant
+
+
+def _lists(name: str, contestant: Contestant, world: TemporalShop, cost: Cost) -> ItemNums:
+    """(U, K)"""
+    lists = []
+    with _timed() as seconds:
+        for start in range(0, len(world.users), BLOCK_USERS):
+            stop = min(start + BLOCK_USERS, len(world.users))
+            users = world.users.slice(start, stop)
+            scores_BN = _checked(name, contestant.scores(users), (len(users), world.shop.width))
+            lists.append(best_items(scores_BN, world.hidden_mask(start, stop), GATE_K))
+    cost.score_seconds = seconds[0]
+    return np.concatenate(lists)
+
+
+def _metrics(lists_UK: ItemNums, targets: Targets) -> Floats:
+    """(U, M)"""
+    found = hits(lists_UK, targets.offsets, targets.item_nums)
+    return metrics_by_user(found, targets.counts, (GATE_K,))[:, :, 0]
+
+
+def best_items(scores_BN: Scores, hidden_BN: Bools, k: int) -> ItemNums:
+    """(B, k) item numbers, best first, equal scores by the smaller number; 0 where there is no item left.
+
+    What is hidden, or scored minus infinity, is in no list.
+    """
+    shown_BN = np.where(hidden_BN, -np.inf, scores_BN)
+    width = shown_BN.shape[1]
+    place = width - min(k, width)
+    least_B1 = np.partition(shown_BN, place, axis=1)[:, place : place + 1]
+    rows, nums = np.nonzero((shown_BN >= least_B1) & (shown_BN > -np.inf))
+    order = np.lexsort((nums, -shown_BN[rows, nums], rows))
+    rows, nums = rows[order], nums[order]
+    ranks = np.arange(len(rows)) - np.searchsorted(rows, rows)
+    listed = ranks < k
+    lists_BK = np.zeros((len(scores_BN), k), dtype=np.int32)
+    lists_BK[rows[listed], ranks[listed]] = nums[listed]
+    return lists_BK
+
+
+def _checked(name: str, scores_BN: Scores, wanted: tuple[int, int]) -> Scores:
+    if scores_BN.shape != wanted:
+        raise Refused(
+            f"{name} gave scores of the shape {scores_BN.shape} for {wanted[0]} users and {wanted[1]} places (item 0 "
+            "is none): score the whole catalogue; nothing was measured"
+        )
+    wrong_B = (np.isnan(scores_BN) | np.isposinf(scores_BN)).any(axis=1)
+    if wrong_B.any():
+        raise Refused(
+            f"{name} gave {int(wrong_B.sum())} of {len(scores_BN)} users a score that is no number, or infinite, which "
+            "no list can order: mend it; nothing was measured"
+        )
+    return scores_BN
+
+
+@contextmanager
+def _timed() -> Iterator[list[float]]:
+    started, seconds = time.monotonic(), [0.0]
+    yield seconds
+    seconds[0] = time.monotonic() - started

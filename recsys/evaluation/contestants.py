@@ -1,0 +1,86 @@
+"""Who can be compared: shipped recommenders, classes of the user's own, models of MLflow runs, scores from a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Protocol
+
+from recsys.config import RecsysConfig
+from recsys.errors import ConfigError, Refused
+from recsys.evaluation.temporal_shop import TemporalShop
+from recsys.recommenders import Shop, Users
+from recsys.recommenders.named import SHIPPED, recommender
+from recsys.recommenders.scored_pairs import ScoredPairs, read_pairs
+from recsys.recommenders.shop import Scores
+from recsys.recommenders.tracked import TrackedModel, tracked_models
+
+MLFLOW = "mlflow:"
+PARQUET = ".parquet"
+ALL = "all"
+
+
+class Contestant(Protocol):
+    """What is asked of each: of ``recsys.recommenders.Recommender`` the two things that a comparison needs."""
+
+    def fit(self, shop: Shop) -> object:
+        """Learn from ``shop`` alone, or refuse."""
+
+    def scores(self, users: Users) -> Scores:
+        """(B, N); minus infinity for an item that is to be in no list."""
+
+
+Opener = Callable[[TemporalShop], Contestant]
+"""Gives an unfitted one for the shop of a cut-off."""
+
+
+def openers(names: Sequence[str], config: RecsysConfig, *, cut_offs: int = 1) -> dict[str, Opener]:
+    """By name, each once. What can be said without the shop is said here: a name, a class, a run or a file is wrong.
+
+    ``all`` stands for every shipped recommender.
+
+    Raises:
+        ConfigError: no names, a name that nothing is called, or scores of one day for several cut-offs.
+        RecsysError: a run or a file is not there, or not what it should be.
+    """
+    asked = [one for name in names for one in (SHIPPED if name == ALL else [name]) if one]
+    if not asked:
+        raise ConfigError("nothing to compare: name recommenders, --models item_item,blend")
+    return {name: _opener(name, config, cut_offs) for name in dict.fromkeys(asked)}
+
+
+def _opener(name: str, config: RecsysConfig, cut_offs: int) -> Opener:
+    if name.startswith(MLFLOW):
+        return _of_run(name, config)
+    if name.endswith(PARQUET):
+        return _of_file(name, cut_offs)
+    recommender(name)
+    return lambda _: recommender(name)
+
+
+def _of_run(name: str, config: RecsysConfig) -> Opener:
+    models = tracked_models(config, name.removeprefix(MLFLOW))
+
+    def opened(world: TemporalShop) -> Contestant:
+        cut_off = world.window.cut_off
+        early = [model for model in models if model.as_of <= cut_off]
+        if not early:
+            days = ", ".join(str(model.as_of) for model in models)
+            raise Refused(
+                f"{name} was fitted as of {days}, and is to be measured from {cut_off} on: it has seen these days. "
+                f"Compare with a run date from {models[0].as_of + timedelta(days=world.window.days)} on, or name a "
+                "run that trained earlier; nothing was measured"
+            )
+        return TrackedModel(early[-1], num_items=world.shop.num_items)
+
+    return opened
+
+
+def _of_file(name: str, cut_offs: int) -> Opener:
+    if cut_offs > 1:
+        raise ConfigError(
+            f"{name} holds the scores of one day, and --cut-offs {cut_offs} asks for several: compare it at one"
+        )
+    pairs = read_pairs(Path(name))
+    return lambda world: ScoredPairs.of(pairs, world.user_ids, world.item_ids)
