@@ -124,7 +124,7 @@ class Study:
                 seed=self.config.seed + len(searched.trials),
                 n_startup_trials=len(self.starts) + RANDOM_TRIALS,
             )
-            self._try_one(objective, clock)
+            self._try_one(objective, searched.trials, clock)
             told(searched := self.searched())
             _say(searched)
         return searched
@@ -155,11 +155,14 @@ class Study:
         self._study.set_user_attr(SHOWN, best.number)
         return best
 
-    def _try_one(self, objective: Objective, clock: Callable[[], float]) -> None:
+    def _try_one(
+        self, objective: Objective, done: Sequence[Trial], clock: Callable[[], float]
+    ) -> None:
+        """Settings that were tried before, as a sampler proposes in a small space, come to the same for nothing."""
         trial = self._study.ask(self._space)
         log.info("trial_started", trial=trial.number, **trial.params)
         started = clock()
-        outcome = _tried(objective, dict(trial.params))
+        outcome = _known(done, trial.params) or _tried(objective, dict(trial.params))
         trial.set_user_attr(SECONDS, clock() - started)
         for name, fact in outcome.facts.items():
             trial.set_user_attr(name, fact)
@@ -189,6 +192,14 @@ def why_to_stop(done: Sequence[Trial], config: TuningConfig) -> str:
             f"{longest / 60:.1f}"
         )
     return ""
+
+
+def _known(done: Sequence[Trial], settings: Settings) -> Outcome | None:
+    same = [trial for trial in done if trial.settings == settings]
+    if not same:
+        return None
+    failed = {FAILED: same[0].failed} if same[0].failed else {}
+    return Outcome(same[0].ndcg, {**same[0].facts, **failed})
 
 
 def _tried(objective: Objective, settings: Settings) -> Outcome:

@@ -16,7 +16,7 @@ from recsys.evaluation.tuning import Searched, Trial
 from recsys.records import write_atomically
 
 REPORT = "tuning.md"
-WIDTH = 160
+WIDTH = 300  # nothing is broken over lines: the last column is as long as it is
 
 
 def trials_table(searched: Searched, today: Settings) -> str:

@@ -188,6 +188,26 @@ def test_equal_trials_leave_today_as_it_is(tmp_path: Path) -> None:
     assert one.winner() is None
 
 
+def test_settings_are_tried_once_however_often_they_are_proposed(tmp_path: Path) -> None:
+    tried: list[Settings] = []
+
+    def counted(settings: Settings) -> Outcome:
+        tried.append(settings)
+        if settings["num_blocks"] == 2:
+            raise Refused("too deep")
+        return hill(TODAY)
+
+    config = TuningConfig.model_validate({"trials": 5, "space": {"num_blocks": [1, 2]}})
+    searched = Study(tmp_path / "study.db", "a", config, [{"num_blocks": 1}]).run(counted)
+
+    assert sorted(one["num_blocks"] for one in tried) == [1, 2]
+    assert len(searched.trials) == 5
+    assert {(t.settings["num_blocks"], t.failed) for t in searched.trials} == {
+        (1, ""),
+        (2, "too deep"),
+    }
+
+
 def test_who_listens_hears_of_every_trial(tmp_path: Path) -> None:
     heard: list[int] = []
     study(tmp_path, trials=3).run(hill, told=lambda searched: heard.append(len(searched.trials)))

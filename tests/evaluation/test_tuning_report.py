@@ -11,7 +11,11 @@ from recsys.evaluation.tuning_report import result, trials_table, write_report
 
 TODAY: Settings = {"dropout": 0.2, "learning_rate": 0.005}
 BETTER: Settings = {"dropout": 0.2, "learning_rate": 0.0123456789}
-FACTS = {"epochs": 7, "model_ndcg_at_10": 0.21, "blend": "model 0.5, decay 0.9"}
+FACTS = {
+    "epochs": 7,
+    "model_ndcg_at_10": 0.21,
+    "blend": "model 0.5, similarity 1, transitions 2, repeat 1, popularity 0.01, decay 0.98",
+}
 AS_IT_IS = Trial(0, TODAY, 0.31, 60.0, FACTS)
 FAILED = Trial(1, {"dropout": 0.5, "learning_rate": 0.02}, math.nan, 6.0, {}, failed="loss nan")
 BEST = Trial(3, BETTER, 0.33, 90.0, FACTS, again=2)
