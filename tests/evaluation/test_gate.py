@@ -40,13 +40,17 @@ def of(candidate: Candidate, **ndcg: float) -> Candidate:
     return replace(candidate, ndcg_at_10={**candidate.ndcg_at_10, **ndcg})
 
 
+def judged(candidate: Candidate, **config: Any) -> list[Verdict]:
+    return judge(candidate, GateConfig(**{"slice_tolerance": 0.05, **config}))
+
+
 def verdict(candidate: Candidate, rule: str, **config: Any) -> Verdict:
-    [found] = [one for one in judge(candidate, GateConfig(**config)) if one.rule == rule]
+    [found] = [one for one in judged(candidate, **config) if one.rule == rule]
     return found
 
 
 def refused(candidate: Candidate, **config: Any) -> list[str]:
-    return [one.rule for one in judge(candidate, GateConfig(**config)) if not one.ok]
+    return [one.rule for one in judged(candidate, **config) if not one.ok]
 
 
 def test_a_better_blend_passes_every_rule() -> None:
