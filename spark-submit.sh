@@ -10,7 +10,8 @@ if [ ! -x "$python" ]; then
   exit 2
 fi
 
+# Classes of a person's own are found in the folder that the job is called from, too, after all others.
+export PYTHONPATH=$here${PYTHONPATH:+:$PYTHONPATH}:$PWD
 cd "$here" # relative paths in conf are relative to the checkout
-export PYTHONPATH=$here${PYTHONPATH:+:$PYTHONPATH}
 export PYSPARK_PYTHON=${PYSPARK_PYTHON:-$python}
 exec "$python" -m recsys.config.launch "$@"

@@ -93,10 +93,18 @@ class AtCutOff:
     """Name -> why."""
 
 
+@dataclass(frozen=True)
+class Comparison:
+    run_date: date
+    """The last window ends before it."""
+    cut_offs: tuple[AtCutOff, ...]
+    """Oldest first."""
+
+
 def compare(
     lake: Lake, config: RecsysConfig, asked: Asked, *, peak_memory: PeakMemory
-) -> Iterator[list[AtCutOff]]:
-    """What was found so far, after each cut-off, the oldest first. Tables and the live release stay as they are.
+) -> Iterator[Comparison]:
+    """What was found so far, after each cut-off. Tables and the live release stay as they are.
 
     Raises:
         RecsysError: what was asked for is not there or lacks something; of ``all``, what lacks something is left out.
@@ -113,16 +121,14 @@ def compare(
     )
     must = set(asked.models) if ALL in asked.models else set(opened)
     work = config.paths.work / "compare" / f"{run_date}"
-    found: list[AtCutOff] = []
+    found = Comparison(run_date, ())
     for window in windows:
         world = temporal_shop(lake, config, window, sample=asked.sample)
-        shop = replace(world.shop, work=work / f"{window.cut_off}")
-        found.append(
-            at_cut_off(replace(world, shop=shop), opened, must=must, peak_memory=peak_memory)
-        )
+        world = replace(world, shop=replace(world.shop, work=work / f"{window.cut_off}"))
+        one = at_cut_off(world, opened, must=must, peak_memory=peak_memory)
+        found = replace(found, cut_offs=(*found.cut_offs, one))
         yield found
     shutil.rmtree(work, ignore_errors=True)  # what a killed run left is used again
-    return found
 
 
 def at_cut_off(

@@ -16,11 +16,13 @@ from recsys.config.places import SparkConfig
 CHECKOUT = Path(__file__).parents[2]
 
 
-def submit(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+def submit(
+    *arguments: str, cwd: Path | None = None, **environ: str
+) -> subprocess.CompletedProcess[str]:
     command = [str(CHECKOUT / "spark-submit.sh"), *arguments]
     return subprocess.run(
-        command, env=os.environ | environ, capture_output=True, text=True, check=False, timeout=120
-    )
+        command, env=os.environ | environ, cwd=cwd, capture_output=True, text=True, check=False, timeout=120
+    )  # fmt: skip
 
 
 def test_help_lists_every_job_with_its_first_line() -> None:
@@ -60,6 +62,17 @@ def test_a_missing_option_names_the_command_that_was_typed() -> None:
     answer = submit("train", "--dry-run")
     assert answer.returncode == 2
     assert "Try './spark-submit.sh train --help' for help" in answer.stderr
+
+
+def test_a_class_in_the_folder_that_a_job_is_called_from_is_found(tmp_path: Path) -> None:
+    (tmp_path / "shop_of_theirs.py").write_text(
+        "from recsys.recommenders.popularity import Popularity"
+    )
+    (tmp_path / "recsys.py").write_text("raise ImportError('ours comes first')")
+    own = "shop_of_theirs:Popularity"
+    answer = submit("compare", "--models", f"{own},item_item", "--dry-run", cwd=tmp_path)
+    assert answer.returncode == 0, answer.stderr
+    assert f"\nmodels  {own}, item_item\n" in answer.stdout
 
 
 def test_a_dry_run_shows_everything_and_touches_nothing(tmp_path: Path) -> None:

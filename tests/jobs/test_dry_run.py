@@ -84,6 +84,12 @@ def test_files_are_named_beside_tables(job: str, written: str, tmp_path: Path) -
     assert dry_run(job, tmp_path)["writes"] == [written]
 
 
+def test_compare_writes_reports_and_no_table(tmp_path: Path) -> None:
+    said = dry_run("compare", tmp_path, "--models", "popularity")
+    assert not {name for names in said["writes"] for name in names.split(", ")} & set(TABLES)
+    assert "reports/compare/<run_date>-<models>.md" in said["writes"][0]
+
+
 def test_generate_shop_names_the_folder_of_its_files(tmp_path: Path) -> None:
     said = dry_run("generate_shop", tmp_path, "--set", "generate_shop.directory=/data/shop")
     assert said["files"] == ["/data/shop/"]

@@ -1,0 +1,94 @@
+"""compare with a class of one's own, as docs/add_a_model.md has it, kept outside this repository."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from jobs import compare
+from recsys import contracts
+from recsys.config import RecsysConfig
+from recsys.config.sections import EvaluationConfig
+from recsys.errors import ConfigError
+from recsys.evaluation.comparison import Asked
+from recsys.lake import Lake
+from tests.evaluation.shop import RUN_DATE, WINDOW_DAYS, write_shop
+from tests.recommenders.contract import small_shop
+
+DOC = Path(__file__).parents[2] / "docs/add_a_model.md"
+OWN = "my_shop.models:Basket"
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The document's class, written where the document says."""
+    [code] = re.findall(
+        r"^```python\n# my_shop/models\.py\n(.*?)^```", DOC.read_text(), re.M | re.S
+    )
+    module = tmp_path / "elsewhere" / "my_shop" / "models.py"
+    module.parent.mkdir(parents=True)
+    module.write_text(code)
+    monkeypatch.syspath_prepend(str(tmp_path / "elsewhere"))
+    for name in ("my_shop", "my_shop.models"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    return OWN
+
+
+def test_the_document_is_short_and_its_options_exist() -> None:
+    text = DOC.read_text()
+    assert len(text.splitlines()) < 60
+    said = CliRunner().invoke(compare.app, ["--help"]).stdout
+    assert set(re.findall(r"(?<= )--[a-z-]+", text)) <= set(re.findall(r"--[a-z-]+", said))
+
+
+def test_the_documents_class_is_saved_and_loaded(own: str, tmp_path: Path) -> None:
+    from recsys.recommenders.named import recommender
+
+    shop = small_shop()
+    made = recommender(own).fit(shop)
+    (tmp_path / "saved").mkdir()
+    made.save(tmp_path / "saved")
+    again = type(made).load(tmp_path / "saved")
+    np.testing.assert_array_equal(again.scores(shop.everyone()), made.scores(shop.everyone()))
+
+
+@pytest.mark.spark
+def test_a_class_of_ones_own_beside_shipped_ones(
+    lake: Lake, config: RecsysConfig, own: str
+) -> None:
+    evaluation = EvaluationConfig(window_days=WINDOW_DAYS, bootstrap_rounds=100)
+    config = config.model_copy(update={"evaluation": evaluation})
+    write_shop(lake, config)
+    before = {table: lake.version(table) for table in (contracts.EVENTS, contracts.VOCABULARIES)}
+
+    told = compare.run(lake, config, Asked((own, "transitions", "popularity"), cut_offs=2))
+
+    assert told["run_date"] == str(RUN_DATE)  # the day after the last event
+    assert [one["cut_off"] for one in told["cut_offs"]] == ["2024-06-21", "2024-06-25"]
+    assert (told["reference"], told["differences"]) == ("transitions", 4)
+    for one in told["cut_offs"]:
+        assert one["users"] == 40 and one["cold_targets"] == 0
+        ndcg = {name: figures["ndcg"]["value"] for name, figures in one["models"].items()}
+        # Everybody goes round a circle, and has had much of it: who knows the order is far above who does not.
+        assert ndcg["transitions"] > ndcg[own] > 0
+        assert one["models"][own]["ndcg_above_reference"]["high"] < 0
+
+    assert {table: lake.version(table) for table in before} == before
+    reports = config.paths.reports / "compare"
+    name = f"{RUN_DATE}-my_shop.models_Basket-transitions-popularity"
+    assert sorted(path.name for path in reports.iterdir()) == [f"{name}.json", f"{name}.md"]
+    assert json.loads((reports / f"{name}.json").read_text()) == told
+    assert f"`{own}`" in (reports / f"{name}.md").read_text()
+    assert not (config.paths.work / "compare" / str(RUN_DATE)).exists()
+
+
+@pytest.mark.parametrize("asked", [{"cut_offs": 0}, {"sample": 0.0}, {"sample": 1.5}])
+def test_numbers_out_of_range_are_refused(asked: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match=r"--(cut-offs|sample) must be"):
+        Asked(("popularity",), **asked)  # type: ignore[arg-type]
