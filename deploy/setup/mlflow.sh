@@ -27,7 +27,7 @@ if [[ ! -x $WHERE/bin/python ]]; then
 fi
 .cache/uv/bin/uv pip sync --quiet --python "$WHERE/bin/python" --require-hashes deploy/setup/mlflow.lock
 
-echo "MLflow's UI on http://127.0.0.1:$PORT over $uri; Ctrl-C ends it" >&2
+echo "MLflow's UI on 127.0.0.1:$PORT over $uri; Ctrl-C ends it" >&2
 export MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=true GIT_PYTHON_REFRESH=quiet MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false
 unset PYTHONPATH
 exec "$WHERE/bin/mlflow" server --host 127.0.0.1 --port "$PORT" --workers 1 --backend-store-uri "$uri"
