@@ -32,7 +32,7 @@ from recsys.config.sections import TrainingConfig
 from recsys.data import Batch, generator
 from recsys.embeddings import LocalComm, ShardedEmbeddings
 from recsys.models.losses import sampled_softmax_loss
-from recsys.models.sequential import DAYS_SCALE, gaps_between
+from recsys.models.sequential import gaps_between
 from recsys.training.sequential import ITEMS, SequentialTask, model_of
 from recsys.training.spec import Fit
 from recsys.training.validation import ValidationUsers, ndcg_of, top_k
@@ -147,8 +147,7 @@ class PaddedFullSoftmax:
         gaps_BH = gaps_between(ages_of(nums_BH), mask_BH)
         vectors_BHD = self.model.items(nums_BH)
         asking = encoder._every(gaps_BH, mask_BH)
-        log_hours = torch.log1p(gaps_BH * 24.0).unsqueeze(-1) / DAYS_SCALE
-        x_BHD = encoder.dropout(vectors_BHD + encoder.gap_encoding(log_hours))
+        x_BHD = encoder.dropout(vectors_BHD + encoder.gap_encoding(gaps_BH))
         for block in encoder.blocks:
             x_BHD = block(x_BHD, x_BHD, asking)
         found: Tensor = encoder.norm(x_BHD) + encoder.recall(vectors_BHD, asking)

@@ -14,13 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from recsys.models.places import Predictions
+from recsys.models.recall import FORBIDDEN, Asking, GapEncoding, Recall
 
 # Shape suffixes in this file:
 #   R rows   W places of a row   D embedding width   N attention heads
 #   Q places that predict, flat over the rows   P predictions
-FORBIDDEN = -1e9
-"""Added to a forbidden attention score. Finite, so that a place of padding gives no NaN."""
-
 LEVELS = 256
 """Chances of dropout are multiples of 1 / LEVELS: a byte decides."""
 
@@ -93,29 +91,19 @@ class ByteDropout(nn.Module):
         return x * factors.to(x.device, x.dtype)
 
 
-class Seen(NamedTuple):
-    """What each place may look at."""
-
-    distance_WW: Tensor
-    """int64, places from the one that looks (first) back to the one that is looked at; 0 where that is later."""
-    log_days_RWW: Tensor | None
-    """float32, log1p of the days from an event to the one after the place that looks; None without days."""
-    forbidden_R1WW: Tensor
-    """float32, FORBIDDEN where it is later, of another history or padding."""
-
-    @classmethod
-    def of(cls, packed: Packed, gaps_RW: Tensor | None) -> Seen:
-        segment_RW = packed.segment_RW
-        place_W = torch.arange(segment_RW.shape[1], device=segment_RW.device)
-        distance_WW = place_W.unsqueeze(1) - place_W
-        allowed_RWW = (segment_RW.unsqueeze(2) == segment_RW.unsqueeze(1)) & (distance_WW >= 0)
-        forbidden_RWW = torch.zeros(allowed_RWW.shape, device=segment_RW.device)
-        forbidden_RWW.masked_fill_(~allowed_RWW, FORBIDDEN)
-        log_days_RWW = None
-        if gaps_RW is not None:
-            moment_RW1 = (packed.ages_RW - gaps_RW).unsqueeze(2)
-            log_days_RWW = torch.log1p((packed.ages_RW.unsqueeze(1) - moment_RW1).clamp(min=0))
-        return cls(distance_WW.clamp(min=0), log_days_RWW, forbidden_RWW.unsqueeze(1))
+def asking_everywhere(packed: Packed, gaps_RW: Tensor | None) -> Asking:
+    """Every place, of the places of its history up to itself; ``gaps_RW``: None without days."""
+    segment_RW = packed.segment_RW
+    place_W = torch.arange(segment_RW.shape[1], device=segment_RW.device)
+    distance_WW = place_W.unsqueeze(1) - place_W
+    allowed_RWW = (segment_RW.unsqueeze(2) == segment_RW.unsqueeze(1)) & (distance_WW >= 0)
+    forbidden_RWW = torch.zeros(allowed_RWW.shape, device=segment_RW.device)
+    forbidden_RWW.masked_fill_(~allowed_RWW, FORBIDDEN)
+    log_days_RWW = None
+    if gaps_RW is not None:
+        moment_RW1 = (packed.ages_RW - gaps_RW).unsqueeze(2)
+        log_days_RWW = torch.log1p((packed.ages_RW.unsqueeze(1) - moment_RW1).clamp(min=0))
+    return Asking(None, distance_WW.clamp(min=0).unsqueeze(0), log_days_RWW, forbidden_RWW)
 
 
 class Recency(nn.Module):
@@ -133,13 +121,13 @@ class Recency(nn.Module):
         )
         self.forgetting = nn.Parameter(torch.linspace(-2.0, 0.0, num_heads)) if days else None
 
-    def forward(self, seen: Seen) -> Tensor:
+    def forward(self, asking: Asking) -> Tensor:
         """(R or 1, N, W, W), what is forbidden included."""
-        bias = self.by_distance[seen.distance_WW].permute(2, 0, 1).unsqueeze(0)
-        if self.forgetting is not None and seen.log_days_RWW is not None:
+        bias = self.by_distance[asking.distance_GQH].permute(0, 3, 1, 2)
+        if self.forgetting is not None and asking.log_days_GQH is not None:
             rate_N11 = nn.functional.softplus(self.forgetting).view(-1, 1, 1)
-            bias = bias - rate_N11 * seen.log_days_RWW.unsqueeze(1)
-        return bias + seen.forbidden_R1WW
+            bias = bias - rate_N11 * asking.log_days_GQH.unsqueeze(1)
+        return bias + asking.forbidden_GQH.unsqueeze(1)
 
 
 class Block(nn.Module):
@@ -158,7 +146,7 @@ class Block(nn.Module):
         )  # fmt: skip
         self.dropout = ByteDropout(dropout)
 
-    def forward(self, x_RWD: Tensor, seen: Seen) -> Tensor:
+    def forward(self, x_RWD: Tensor, asking: Asking) -> Tensor:
         """(R, W, D)."""
         rows, places, width = x_RWD.shape
         heads, of_head = self.num_heads, width // self.num_heads
@@ -167,7 +155,7 @@ class Block(nn.Module):
             .view(rows, places, 3, heads, of_head)
             .permute(2, 0, 3, 1, 4)
         )
-        scores_RNWW = query @ key.transpose(2, 3) * of_head**-0.5 + self.recency(seen)
+        scores_RNWW = query @ key.transpose(2, 3) * of_head**-0.5 + self.recency(asking)
         mixed_RWD = (
             (torch.softmax(scores_RNWW, dim=-1) @ value)
             .transpose(1, 2)
@@ -175,28 +163,6 @@ class Block(nn.Module):
         )
         x_RWD = x_RWD + self.dropout(self.out(mixed_RWD))
         return x_RWD + self.dropout(self.feed_forward(x_RWD))  # type: ignore[no-any-return]
-
-
-class Recall(nn.Module):
-    """Weighted means of the history's own vectors, as they are, beside what attention makes of them.
-
-    With one table for what was had and what is offered, this is a model of similar items, which learns from few events
-    (as FISM: Kabbur, Ning and Karypis, KDD 2013); attention need only learn what is beyond it. Each head learns which
-    items count and how soon that fades.
-    """
-
-    def __init__(self, width: int, num_heads: int, num_places: int, *, days: bool) -> None:
-        super().__init__()
-        self.counts = nn.Linear(width, num_heads)
-        self.recency = Recency(num_heads, num_places, days=days)
-        self.gate = nn.Parameter(torch.ones(num_heads))
-
-    def forward(self, vectors_RWD: Tensor, seen: Seen) -> Tensor:
-        """(R, W, D)."""
-        counts_RN1W = self.counts(vectors_RWD).transpose(1, 2).unsqueeze(2)
-        weights_RNWW = torch.sigmoid(counts_RN1W + self.recency(seen))
-        weights_RNWW = weights_RNWW * torch.rsqrt(weights_RNWW.sum(dim=-1, keepdim=True) + 1.0)
-        return (weights_RNWW * self.gate.view(1, -1, 1, 1)).sum(dim=1) @ vectors_RWD
 
 
 class PackedTransformer(nn.Module):
@@ -221,7 +187,7 @@ class PackedTransformer(nn.Module):
             for _ in range(num_blocks)
         )
         self.norm = nn.LayerNorm(embedding_dim)
-        self.recall = Recall(embedding_dim, num_heads, num_places, days=days)
+        self.recall = Recall(embedding_dim, num_heads, Recency(num_heads, num_places, days=days))
         self.dropout = ByteDropout(dropout)
 
     def forward(self, vectors_RWD: Tensor, packed: Packed) -> Tensor:
@@ -230,25 +196,7 @@ class PackedTransformer(nn.Module):
         if self.gap_encoding is not None and gaps_RW is not None:
             x_RWD = x_RWD + self.gap_encoding(gaps_RW)
         x_RWD = self.dropout(x_RWD)
-        seen = Seen.of(packed, gaps_RW)
+        asking = asking_everywhere(packed, gaps_RW)
         for block in self.blocks:
-            x_RWD = block(x_RWD, seen)
-        return self.norm(x_RWD) + self.recall(vectors_RWD, seen)  # type: ignore[no-any-return]
-
-
-class GapEncoding(nn.Module):
-    """How long it was until the next event, as a vector."""
-
-    LOG_HOURS_SCALE = 8.0
-    """log1p of the hours in a year is about 9."""
-
-    def __init__(self, embedding_dim: int) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.Linear(1, embedding_dim), nn.GELU(), nn.Linear(embedding_dim, embedding_dim)
-        )
-
-    def forward(self, gaps_RW: Tensor) -> Tensor:
-        """(R, W, D) of days (R, W)."""
-        log_hours_RW1 = torch.log1p(gaps_RW * 24.0).unsqueeze(-1) / self.LOG_HOURS_SCALE
-        return self.layers(log_hours_RW1)  # type: ignore[no-any-return]
+            x_RWD = block(x_RWD, asking)
+        return self.norm(x_RWD) + self.recall(vectors_RWD, asking)  # type: ignore[no-any-return]

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from recsys.models.packed import ByteDropout, GapEncoding, Packed, Recall, Seen
+from recsys.models.packed import ByteDropout, Packed, Recency, asking_everywhere
+from recsys.models.recall import GapEncoding, Recall
 
 # Shape suffixes in this file:
 #   R rows   W places of a row   D embedding width   T real places, flat   S histories of all rows
@@ -27,7 +28,7 @@ class PackedRecurrent(nn.Module):
         self.recurrent = nn.GRU(embedding_dim, embedding_dim, num_layers)
         self.out = nn.Linear(embedding_dim, embedding_dim)
         self.norm = nn.LayerNorm(embedding_dim)
-        self.recall = Recall(embedding_dim, num_heads, num_places, days=days)
+        self.recall = Recall(embedding_dim, num_heads, Recency(num_heads, num_places, days=days))
 
     def forward(self, vectors_RWD: Tensor, packed: Packed) -> Tensor:
         gaps_RW = packed.gaps() if self.days else None
@@ -35,7 +36,7 @@ class PackedRecurrent(nn.Module):
         if self.gap_encoding is not None and gaps_RW is not None:
             x_RWD = x_RWD + self.gap_encoding(gaps_RW)
         x_TD = self.dropout(x_RWD).flatten(0, 1)
-        recalled_RWD: Tensor = self.recall(vectors_RWD, Seen.of(packed, gaps_RW))
+        recalled_RWD: Tensor = self.recall(vectors_RWD, asking_everywhere(packed, gaps_RW))
         place_T, sizes = by_step(packed.segment_RW)
         if not len(place_T):
             return recalled_RWD

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor, nn
+
+from recsys.models.recall import FORBIDDEN, Asking, GapEncoding, Recall
 
 # Shape suffixes in this file:
 #   B histories in the batch   H places of a history, newest last   D embedding width
 #   N attention heads   G groups that ask   Q places that ask in a group
-MASKED = -1e9
-"""Added to a forbidden attention score. Finite, so that a history of padding alone gives no NaN."""
-
 INITIAL_NORM = 3.0
 """Length of a fresh item vector. An item and itself then score 9, an item and a stranger about 0 +- 1: what
 was bought stands out from the first step."""
@@ -20,9 +17,6 @@ was bought stands out from the first step."""
 DENSE_FROM = 1 / 8
 """Where at least this share of the places asks, all go through the last block: each that asks alone would take a copy
 of its history with it, which costs as much as several places."""
-
-DAYS_SCALE = 8.0
-"""log1p of the hours in a year is about 9: gaps reach the network at a size near one."""
 
 
 def gaps_between(ages_BH: Tensor, mask_BH: Tensor) -> Tensor:
@@ -37,32 +31,14 @@ def gaps_between(ages_BH: Tensor, mask_BH: Tensor) -> Tensor:
     return (ages_BH - next_BH).clamp(min=0) * mask_BH
 
 
-class Asking(NamedTuple):
-    """Which places ask in a layer. G groups of Q askers; the askers of a group see the same history.
-
-    Every place of every history: G = B, Q = H. The newest place: G = B, Q = 1. Chosen places, flat:
-    G of them, Q = 1, ``example_G`` naming the history of each.
-    """
-
-    example_G: Tensor | None
-    """int64, or None where group g asks history g."""
-    distance_GQH: Tensor
-    """int64, how many places ago, 0 where not before the asker; G may be 1."""
-    log_days_GQH: Tensor
-    """float32, log1p of the days from each place to the moment asked about."""
-    forbidden_GQH: Tensor
-    """float32, MASKED where a place is padding or later than the asker, else 0."""
-
-    def histories(self, x: Tensor) -> Tensor:
-        """(G, …) from (B, …)."""
-        return x if self.example_G is None else x[self.example_G]
-
-
 class RecencyBias(nn.Module):
     """How a head prefers the recent, counted back from the asker: per place and per day.
 
     By places: a learned bias per distance. By days: a power law, (1 + days)^-rate. So what is learned
     at every place of a long history holds for the newest place of a short one.
+
+    ``packed.Recency`` adds up the same with the heads before the places, where few histories are wide: gradients of the
+    two round differently.
     """
 
     def __init__(self, num_heads: int, history_length: int) -> None:
@@ -71,7 +47,8 @@ class RecencyBias(nn.Module):
         self.forgetting = nn.Parameter(torch.linspace(-2.0, 0.0, num_heads))
 
     def forward(self, asking: Asking) -> Tensor:
-        """(G, N, Q, H), masked places included."""
+        """(G, N, Q, H), forbidden places included."""
+        assert asking.log_days_GQH is not None  # its histories say when
         rate_N = nn.functional.softplus(self.forgetting)
         by_distance = self.by_distance[asking.distance_GQH]
         bias_GQHN = by_distance - rate_N * asking.log_days_GQH.unsqueeze(-1)
@@ -120,28 +97,6 @@ class AttentionBlock(nn.Module):
         return x_GQD + self.dropout(self.feed_forward(x_GQD))  # type: ignore[no-any-return]
 
 
-class Recall(nn.Module):
-    """What the user had before, as it is: weighted means of the history's own vectors.
-
-    People buy again. Attention blocks have to learn to pass a vector through unchanged; this does so
-    from the first step, and learns only which items are bought again and how soon that fades.
-    """
-
-    def __init__(self, embedding_dim: int, num_heads: int, history_length: int) -> None:
-        super().__init__()
-        self.again = nn.Linear(embedding_dim, num_heads)
-        self.recency = RecencyBias(num_heads, history_length)
-        self.gate = nn.Parameter(torch.ones(num_heads))
-
-    def forward(self, vectors_BHD: Tensor, asking: Asking) -> Tensor:
-        """(G, Q, D)."""
-        again_GN1H = asking.histories(self.again(vectors_BHD)).transpose(1, 2).unsqueeze(2)
-        weights_GNQH = torch.sigmoid(again_GN1H + self.recency(asking))
-        weights_GNQH = weights_GNQH * torch.rsqrt(weights_GNQH.sum(dim=-1, keepdim=True) + 1.0)
-        weights_GQH = (weights_GNQH * self.gate.view(1, -1, 1, 1)).sum(dim=1)
-        return weights_GQH @ asking.histories(vectors_BHD)
-
-
 class SequentialEncoder(nn.Module):
     """A user as causal self-attention sees the newest place of their history.
 
@@ -167,15 +122,13 @@ class SequentialEncoder(nn.Module):
         super().__init__()
         self.history_length = history_length
         self.num_heads = num_heads
-        self.gap_encoding = nn.Sequential(
-            nn.Linear(1, embedding_dim), nn.GELU(), nn.Linear(embedding_dim, embedding_dim)
-        )
+        self.gap_encoding = GapEncoding(embedding_dim)
         self.blocks = nn.ModuleList(
             AttentionBlock(embedding_dim, num_heads, history_length, dropout)
             for _ in range(num_blocks)
         )
         self.norm = nn.LayerNorm(embedding_dim)
-        self.recall = Recall(embedding_dim, num_heads, history_length)
+        self.recall = Recall(embedding_dim, num_heads, RecencyBias(num_heads, history_length))
         self.dropout = nn.Dropout(dropout)
 
     def forward(
@@ -215,8 +168,7 @@ class SequentialEncoder(nn.Module):
         self, vectors_BHD: Tensor, gaps_BH: Tensor, mask_BH: Tensor, *, asking: Asking,
         place_Q: Tensor | None = None, everywhere: bool = False,
     ) -> Tensor:  # fmt: skip
-        log_hours_BH1 = torch.log1p(gaps_BH * 24.0).unsqueeze(-1) / DAYS_SCALE
-        x_BHD = self.dropout(vectors_BHD + self.gap_encoding(log_hours_BH1))
+        x_BHD = self.dropout(vectors_BHD + self.gap_encoding(gaps_BH))
         for block in self.blocks[:-1]:
             x_BHD = block(x_BHD, x_BHD, self._every(gaps_BH, mask_BH))
         # Only the places that are wanted go through the last block: in training a few of H, or nearly all.
@@ -230,7 +182,7 @@ class SequentialEncoder(nn.Module):
         log_days_B1H = torch.log1p(ages_of(gaps_BH)).unsqueeze(1)
         distance_H = torch.arange(self.history_length - 1, -1, -1, device=gaps_BH.device)
         return Asking(
-            None, distance_H.view(1, 1, -1), log_days_B1H, MASKED * (1.0 - mask_BH).unsqueeze(1)
+            None, distance_H.view(1, 1, -1), log_days_B1H, FORBIDDEN * (1.0 - mask_BH).unsqueeze(1)
         )
 
     def _every(self, gaps_BH: Tensor, mask_BH: Tensor) -> Asking:
@@ -243,7 +195,7 @@ class SequentialEncoder(nn.Module):
             (distance_QH < 0).to(gaps_BH.dtype), 1.0 - mask_BH.unsqueeze(1)
         )
         return Asking(
-            None, distance_QH.clamp(min=0).unsqueeze(0), log_days_BQH, MASKED * forbidden_BQH
+            None, distance_QH.clamp(min=0).unsqueeze(0), log_days_BQH, FORBIDDEN * forbidden_BQH
         )
 
     def _chosen(
@@ -257,7 +209,7 @@ class SequentialEncoder(nn.Module):
         forbidden_QH = torch.maximum((distance_QH < 0).to(gaps_BH.dtype), 1.0 - mask_BH[example_Q])
         return Asking(
             example_Q, distance_QH.clamp(min=0).unsqueeze(1), log_days_QH.unsqueeze(1),
-            MASKED * forbidden_QH.unsqueeze(1),
+            FORBIDDEN * forbidden_QH.unsqueeze(1),
         )  # fmt: skip
 
 
