@@ -12,13 +12,13 @@ themselves, and the plain float32 product of the same shapes, which finds nothin
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.dense import Floats, product, vectors
 from benchmarks.paired import ROUNDS, Condition, alternately, arguments, show
 from recsys.evaluation.ranking import METRICS, hits, metrics_by_user
 from recsys.evaluation.splits import Targets
@@ -29,10 +29,8 @@ from recsys.scoring.select import largest_norm, library, top_items
 
 THREADS = 2
 KS = (5, 10, 20)
-BATCH = 1024
 CHECKED = 200
 CASE = "22,363 users x 12,101 items x dim 64, all ranking metrics at three cut-offs, in s"
-Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -41,10 +39,6 @@ class Size:
     items: int = 12_101
     dim: int = 64
     most_targets: int = 10
-
-
-def vectors(rows: int, dim: int, seed: int) -> Floats:
-    return np.random.default_rng(seed).normal(size=(rows, dim)).astype(np.float32)
 
 
 def targets(size: Size) -> Targets:
@@ -77,18 +71,6 @@ def agree(users_BD: Floats, items_ND: Floats, lists_BK: NDArray[np.int32]) -> No
     scores_BN = users_BD.astype(np.float64) @ items_ND.T.astype(np.float64)
     best_BK = np.argsort(-scores_BN, axis=1, kind="stable")[:, : max(KS)] + 1
     np.testing.assert_array_equal(lists_BK, best_BK)
-
-
-def product(users_BD: Floats, items_ND: Floats) -> Callable[[], None]:
-    """The scores of all pairs, a batch at a time, into the same memory."""
-    users, items = torch.from_numpy(users_BD), torch.from_numpy(items_ND).T
-    out = torch.empty(min(BATCH, len(users)), items.shape[1])
-
-    def multiply() -> None:
-        for batch in users.split(BATCH):
-            torch.mm(batch, items, out=out[: len(batch)])
-
-    return multiply
 
 
 def run(size: Size, *, rounds: int = ROUNDS) -> None:

@@ -24,9 +24,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
-from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from benchmarks.dense import BATCH, Floats, product, vectors
 from benchmarks.paired import ROUNDS, Condition, alternately, arguments, ratios, show
 from recsys.records import Recipe
 from recsys.scoring.kernel import Retriever
@@ -40,13 +40,11 @@ from recsys.scoring.users import UserBatch
 
 THREADS = 2
 M = 100
-BATCH = 1024
 SEGMENTS = 20
 DENSE = Recipe(name="model", model=1.0)
 BLEND = Recipe(
     name="blend", model=0.5, similarity=0.4, transitions=0.6, repeat=0.3, popularity=0.2, decay=0.9
 )
-Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -55,10 +53,6 @@ class Size:
     items: int = 20_000
     dim: int = 64
     neighbours: int = 100
-
-
-def vectors(rows: int, dim: int, seed: int) -> Floats:
-    return np.random.default_rng(seed).normal(size=(rows, dim)).astype(np.float32)
 
 
 def faiss() -> Any | None:
@@ -72,18 +66,6 @@ def faiss() -> Any | None:
         return None
     found.omp_set_num_threads(THREADS)
     return found
-
-
-def product(users_BD: Floats, items_ND: Floats) -> Callable[[], None]:
-    """The scores of all pairs, a batch at a time, into the same memory."""
-    users, items = torch.from_numpy(users_BD), torch.from_numpy(items_ND).T
-    out = torch.empty(min(BATCH, len(users)), items.shape[1])
-
-    def multiply() -> None:
-        for batch in users.split(BATCH):
-            torch.mm(batch, items, out=out[: len(batch)])
-
-    return multiply
 
 
 def against_faiss(size: Size, case: str, *, rounds: int) -> None:

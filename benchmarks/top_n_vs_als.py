@@ -34,8 +34,8 @@ from pyspark.ml.recommendation import ALSModel
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from benchmarks.dense import Floats, product, vectors
 from benchmarks.paired import ROUNDS, Condition, alternately, arguments, seconds, show
-from benchmarks.top_n_kernel import Floats, product, vectors
 from benchmarks.top_n_worker import N, save_catalogue, scored
 from recsys.config.places import PathsConfig, SparkConfig
 from recsys.contracts import TOP_N_LISTS

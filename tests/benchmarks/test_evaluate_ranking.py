@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from benchmarks import evaluate_ranking
+from benchmarks.dense import vectors
 from recsys.scoring.select import largest_norm, library
 
 pytestmark = pytest.mark.skipif(library() is None, reason="needs the compiled kernel: make setup")
@@ -32,7 +33,7 @@ def test_the_condition_is_measured_and_judged(capsys: pytest.CaptureFixture[str]
 
 
 def test_lists_that_are_not_exact_are_found_out() -> None:
-    users, items = evaluate_ranking.vectors(5, 8, 1), evaluate_ranking.vectors(90, 8, 2)
+    users, items = vectors(5, 8, 1), vectors(90, 8, 2)
     lists = evaluate_ranking.lists_of(users, items, largest_norm(items))
     evaluate_ranking.agree(users, items, lists)
 

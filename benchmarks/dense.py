@@ -1,0 +1,33 @@
+"""Random vectors, and the plain float32 product of two sides of them, which finds nothing: what others stand beside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+# Shape suffixes in this file:
+#   B users   N items   D embedding width
+
+BATCH = 1024
+"""Users at a time."""
+
+Floats = NDArray[np.float32]
+
+
+def vectors(rows: int, dim: int, seed: int) -> Floats:
+    return np.random.default_rng(seed).normal(size=(rows, dim)).astype(np.float32)
+
+
+def product(users_BD: Floats, items_ND: Floats) -> Callable[[], None]:
+    """The scores of all pairs, a batch at a time, into the same memory."""
+    users, items = torch.from_numpy(users_BD), torch.from_numpy(items_ND).T
+    out = torch.empty(min(BATCH, len(users)), items.shape[1])
+
+    def multiply() -> None:
+        for batch in users.split(BATCH):
+            torch.mm(batch, items, out=out[: len(batch)])
+
+    return multiply
