@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,6 +23,8 @@ from pyspark.sql import SparkSession
 from recsys.config import RecsysConfig
 from recsys.errors import MissingInput, Refused
 from recsys.evaluation.history_file import read_attributes, read_histories
+from recsys.evaluation.ranking import METRICS, metrics_by_user
+from recsys.evaluation.splits import leave_one_out
 from recsys.recommenders import Recommender, Shop, Users
 from recsys.recommenders.blend import Blend, choose
 from recsys.recommenders.named import recommender
@@ -140,7 +142,7 @@ def benchmark(
     return rows
 
 
-def one_seed(  # noqa: PLR0912  (each step of the protocol, in its order)
+def one_seed(
     shop: Shop, names: Sequence[str], *, peak_memory: PeakMemory, all_must: bool = False
 ) -> list[Row]:
     """The recommenders of ``names``, the blend of its parts among them if it is named.
@@ -157,52 +159,62 @@ def one_seed(  # noqa: PLR0912  (each step of the protocol, in its order)
     parts = {name: recommender(name) for name in names if name not in (Blend.name, *blend.parts)}
     parts = blend.parts | parts
     costs = Costs(peak_memory)
-    known, earlier = without_newest(shop, 1), without_newest(shop, 2)
-    users, chosen_on = earlier.everyone(), shop.histories.newest(1)
-    for name, part in list(parts.items()):
-        if name in blend.parts or hasattr(part, "choose"):
+    newest, before = leave_one_out(shop.histories), leave_one_out(shop.histories, newer=1)
+    known, earlier = (replace(shop, histories=split.known) for split in (newest, before))
+    users, chosen_on = earlier.everyone(), before.later.newest()
+
+    def each(
+        what: str, work: Callable[[Recommender], object], of: Collection[str], must: Collection[str]
+    ) -> None:
+        for name in of:
             try:
-                with costs.measured(name, "chosen"):
-                    choose(part, earlier, users, chosen_on)
+                with costs.measured(name, what):
+                    work(parts[name])
             except MissingInput as error:
-                if all_must and name in names:
+                if name in must:
                     raise
                 _leave_out(name, error, parts, blend)
+
+    choosing = [name for name in parts if name in blend.parts or hasattr(parts[name], "choose")]
+    each(
+        "chosen", lambda part: choose(part, earlier, users, chosen_on), choosing,
+        must=names if all_must else (),
+    )  # fmt: skip
     if wants_blend:
         with costs.measured(Blend.name, "chosen"):
             blend.learn(users, chosen_on)
-    for name, part in list(parts.items()):
-        try:
-            with costs.measured(name, "fitted"):
-                part.fit(known)
-        except MissingInput as error:
-            if all_must or name in blend.parts:
-                raise
-            _leave_out(name, error, parts, blend)
-    names = [name for name in names if name in (*parts, *([Blend.name] if wants_blend else []))]
+    each("fitted", lambda part: part.fit(known), list(parts), parts if all_must else blend.parts)
+    measured = [name for name in names if name in (*parts, Blend.name)]
+    ranks = _ranks(known, newest.later.newest(), measured, parts, blend=blend, costs=costs)
+    return [_row(name, shop.seed, ranks[name], blend, costs) for name in measured]
+
+
+def _ranks(
+    known: Shop, targets: ItemNums, names: Sequence[str], parts: Mapping[str, Recommender], *, blend: Blend,
+    costs: Costs,
+) -> dict[str, NDArray[np.int64]]:  # fmt: skip
+    """Of the target of every user, by recommender."""
     ranks: dict[str, list[NDArray[np.int64]]] = {name: [] for name in names}
-    targets = shop.histories.newest()
     for block, wanted in zip(blocks(known.everyone()), in_blocks(targets), strict=True):
         seen_BN = seen_mask(block, known.width)
         scores: dict[str, Scores] = {}
         for name, part in parts.items():
             with costs.clock(name):
                 scores[name] = finite(name, part.scores(block), block)
-        if wants_blend:
+        if Blend.name in names:
             with costs.clock(Blend.name):
                 scores[Blend.name] = blend.summed(block, scores)
         for name in names:
             ranks[name].append(ranks_of(scores[name], seen_BN, wanted))
-    whole = sum(costs.of[name].seconds for name in (*blend.parts, Blend.name) if wants_blend)
-    rows = []
-    for name in names:
-        cost = costs.of[name]
-        recall, ndcg = figures_of(np.concatenate(ranks[name]))
-        seconds = whole if name == Blend.name else cost.seconds
-        of_parts = blend.parts if name == Blend.name else ()
-        peak = round(max(costs.of[one].peak_bytes for one in (name, *of_parts)) / 1e6)
-        rows.append(Row(name, shop.seed, len(targets), recall, ndcg, round(seconds, 1), peak))
-    return rows
+    return {name: np.concatenate(of_blocks) for name, of_blocks in ranks.items()}
+
+
+def _row(name: str, seed: int, ranks: NDArray[np.int64], blend: Blend, costs: Costs) -> Row:
+    recall, ndcg = figures_of(ranks)
+    counted = (*blend.parts, name) if name == Blend.name else (name,)
+    seconds = sum(costs.of[one].seconds for one in counted)
+    peak = max(costs.of[one].peak_bytes for one in counted)
+    return Row(name, seed, len(ranks), recall, ndcg, round(seconds, 1), round(peak / 1e6))
 
 
 def _leave_out(name: str, error: MissingInput, parts: dict[str, Recommender], blend: Blend) -> None:
@@ -225,11 +237,6 @@ def finite(name: str, scores_BN: Scores, users: Users) -> Scores:
     return scores_BN
 
 
-def without_newest(shop: Shop, count: int) -> Shop:
-    """The shop before every user's newest ``count`` events."""
-    return replace(shop, histories=shop.histories.without_newest(count))
-
-
 def ranks_of(scores_BN: Scores, seen_BN: NDArray[np.bool_], targets: ItemNums) -> NDArray[np.int64]:
     """(B,), from 1, of each target among all items that its user had not; ties go to the smaller number."""
     rows = np.arange(len(targets))
@@ -240,12 +247,16 @@ def ranks_of(scores_BN: Scores, seen_BN: NDArray[np.bool_], targets: ItemNums) -
     return np.where(seen_BN[rows, targets], NO_RANK, 1 + above_BN.sum(axis=1))
 
 
-def figures_of(ranks: NDArray[np.int64]) -> tuple[dict[int, float], dict[int, float]]:
-    """Recall and NDCG by k; with one target NDCG is 1 / log2(rank + 1)."""
-    gains = 1.0 / np.log2(ranks.astype(np.float64) + 1.0)
-    recall = {k: float(np.mean(ranks <= k)) for k in KS}
-    ndcg = {k: float(np.mean(np.where(ranks <= k, gains, 0.0))) for k in KS}
-    return recall, ndcg
+def figures_of(ranks_B: NDArray[np.int64]) -> tuple[dict[int, float], dict[int, float]]:
+    """Recall and NDCG by k, of one target each."""
+    hits_BK = ranks_B[:, None] == np.arange(1, max(KS) + 1)
+    by_user = metrics_by_user(hits_BK, np.ones(len(ranks_B), dtype=np.int64), KS)
+
+    def mean(metric: str) -> dict[int, float]:
+        values_BK = by_user[:, METRICS.index(metric)]
+        return {k: float(values_BK[:, place].mean()) for place, k in enumerate(KS)}
+
+    return mean("recall"), mean("ndcg")
 
 
 def summary(rows: Sequence[Row]) -> dict[str, dict[str, float]]:

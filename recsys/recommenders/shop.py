@@ -79,11 +79,11 @@ class Histories:
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         return self._at(offsets, np.flatnonzero(kept))
 
-    def newest(self, place: int = 0) -> ItemNums:
-        """(U,): the item ``place`` events before the newest one; 0 for a user with fewer."""
+    def newest(self) -> ItemNums:
+        """(U,): the item of the newest event; 0 for a user without any."""
         found = np.zeros(len(self), dtype=np.int32)
-        has = self.lengths > place
-        found[has] = self.item_nums[self.offsets[1:][has] - 1 - place]
+        has = self.lengths > 0
+        found[has] = self.item_nums[self.offsets[1:][has] - 1]
         return found
 
     def matrix(self, num_items: int, weights: NDArray[np.float64] | None = None) -> csr_array:

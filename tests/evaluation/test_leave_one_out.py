@@ -23,7 +23,6 @@ from recsys.evaluation.leave_one_out import (
     ranks_of,
     result,
     table,
-    without_newest,
 )
 from recsys.recommenders import Histories, Shop, blend
 
@@ -63,17 +62,6 @@ def test_figures_with_one_target_each() -> None:
     assert recall == {5: 0.5, 10: 0.75}
     assert ndcg[5] == pytest.approx((1 + 0.5) / 4)
     assert ndcg[10] == pytest.approx((1 + 0.5 + 1 / math.log2(7)) / 4)
-
-
-def test_the_newest_events_are_taken_away_from_everyone() -> None:
-    histories = Histories(np.array([0, 3, 4, 4]), np.array([1, 2, 3, 2], dtype=np.int32))
-    shop = Shop(3, histories)
-    assert histories.newest().tolist() == [3, 2, 0]
-    assert histories.newest(1).tolist() == [2, 0, 0]
-    known = without_newest(shop, 1).histories
-    assert known.offsets.tolist() == [0, 2, 2, 2] and known.item_nums.tolist() == [1, 2]
-    earlier = without_newest(shop, 2).histories
-    assert earlier.offsets.tolist() == [0, 1, 1, 1] and earlier.item_nums.tolist() == [1]
 
 
 @contextmanager
