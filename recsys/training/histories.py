@@ -166,7 +166,12 @@ def train(
         )
     training = processes.training(quiet_days=config.quiet_days)
     size = world_size(training)
-    batch_size = max(size, config.global_batch_size // size * size)
+    batch_size = config.rounded_batch_size(size)
+    if batch_size != config.global_batch_size:
+        log.info(
+            "batch_rounded", network=config.network, wanted=config.global_batch_size, rows=batch_size,
+            num_processes=size,
+        )  # fmt: skip
     steps = num_steps(len(rows), batch_size)
     config = config.model_copy(
         update={

@@ -22,7 +22,8 @@ class HistoriesConfig(Pace):
     num_blocks: int = Field(2, ge=1)
     """Of the transformer; layers of the recurrent network."""
     num_heads: int = Field(2, ge=1)
-    dropout: float = Field(0.4, ge=0, lt=1)
+    dropout: float = Field(0.4, ge=0, le=0.99)
+    """In steps of 1 / 256: beyond .99 next to nothing would be left to learn from, and at last nothing at all."""
     days: bool = False
     """Whether histories say when; set by the shop."""
     quiet_days: float = Field(0.0, ge=0)
@@ -38,7 +39,8 @@ class HistoriesConfig(Pace):
     popular_share: float = Field(0.5, ge=0, le=1)
     """That share; the rest is uniform."""
     global_batch_size: int = Field(20, ge=1)
-    """Rows per step, over all processes; each holds max_length + 1 events of one or several histories."""
+    """Rows per step, over all processes; each holds max_length + 1 events of one or several histories. Every process
+    takes as many: see ``rounded_batch_size``."""
     learning_rate: float = Field(3e-3, gt=0)
     table_learning_rate: float = Field(6e-3, gt=0)
     """Of item vectors."""
@@ -60,6 +62,13 @@ class HistoriesConfig(Pace):
             done = min(1.0, step / self.fading_steps)
             share *= 0.5 * (1.0 + math.cos(math.pi * done))
         return share
+
+    def rounded_batch_size(self, num_processes: int) -> int:
+        """Rows per step that so many processes share evenly: of 20, three take 18, and 32 take one each.
+
+        Weights depend on it; they do on the number of processes in any case, since each draws its own negatives.
+        """
+        return max(1, self.global_batch_size // num_processes) * num_processes
 
     @model_validator(mode="after")
     def _heads_fit(self) -> Self:
