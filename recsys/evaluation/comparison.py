@@ -25,7 +25,7 @@ from recsys.evaluation.ranking import hits, metrics_by_user
 from recsys.evaluation.splits import Targets, Window, rolling_origin
 from recsys.evaluation.temporal_shop import TemporalShop, days_of_events, temporal_shop
 from recsys.lake import Lake
-from recsys.recommenders.blend import held_out
+from recsys.recommenders.blend import held_out, next_items
 from recsys.recommenders.shop import BLOCK_USERS, ItemNums, Scores
 
 log = structlog.get_logger()
@@ -175,8 +175,8 @@ def _fitted(opener: Opener, world: TemporalShop, cost: Cost) -> Contestant:
     with _timed() as seconds:
         contestant = opener(world)
         if chooses := getattr(contestant, "choose", None):
-            earlier, targets = held_out(world.shop)
-            chooses(earlier, earlier.everyone(), targets)
+            earlier, later = held_out(world.shop)
+            chooses(earlier, earlier.everyone(), next_items(later))
         contestant.fit(world.shop)
     cost.fit_seconds = seconds[0]
     return contestant

@@ -182,7 +182,7 @@ def one_seed(
     )  # fmt: skip
     if wants_blend:
         with costs.measured(Blend.name, "chosen"):
-            blend.learn(users, chosen_on)
+            blend.learn(users, before.later)
     each("fitted", lambda part: part.fit(known), list(parts), parts if all_must else blend.parts)
     measured = [name for name in names if name in (*parts, Blend.name)]
     ranks = _ranks(known, newest.later.newest(), measured, parts, blend=blend, costs=costs)

@@ -6,8 +6,8 @@ index is the mean over users; l_u says how long the user's history is. So a part
 certainty, or by both, more for long histories or for short ones, and the sum stays linear in the parts' scores: exact
 over the whole catalogue. Parts that are never negative are also offered with their logarithm.
 
-The weights maximise the likelihood of what users took next among what the parts would have shown them (a softmax over
-candidates, as in listwise learning to rank: Cao et al., ICML 2007), then coordinate by coordinate NDCG@10.
+The weights maximise the likelihood of what users went on to take among what the parts would have shown them (a softmax
+over candidates, as in listwise learning to rank: Cao et al., ICML 2007), then coordinate by coordinate NDCG@10.
 
 Shape suffixes: B users, N catalogue (num_items + 1), C channels, F features of a user, P candidates of all users.
 """
@@ -37,63 +37,71 @@ from recsys.recommenders.histories import known
 from recsys.recommenders.interface import Recommender
 from recsys.recommenders.named import recommender, recommender_class
 from recsys.recommenders.shop import (
+    BLOCK_USERS,
+    Histories,
     ItemNums,
     Scores,
     Shop,
     Users,
     blocks,
-    in_blocks,
     nothing_seen,
     seen_mask,
 )
 
 PARTS = ("item_item", "item_item_classic", "linear_items", "transformer")
 """What the shipped blend adds up, by name."""
+REPEATS = ("repeat_purchase", "last_purchases", "popularity")
+"""Further parts where lists may hold what the user had, and days are known."""
 SAMPLE_USERS = 1024
 """Tell how far a part's scores spread."""
+WINDOW_DAYS = 28.0
+"""The weights are learned on the newest so many days, where days are known."""
 LAST_SHARE = 0.1
-"""Of the events; the weights are learned on these where days are known."""
+"""Of the events, in place of the window where less than half of them came before it."""
 FIRST = 60
 """Each part's best so many unseen items are candidates."""
 FILE = "blend.json"
 
 
 class Blend:
-    """Parts by name; ``fit`` learns the weights on every user's newest event, then fits the parts with it."""
+    """Parts by name; ``fit`` learns the weights on what came last, then fits the parts with it."""
 
     name: ClassVar[str] = "blend"
     about: ClassVar[str] = "the others' scores in one sum, weighed by what users took next"
 
     def __init__(self, parts: Mapping[str, Recommender] | None = None) -> None:
-        """``parts``: the shipped ones (``PARTS``) by default."""
+        """``parts``: by default those shipped (``PARTS``, and for a shop that suits them ``REPEATS``)."""
+        self._are_shipped = parts is None
         self.parts = {n: recommender(n) for n in PARTS} if parts is None else dict(parts)
         self.weights: Weights | None = None
 
     def fit(self, shop: Shop) -> Self:
         """Learn on what came last, of which the parts then know nothing; then fit them with it.
 
-        What came last is each user's newest event; where days are known, each user's first event in the last tenth of
-        all, so that no part knows what others did meanwhile.
+        What came last is each user's newest event; where days are known, all of the newest ``WINDOW_DAYS``, so that no
+        part knows what others did meanwhile.
         """
+        if self._are_shipped and not shop.exclude_seen and shop.histories.days is not None:
+            self.parts |= {name: recommender(name) for name in REPEATS}
         shop = replace(shop, histories=known(shop.histories, shop.num_items))
-        earlier, targets = held_out(shop)
-        users = earlier.everyone()
+        earlier, later = held_out(shop)
+        users, targets = earlier.everyone(), next_items(later)
         for part in self.parts.values():
             choose(part, earlier, users, targets)
-        self.learn(users, targets, exclude_seen=shop.exclude_seen)
+        self.learn(users, later, exclude_seen=shop.exclude_seen)
         for part in self.parts.values():
             part.fit(shop)
         return self
 
-    def learn(self, users: Users, targets: ItemNums, *, exclude_seen: bool = True) -> Self:
-        """Choose the weights; the parts are fitted without ``targets``, the item that each of ``users`` took next.
+    def learn(self, users: Users, later: Histories, *, exclude_seen: bool = True) -> Self:
+        """Choose the weights; the parts are fitted without ``later``, what each of ``users`` went on to take.
 
         ``exclude_seen``: whether lists leave out what the user had.
 
         Where no part would have shown anybody what they took, all parts count alike.
         """
         channels = self._channels(users)
-        candidates = self._candidates(channels, users, targets, exclude_seen) if channels else None
+        candidates = self._candidates(channels, users, later, exclude_seen) if channels else None
         values_CF = learned(candidates, channels) if candidates else even(len(channels))
         self.weights = Weights(channels, values_CF)
         return self
@@ -175,16 +183,17 @@ class Blend:
         return tuple(made)
 
     def _candidates(
-        self, channels: tuple[Channel, ...], users: Users, targets: ItemNums, exclude_seen: bool
+        self, channels: tuple[Channel, ...], users: Users, later: Histories, exclude_seen: bool
     ) -> Candidates | None:
-        values, spreads, counts, lengths, target_places = [], [], [], [], []
-        placed = 0
-        for block, wanted in zip(blocks(users), in_blocks(targets), strict=True):
+        found = []
+        for place, block in enumerate(blocks(users)):
             scores = self.parts_scores(block)
             width = next(iter(scores.values())).shape[1]
             seen_BN = seen_mask(block, width) if exclude_seen else nothing_seen(block, width)
             rows = np.arange(len(block))
-            kept_B = (wanted > 0) & ~seen_BN[rows, wanted]
+            wanted = later.take(rows + place * BLOCK_USERS)
+            wanted_BN = seen_mask(Users(wanted, block.user_nums), width)
+            wanted_BN[:, 0] = False
             candidate_BN = np.zeros(seen_BN.shape, dtype=bool)
             for part_scores in scores.values():
                 shown_BN = np.where(seen_BN, -np.inf, part_scores)
@@ -193,38 +202,46 @@ class Blend:
                 candidate_BN[rows[:, None], best_BK] = True
             candidate_BN &= ~seen_BN
             # A target that no part would show must not be put among what they do: being outside would tell it.
-            kept_B &= candidate_BN[rows, wanted]
+            kept_B = (wanted_BN & candidate_BN).any(axis=1)
             candidate_BN[~kept_B] = False
             row_P, item_P = np.nonzero(candidate_BN)
             if not len(row_P):
                 continue
             made = [centred(scores[channel.part], channel.scale) for channel in channels]
-            values.append(np.stack([values_BN[row_P, item_P] for values_BN, _ in made], axis=1))
-            spreads.append(np.stack([spread_B[kept_B] for _, spread_B in made], axis=1))
-            counts.append(candidate_BN[kept_B].sum(axis=1))
-            lengths.append(known(block.histories, seen_BN.shape[1] - 1).lengths[kept_B])
-            target_places.append(placed + np.flatnonzero(item_P == wanted[row_P]))
-            placed += len(row_P)
-        if not counts:
-            return None
-        offsets = np.concatenate([[0], np.cumsum(np.concatenate(counts))]).astype(np.int64)
-        return Candidates(
-            offsets, np.concatenate(values), np.concatenate(spreads),
-            np.concatenate(lengths), np.concatenate(target_places),
-        )  # fmt: skip
+            found.append(
+                Candidates(
+                    counts=candidate_BN[kept_B].sum(axis=1),
+                    scores_PC=np.stack([values_BN[row_P, item_P] for values_BN, _ in made], axis=1),
+                    spread_BC=np.stack([spread_B[kept_B] for _, spread_B in made], axis=1),
+                    lengths=known(block.histories, width - 1).lengths[kept_B],
+                    is_target_P=wanted_BN[row_P, item_P],
+                    num_targets=wanted_BN[kept_B].sum(axis=1),
+                )
+            )
+        return Candidates.joined(found) if found else None
 
 
-def held_out(shop: Shop) -> tuple[Shop, ItemNums]:
-    """The shop as it was earlier, and the item that each of its users took next, 0 for none."""
+def held_out(shop: Shop) -> tuple[Shop, Histories]:
+    """The shop as it was earlier, and what each of its users went on to take."""
     histories = shop.histories
-    if histories.days is None or not len(histories.days):
-        return replace(shop, histories=histories.without_newest()), histories.newest()
-    cut = float(np.quantile(histories.days, 1.0 - LAST_SHARE))
-    later = histories.where(histories.days >= cut)
-    targets = np.zeros(len(histories), dtype=np.int32)
+    days = histories.days
+    if days is None or not len(days):
+        newest = histories.where(histories.places_to_newest == 0)
+        return replace(shop, histories=histories.without_newest()), newest
+    end = float(days.max()) if shop.as_of is None else shop.as_of
+    cut = end - WINDOW_DAYS
+    if np.median(days) >= cut:
+        cut = float(np.quantile(days, 1.0 - LAST_SHARE))
+    later = histories.where(days >= cut)
+    return replace(shop, histories=histories.where(days < cut), as_of=cut), later
+
+
+def next_items(later: Histories) -> ItemNums:
+    """(U,): the first that each user took, 0 for none."""
+    found = np.zeros(len(later), dtype=np.int32)
     has = later.lengths > 0
-    targets[has] = later.item_nums[later.offsets[:-1][has]]
-    return replace(shop, histories=histories.where(histories.days < cut), as_of=cut), targets
+    found[has] = later.item_nums[later.offsets[:-1][has]]
+    return found
 
 
 def choose(part: Recommender, shop: Shop, users: Users, targets: ItemNums) -> None:

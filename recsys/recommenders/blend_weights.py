@@ -6,7 +6,8 @@ Shape suffixes: B users, N catalogue (num_items + 1), C channels, F features of 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cached_property
 
 import numpy as np
 import structlog
@@ -61,15 +62,33 @@ class Weights:
 
 @dataclass(frozen=True)
 class Candidates:
-    """What the parts would show, and what was taken, for users to whom some part would have shown it."""
+    """What the parts would show, and what of it was taken, for users to whom some part would have shown something."""
 
-    offsets: Ints
+    counts: Ints
+    """(B,), candidates of each user."""
     scores_PC: NDArray[np.float32]
     """Less the user's mean."""
     spread_BC: Floats
     lengths: Ints
-    target_P: Ints
-    """(B,), the place of each user's target."""
+    is_target_P: NDArray[np.bool_]
+    """At least one of each user is."""
+    num_targets: Ints
+    """(B,), those that no part would show too."""
+
+    @classmethod
+    def joined(cls, found: Sequence[Candidates]) -> Candidates:
+        """One after the other."""
+        columns = (field.name for field in fields(cls))
+        return cls(*(np.concatenate([getattr(one, name) for one in found]) for name in columns))
+
+    @cached_property
+    def starts(self) -> Ints:
+        """(B,), the place of each user's first candidate."""
+        return np.cumsum(self.counts) - self.counts
+
+    @cached_property
+    def row_P(self) -> Ints:
+        return np.repeat(np.arange(len(self.counts)), self.counts)
 
 
 def learned(found: Candidates, channels: Sequence[Channel]) -> Floats:
@@ -83,9 +102,13 @@ def learned(found: Candidates, channels: Sequence[Channel]) -> Floats:
         [inverse_BC, inverse_BC * of_user_BF[:, 1:], np.broadcast_to(1 / spread_C, inverse_BC.shape),
          of_user_BF[:, 1:] / spread_C], axis=2,
     )  # fmt: skip
-    starts, counts = found.offsets[:-1], np.diff(found.offsets)
-    row_P = np.repeat(np.arange(len(counts)), counts)
+    starts, row_P = found.starts, found.row_P
+    num_users = len(starts)
     shape = (len(channels), by_BCF.shape[2])
+    target_P = np.flatnonzero(found.is_target_P)
+    of_target = row_P[target_P]
+    share_of_target = 1.0 / np.bincount(of_target)[of_target]  # every user counts as one
+    measure = Ndcg.of(found)
 
     def sums_of(weights_CF: Floats) -> NDArray[np.float32]:
         factor_BC = np.einsum("bcf,cf->bc", by_BCF, weights_CF).astype(np.float32)
@@ -98,42 +121,68 @@ def learned(found: Candidates, channels: Sequence[Channel]) -> Floats:
         sum_P -= np.maximum.reduceat(sum_P, starts)[row_P]
         exp_P = np.exp(sum_P)
         total_B = np.add.reduceat(exp_P, starts)
-        value = float(np.mean(np.log(total_B) - sum_P[found.target_P]))
+        taken_B = np.bincount(of_target, share_of_target * sum_P[target_P])
+        value = float(np.mean(np.log(total_B) - taken_B))
         excess_P = exp_P / total_B[row_P]
-        excess_P[found.target_P] -= 1.0
+        excess_P[target_P] -= share_of_target
         by_user_BC = np.add.reduceat(found.scores_PC * excess_P[:, None].astype(np.float32), starts)
-        gradient_CF = np.einsum("bc,bcf->cf", by_user_BC, by_BCF) / len(counts)
+        gradient_CF = np.einsum("bc,bcf->cf", by_user_BC, by_BCF) / num_users
         astray = flat - start
-        ridge = PRIOR_USERS / len(counts)
+        ridge = PRIOR_USERS / num_users
         return value + ridge * float(astray @ astray), gradient_CF.ravel() + 2 * ridge * astray
 
     start = even(len(channels)).ravel()
     fitted = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 150})
 
-    def ndcg(weights_CF: Floats) -> float:
-        sum_P = sums_of(weights_CF)
-        # Ties go against the target, itself counted: weights under which all is equal find nothing.
-        not_below_P = sum_P >= sum_P[found.target_P][row_P]
-        rank_B = np.add.reduceat(not_below_P.astype(np.int64), starts)
-        return float(np.where(rank_B <= K, 1.0 / np.log2(rank_B + 1.0), 0.0).mean())
-
     best_CF: Floats = fitted.x.reshape(shape)
-    by_likelihood = best = ndcg(best_CF)
+    by_likelihood = best = measure(sums_of(best_CF))
     for _ in range(MOST_ROUNDS):
         before = best
         for index in np.ndindex(shape):
             for step in STEPS:
                 tried_CF = best_CF.copy()
                 tried_CF[index] *= step
-                if (value := ndcg(tried_CF)) > best:
+                if (value := measure(sums_of(tried_CF))) > best:
                     best, best_CF = value, tried_CF
         if best <= before:
             break
     log.info(
-        "blend_learned", users=len(counts), candidates=int(counts.sum()), ndcg_by_likelihood=round(by_likelihood, 5),
+        "blend_learned", users=num_users, candidates=len(row_P), ndcg_by_likelihood=round(by_likelihood, 5),
         ndcg=round(best, 5),
     )  # fmt: skip
     return best_CF
+
+
+@dataclass(frozen=True)
+class Ndcg:
+    """Mean NDCG@K of the candidates, as sums order them. Shape suffix: W the most candidates of a user.
+
+    Ties go against what was taken: weights under which all is equal find nothing.
+    """
+
+    row_P: Ints
+    column_P: Ints
+    target_P: Ints
+    ideal_B: Floats
+    width: int
+
+    @classmethod
+    def of(cls, found: Candidates) -> Ndcg:
+        gains_K = 1.0 / np.log2(np.arange(2.0, K + 2))
+        ideal_B = np.cumsum(gains_K)[np.minimum(found.num_targets, K) - 1]
+        column_P = np.arange(len(found.row_P)) - found.starts[found.row_P]
+        target_P = np.flatnonzero(found.is_target_P)
+        return cls(found.row_P, column_P, target_P, ideal_B, max(int(found.counts.max()), K + 1))
+
+    def __call__(self, sum_P: NDArray[np.float32]) -> float:
+        sum_BW = np.full((len(self.ideal_B), self.width), -np.inf, dtype=np.float32)
+        sum_BW[self.row_P, self.column_P] = sum_P
+        # One more than counts: of a target at place K it tells whether others stand there as well.
+        first_BK = np.partition(sum_BW, self.width - K - 1, axis=1)[:, -K - 1 :]
+        row_T, sum_T = self.row_P[self.target_P], sum_P[self.target_P]
+        rank_T = (first_BK[row_T] >= sum_T[:, None]).sum(axis=1)
+        gain_T = np.where(rank_T <= K, 1.0 / np.log2(rank_T + 1.0), 0.0)
+        return float((np.bincount(row_T, gain_T) / self.ideal_B).mean())
 
 
 def even(num_channels: int) -> Floats:

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from recsys.errors import CorruptArtifact
+from recsys.evaluation.ranking import METRICS, metrics_by_user
 from recsys.recommenders import Histories, Shop, Users
-from recsys.recommenders.blend import Blend
-from recsys.recommenders.blend_weights import centred
+from recsys.recommenders.blend import Blend, held_out, next_items
+from recsys.recommenders.blend_weights import Candidates, Ndcg, centred
 from recsys.recommenders.shop import Scores
 
 NUM_ITEMS, NUM_USERS = 60, 700
@@ -126,6 +127,87 @@ def test_scores_are_centred_over_the_catalogue_without_item_0() -> None:
     values_BN, spread_B = centred(np.array([[99.0, 1.0, 3.0, 5.0]], dtype=np.float32), 0.0)
     assert values_BN.tolist() == [[0.0, -2.0, 0.0, 2.0]]
     assert spread_B[0] == pytest.approx(np.sqrt(8 / 3))
+
+
+def test_all_that_was_taken_counts_and_not_the_first_of_it_alone() -> None:
+    """The one part knows what comes next, the other all that comes later: where lists are long, that is worth more."""
+    draw = np.random.default_rng(1)
+    users, later = Users(shop().histories, np.arange(1, NUM_USERS + 1)), 6
+    taken_UL = np.stack([draw.permutation(NUM_ITEMS)[:later] + 1 for _ in range(NUM_USERS)])
+    offsets = np.arange(0, later * NUM_USERS + 1, later, dtype=np.int64)
+
+    class Told(Knows):
+        def __init__(self, places: slice) -> None:
+            super().__init__()
+            self.places = places
+
+        def scores(self, users: Users) -> Scores:
+            made = np.zeros((len(users), NUM_ITEMS + 1), dtype=np.float32)
+            taken_BL = taken_UL[users.user_nums - 1][:, self.places]
+            np.put_along_axis(made, taken_BL, np.float32(1.0), axis=1)
+            noise = np.random.default_rng([len(users), self.places.start])
+            return made + noise.random(made.shape, dtype=np.float32)
+
+    blend = Blend({"next": Told(slice(0, 1)), "others": Told(slice(1, later))})
+    blend.learn(users, Histories(offsets, taken_UL.ravel().astype(np.int32)), exclude_seen=False)
+
+    assert blend.weights is not None
+    worth = {
+        part: sum(
+            values_F[[0, 2]].sum()
+            for channel, values_F in zip(
+                blend.weights.channels, blend.weights.values_CF, strict=True
+            )
+            if channel.part == part
+        )
+        for part in blend.parts
+    }
+    assert worth["others"] > worth["next"] > 0
+
+
+def test_where_days_are_known_all_of_the_newest_days_is_held_out() -> None:
+    days = np.array([0.0, 50.0, 80.0, 95.0, 10.0, 60.0, 99.0])
+    histories = Histories(
+        np.array([0, 4, 7]), np.array([1, 2, 3, 3, 4, 5, 6], dtype=np.int32), days
+    )
+    earlier, later = held_out(Shop(6, histories, as_of=100.0))
+    assert earlier.as_of == 72.0
+    assert earlier.histories.item_nums.tolist() == [1, 2, 4, 5]
+    assert (later.offsets.tolist(), later.item_nums.tolist()) == ([0, 2, 3], [3, 3, 6])
+    assert next_items(later).tolist() == [3, 6]
+
+
+def test_where_the_newest_days_hold_most_a_tenth_is_held_out() -> None:
+    days = np.arange(20.0)
+    histories = Histories(np.array([0, 20]), np.arange(1, 21, dtype=np.int32), days)
+    earlier, later = held_out(Shop(20, histories, as_of=20.0))
+    assert later.item_nums.tolist() == [19, 20] and earlier.histories.item_nums.tolist() == list(
+        range(1, 19)
+    )
+
+
+def test_ndcg_of_many_targets_is_that_of_the_evaluation() -> None:
+    """Against recsys.evaluation.ranking, on distinct sums; equal ones go against the target."""
+    draw = np.random.default_rng(2)
+    counts = np.array([30, 5, 40])
+    is_target_P = draw.random(75) < 0.3
+    is_target_P[[0, 30, 35]] = True
+    starts = np.cumsum(counts) - counts
+    num_targets = np.add.reduceat(is_target_P.astype(np.int64), starts) + np.array([0, 4, 1])
+    sum_P = draw.permutation(75).astype(np.float32)
+    blank = np.zeros((75, 1), dtype=np.float32)
+    found = Candidates(counts, blank, np.ones((3, 1)), counts, is_target_P, num_targets)
+    wanted = []
+    for start, count, targets in zip(starts, counts, num_targets, strict=True):
+        best = np.argsort(-sum_P[start : start + count])[:10]
+        hit_1K = np.zeros((1, 10), dtype=bool)
+        hit_1K[0, : len(best)] = is_target_P[start : start + count][best]
+        values_1MK = metrics_by_user(hit_1K, np.array([targets]), (10,))
+        wanted.append(values_1MK[0, METRICS.index("ndcg"), 0])
+    assert Ndcg.of(found)(sum_P) == pytest.approx(np.mean(wanted), abs=1e-12)
+    assert (
+        Ndcg.of(found)(np.zeros(75, dtype=np.float32)) < 0.2
+    )  # the five stand behind each other at place 5
 
 
 def test_users_of_one_event_each_are_enough_to_be_fitted_on() -> None:
