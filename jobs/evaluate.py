@@ -5,9 +5,13 @@
 A refused model ends well (exit 0) while a release is live: the live model scores on and the record says
 why. With no release to fall back on the job is refused (exit 3); --bootstrap allows a first release.
 
-Reads    what train made, events, histories, seen_items, items, users, vocabularies, item_similarity,
-         transitions, popularity as of the choosing and the measuring day
-Writes   metrics, gate_verdicts    run_date = run-date, replaced atomically; a chart under reports
+Before anything is measured, what was built as of the two days is checked for knowledge of later ones; such a
+leak is refused whatever is live (exit 3).
+
+Reads    what train made, events, items, users, and as of the choosing and the measuring day vocabularies,
+         histories, seen_items, item_similarity, transitions, popularity, item_features, user_features
+Writes   metrics, metric_slices, gate_verdicts    run_date = run-date, replaced atomically
+         a page under reports, a model card beside the release's model
 """
 
 from __future__ import annotations
@@ -27,10 +31,11 @@ from recsys.runner import DryRunOption, EnvOption, Job, RunDateOption, SetOption
 
 JOB = Job(
     name="evaluate",
-    reads=("events", "histories", "seen_items", "items", "users", "vocabularies", "item_similarity",
-           "transitions", "popularity", "models/trained-<run_date>.json", "models/<model_version>/",
+    reads=("events", "histories", "seen_items", "items", "users", "vocabularies", "item_similarity", "transitions",
+           "popularity", "item_features", "user_features", "models/trained-<run_date>.json", "models/<model_version>/",
            "releases/current", "releases/blocked.json"),
-    writes=("metrics", "gate_verdicts", "models/evaluated-<run_date>.json", "reports/<run_date>/"),
+    writes=("metrics", "metric_slices", "gate_verdicts", "models/<model_version>/model_card.md",
+            "models/evaluated-<run_date>.json", "reports/<run_date>/"),
 )  # fmt: skip
 
 
@@ -43,9 +48,8 @@ def run(lake: Lake, config: RecsysConfig, run_date: date) -> Evaluation:
     for role, version in training.models.items():
         if role != "release":  # export_onnx exports that one, with its parity report
             export_model(config.paths.models / version)
-    for role, version in training.ranking.items():
-        if role in ("choosing", "measuring"):
-            export_ranking(config.paths.models / version)
+    for role in sorted(training.ranking.keys() & {"choosing", "measuring"}):
+        export_ranking(config.paths.models / training.ranking[role])
     return evaluate_models(lake, config, run_date, training, live)
 
 

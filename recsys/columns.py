@@ -195,11 +195,25 @@ TARGETS = _required("targets", "string", "all purchases, or first: items the use
 METRIC = _required(
     "metric",
     "string",
-    "recall, ndcg, mrr, precision, f1, hit_rate, map, coverage; of probabilities auc, log_loss, calibration_error",
+    "recall, ndcg, mrr, precision, f1, hit_rate, map; of lists coverage, gini, category_diversity, vector_diversity, "
+    "novelty, popularity_lift, repeat_share; of probabilities auc, log_loss, calibration_error",
 )
 K = _required("k", "int", "Cut-off of the metric; 0 where it has none")
 LOW = Column("low", "double", "Lower end of the 95 % interval, bootstrap over users")
 HIGH = Column("high", "double", "Upper end of the 95 % interval, bootstrap over users")
+SLICE = _required(
+    "slice",
+    "string",
+    "What tells users apart (history_length, segment) or targets (popularity_decile, price_fifth, vocabulary)",
+)
+PART = _required(
+    "part",
+    "string",
+    "Events of the history; the segment; 1 for the tenth of the catalogue that most people bought, or its cheapest "
+    "fifth; known or cold, which is a target outside the vocabulary",
+)
+NUM_TARGETS = _required("num_targets", "bigint", "What these users went on to have in this part")
+ENOUGH = _required("enough", "boolean", "False: fewer than evaluation.slice_users, so no figures")
 RULE = _required("rule", "string", "Name of the rule of the gate")
 
 # Rules of the lists

@@ -215,6 +215,19 @@ METRICS = TableContract(
     replaced_by=("run_date",),
 )  # fmt: skip
 
+METRIC_SLICES = TableContract(
+    name="metric_slices",
+    meaning="NDCG and recall of the blend, the live recipe and the best baseline by parts of users and of targets",
+    key=("run_date", "window", "recommender", "slice", "part", "metric", "k"),
+    columns=(
+        c.RUN_DATE, c.WINDOW, c.RECOMMENDER, c.SLICE, c.PART,
+        c.METRIC.but("ndcg, recall, and of the blend what it has more than another recommender: ndcg_above_…"),
+        c.K, c.VALUE.but("The figure; null where there are too few users"), c.LOW, c.HIGH,
+        c.NUM_USERS.but("Users in the part; of targets, those who have one in it"), c.NUM_TARGETS, c.ENOUGH,
+    ),
+    replaced_by=("run_date",),
+)  # fmt: skip
+
 GATE_VERDICTS = TableContract(
     name="gate_verdicts",
     meaning="What each rule of the gate found and decided",
@@ -319,7 +332,7 @@ TABLES: dict[str, TableContract] = {
     for contract in (
         EVENTS, ITEMS, USERS, QUARANTINE, DATA_QUALITY, VOCABULARIES, USER_FEATURES, ITEM_FEATURES,
         HISTORIES, SEEN_ITEMS, ITEM_SIMILARITY, TRANSITIONS, POPULARITY, TRAINING_EXAMPLES, ITEM_VECTORS,
-        METRICS, GATE_VERDICTS, TOP_N_LISTS, SIMILAR_ITEMS, POPULAR_ITEMS, RULES, RELEASES,
-        SERVED_HISTORY, CONSISTENCY, CLEAN_UPS,
+        METRICS, METRIC_SLICES, GATE_VERDICTS, TOP_N_LISTS, SIMILAR_ITEMS, POPULAR_ITEMS, RULES,
+        RELEASES, SERVED_HISTORY, CONSISTENCY, CLEAN_UPS,
     )
 }  # fmt: skip

@@ -52,7 +52,8 @@ class RetentionConfig(Config):
     vacuum_hours: int = Field(168, ge=1)
     """Files that no version needs any more stay for so long: a reader may be in the middle of them."""
     optimize: tuple[str, ...] = (
-        "events", "items", "users", "quarantine", "data_quality", "metrics", "gate_verdicts", "releases",
+        "events", "items", "users", "quarantine", "data_quality", "metrics", "metric_slices", "gate_verdicts",
+        "releases",
     )  # fmt: skip
     """Tables whose small files are joined; those that one write makes whole have no need of it."""
     small_files: int = Field(16, ge=2)

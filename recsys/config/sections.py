@@ -166,6 +166,8 @@ class EvaluationConfig(Config):
     """Users of the choosing window, by hash, on whom candidate blends are compared."""
     max_users: int = Field(100_000, ge=1)
     """Users measured, chosen by hash; all where there are fewer."""
+    slice_users: int = Field(50, ge=1)
+    """A part of the users, or of the targets, with fewer users is counted and not measured."""
     seed: int = 17
 
     @model_validator(mode="after")

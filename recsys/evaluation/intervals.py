@@ -1,11 +1,20 @@
-"""Intervals by a bootstrap over users; differences are paired: both sides see the same resampled users."""
+"""Intervals by a bootstrap over users; differences are paired: both sides see the same resampled users.
+
+A figure of the whole shop's lists, such as coverage, is no mean over users: a resample with replacement leaves out a
+third of them, so its coverage lies below the figure. Its interval is that of a delete-a-group jackknife (Kott, Journal
+of Official Statistics 17(4), 2001).
+
+Shape suffixes: U users, G groups of users, X figures of a group, K rounds of the bootstrap.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 from recsys.evaluation.measuring import KINDS, Measured
 from recsys.evaluation.ranking import METRICS
@@ -13,7 +22,9 @@ from recsys.evaluation.ranking import METRICS
 Floats = NDArray[np.float64]
 
 PERCENTILES = (2.5, 97.5)
-ROUNDS_AT_ONCE = 50
+SURE = 0.95
+CELLS_AT_ONCE = 1 << 22
+"""Counts of users, of all rounds that are made together: 34 MB."""
 
 
 @dataclass(frozen=True)
@@ -25,67 +36,146 @@ class Estimate:
     high: float
     num_users: int
 
+    def less(self, amount: float) -> Estimate:
+        return replace(
+            self, value=self.value - amount, low=self.low - amount, high=self.high - amount
+        )
+
+
+@dataclass(frozen=True)
+class ByUser:
+    """What is averaged over each of G groups of users, who may overlap. It is not copied."""
+
+    values_UGX: Floats
+    """0 where a user is not in the group; NaN where a figure is broken, which shows in the mean."""
+    present_UG: NDArray[np.bool_]
+
+    @classmethod
+    def where_known(cls, values_UG: Floats) -> ByUser:
+        """Each figure over the users who have it: NaN says that there is nothing to say."""
+        known_UG = np.isfinite(values_UG)
+        return cls(np.where(known_UG, values_UG, 0.0)[:, :, None], known_UG)
+
+
+@dataclass(frozen=True)
+class Means:
+    """Means over each group, of all users and of every resample of them. NaN for a group without users."""
+
+    values_GX: Floats
+    by_round_KGX: Floats
+    num_users_G: NDArray[np.int64]
+
+    def at(self, group: int, figure: int = 0) -> Estimate:
+        return Estimate(
+            float(self.values_GX[group, figure]),
+            *_interval(self.by_round_KGX[:, group, figure]),
+            int(self.num_users_G[group]),
+        )
+
+    def less(self, other: Means) -> Means:
+        """The difference, paired by user: both are of the same users and the same resamples."""
+        values_GX = self.values_GX - other.values_GX
+        return Means(values_GX, self.by_round_KGX - other.by_round_KGX, self.num_users_G)
+
+    def ratio(self, over: int, under: int, figure: int = 0) -> Estimate:
+        """The mean of one group divided by that of another, NaN where that is 0."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            value = self.values_GX[over, figure] / self.values_GX[under, figure]
+            by_round_K = self.by_round_KGX[:, over, figure] / self.by_round_KGX[:, under, figure]
+        users = int(self.num_users_G[over])
+        return Estimate(
+            float(value) if np.isfinite(value) else np.nan, *_interval(by_round_K), users
+        )
+
+
+def resampled_means(figures: Mapping[str, ByUser], *, rounds: int, seed: int) -> dict[str, Means]:
+    """The means of each, over the same ``rounds`` resamples of the same users."""
+    found = {}
+    for name, one in figures.items():
+        _, groups, width = one.values_UGX.shape
+        by_round = np.empty((rounds, groups, width))
+        everybody = np.ones((1, len(one.present_UG)))
+        found[name] = Means(_means(one, everybody)[0], by_round, one.present_UG.sum(axis=0))
+    users = len(next(iter(figures.values())).present_UG) if figures else 0
+    for start, counts_KU in _resamples(users, rounds, seed):
+        for name, one in figures.items():
+            found[name].by_round_KGX[start : start + len(counts_KU)] = _means(one, counts_KU)
+    return found
+
+
+def jackknifed(value: float, without_G: Floats, num_users: int) -> Estimate:
+    """``value`` with the interval that its values without each of G groups of users, of equal size, give it.
+
+    NaN for an interval of fewer than two groups.
+    """
+    groups = len(without_G)
+    if groups < 2:  # noqa: PLR2004 (two groups: with one there is nothing to compare)
+        return Estimate(value, np.nan, np.nan, num_users)
+    variance = (groups - 1) / groups * ((without_G - without_G.mean()) ** 2).sum()
+    half = float(stats.t.ppf((1 + SURE) / 2, groups - 1) * np.sqrt(variance))
+    return Estimate(value, value - half, value + half, num_users)
+
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """Means of every figure over the users, and over each resample of them."""
+    """The ranking metrics of everybody who was measured on a window, with intervals."""
 
     measured: Measured
-    names: tuple[str, ...]
-    means: Floats
-    """[recommender, T, M, K]"""
-    resampled: Floats
-    """[round, recommender, T, M, K]"""
+    means: Mapping[str, Means]
+    """By recommender; groups are the kinds of targets."""
 
     @classmethod
     def of(cls, measured: Measured, *, rounds: int, seed: int) -> Bootstrap:
         """Resample the users ``rounds`` times."""
-        names = tuple(sorted(measured.by_user))
-        values = np.stack([measured.by_user[name] for name in names], axis=1)  # [U, R, T, M, K]
-        users = len(values)
-        if not users:
-            nothing = np.full(values.shape[1:], np.nan)
-            return cls(measured, names, nothing, nothing[None])
-        has_targets = np.isfinite(values[:, 0, :, 0, 0])  # [U, T]
-        known = np.where(has_targets[:, None, :, None, None], values, 0.0)
-        flat, shape = known.reshape(users, -1), values.shape[1:]
-        with np.errstate(invalid="ignore"):
-            means = known.sum(axis=0) / has_targets.sum(axis=0)[None, :, None, None]
-            rng = np.random.default_rng(seed)
-            resampled = np.empty((rounds, *shape))
-            for start in range(0, rounds, ROUNDS_AT_ONCE):
-                stop = min(start + ROUNDS_AT_ONCE, rounds)
-                counts = np.stack([
-                    np.bincount(rng.integers(0, users, users), minlength=users)
-                    for _ in range(start, stop)
-                ]).astype(np.float64)  # fmt: skip
-                sums = (counts @ flat).reshape(stop - start, *shape)
-                resampled[start:stop] = sums / (counts @ has_targets)[:, None, :, None, None]
-        # A NaN that is a user's figure, not a missing target, must show.
-        broken = np.isnan(values) & has_targets[:, None, :, None, None]
-        means[broken.any(axis=0)] = np.nan
-        return cls(measured, names, means, resampled)
+        users, width = len(measured.people), len(METRICS) * len(measured.ks)
+        figures = {
+            name: ByUser(values.reshape(users, len(KINDS), width), measured.people.has_targets_UT)
+            for name, values in sorted(measured.by_user.items())
+        }
+        return cls(measured, resampled_means(figures, rounds=rounds, seed=seed))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.means)
 
     def estimate(self, name: str, kind: str, metric: str, k: int) -> Estimate:
-        place = self._place(name, kind, metric, k)
-        return self._estimate(self.means[place], self.resampled[:, *place], kind)
+        return self.means[name].at(KINDS.index(kind), self._place(metric, k))
 
     def difference(self, name: str, other: str, kind: str, metric: str, k: int) -> Estimate:
         """``name`` minus ``other``, paired by user."""
-        mine, theirs = self._place(name, kind, metric, k), self._place(other, kind, metric, k)
-        return self._estimate(
-            self.means[mine] - self.means[theirs],
-            self.resampled[:, *mine] - self.resampled[:, *theirs],
-            kind,
-        )
+        gains = self.means[name].less(self.means[other])
+        return gains.at(KINDS.index(kind), self._place(metric, k))
 
-    def _place(self, name: str, kind: str, metric: str, k: int) -> tuple[int, int, int, int]:
-        return (
-            self.names.index(name), KINDS.index(kind), METRICS.index(metric),
-            self.measured.ks.index(k),
-        )  # fmt: skip
+    def _place(self, metric: str, k: int) -> int:
+        ks = self.measured.ks
+        return METRICS.index(metric) * len(ks) + ks.index(k)
 
-    def _estimate(self, value: np.float64, resampled: Floats, kind: str) -> Estimate:
-        finite = resampled[np.isfinite(resampled)]
-        low, high = np.percentile(finite, PERCENTILES) if len(finite) else (np.nan, np.nan)
-        return Estimate(float(value), float(low), float(high), self.measured.num_users(kind))
+
+def _resamples(users: int, rounds: int, seed: int) -> Iterator[tuple[int, Floats]]:
+    """(first round, how often each user was drawn in it and those after it), a few rounds at a time."""
+    draw = np.random.default_rng(seed)
+    at_once = max(1, min(rounds, CELLS_AT_ONCE // max(users, 1)))
+    for start in range(0, rounds, at_once):
+        counts_KU = np.zeros((min(at_once, rounds - start), users))
+        for row_U in counts_KU if users else ():
+            row_U[:] = np.bincount(draw.integers(0, users, users), minlength=users)
+        yield start, counts_KU
+
+
+def _means(one: ByUser, counts_KU: Floats) -> Floats:
+    """(K, G, X)"""
+    users, groups, width = one.values_UGX.shape
+    sums_KGX = (counts_KU @ one.values_UGX.reshape(users, groups * width)).reshape(
+        -1, groups, width
+    )
+    with np.errstate(invalid="ignore"):
+        found: Floats = sums_KGX / (counts_KU @ one.present_UG)[:, :, None]
+    return found
+
+
+def _interval(resampled_K: Floats) -> tuple[float, float]:
+    finite_K = resampled_K[np.isfinite(resampled_K)]
+    if not len(finite_K):
+        return np.nan, np.nan
+    low, high = np.percentile(finite_K, PERCENTILES)
+    return float(low), float(high)

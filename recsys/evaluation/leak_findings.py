@@ -171,7 +171,8 @@ def _candidates(days: DataFrame, of_day: Tables, cut_off: date) -> Iterator[Data
             *(F.struct(F.lit(c).alias("column"), F.col(c).alias("item_id")) for c in columns)
         )
         rows = of_day[table].select(F.explode(named).alias("named")).select("named.*")
-        yield _later_ones(rows.distinct().join(later, "item_id"), table, F.col("column"), cut_off)
+        found = rows.join(later, "item_id").distinct()  # few are left by then
+        yield _later_ones(found, table, F.col("column"), cut_off)
 
 
 def _items_of_users(
@@ -181,11 +182,12 @@ def _items_of_users(
     later = _later_items(days, cut_off)
     nums = numbers.where((F.col("version") == F.lit(cut_off)) & (F.col("kind") == "item"))
     later_nums = nums.select(F.col("id").alias("item_id"), F.col("num").alias("item_num"))
-    had = of_day[t.HISTORIES].select(F.explode("item_ids").alias("item_id")).distinct()
-    seen = of_day[t.SEEN_ITEMS].select(F.explode("item_nums").alias("item_num")).distinct()
-    yield _later_ones(had.join(later, "item_id"), t.HISTORIES, "item_ids", cut_off)
-    found = seen.join(later_nums, "item_num").join(later, "item_id")
-    yield _later_ones(found, t.SEEN_ITEMS, "item_nums", cut_off)
+    had = of_day[t.HISTORIES].select(F.explode("item_ids").alias("item_id"))
+    seen = of_day[t.SEEN_ITEMS].select(F.explode("item_nums").alias("item_num"))
+    of_histories = had.join(later, "item_id").distinct()
+    yield _later_ones(of_histories, t.HISTORIES, "item_ids", cut_off)
+    of_seen = seen.join(later_nums.join(later, "item_id"), "item_num").distinct()
+    yield _later_ones(of_seen, t.SEEN_ITEMS, "item_nums", cut_off)
 
 
 def _later_ones(

@@ -97,6 +97,7 @@ def leaks(tables: Tables, shop: ShopConfig, cut_off: date) -> list[Leak]:
     """What leaks, by table, column and kind; ``tables`` has all of ``OBSERVED`` and ``BUILT``."""
     days = first_and_last_days(tables[t.EVENTS], cut_off).persist()
     try:
+        days.count()  # so that the query below is planned with what is known of its size: most is sent to all tasks
         rows = findings(tables, days, shop, cut_off).collect()
     finally:
         days.unpersist()

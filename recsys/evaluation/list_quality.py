@@ -29,23 +29,31 @@ ROWS_AT_ONCE = 4096
 """Users whose items' vectors are gathered together: of 20 items and width 64, 42 MB."""
 
 
-def coverage(lists_BK: ItemNums, allowed_N: NDArray[np.bool_]) -> float:
+def times_shown(lists_BK: ItemNums, width: int) -> Ints:
+    """(N,) in how many lists each item is."""
+    times_N: Ints = np.bincount(_checked(lists_BK, width).ravel(), minlength=width)
+    times_N[0] = 0
+    return times_N
+
+
+def coverage(times_N: Ints, allowed_N: NDArray[np.bool_]) -> float:
     """The share of the allowed items that are in at least one list, 0 to 1; NaN where nothing is allowed."""
-    shown_N = _times_shown(lists_BK, len(allowed_N)) > 0
-    return float((shown_N & allowed_N).sum() / allowed_N.sum()) if allowed_N.any() else np.nan
+    return float(((times_N > 0) & allowed_N).sum() / allowed_N.sum()) if allowed_N.any() else np.nan
 
 
-def gini(lists_BK: ItemNums, allowed_N: NDArray[np.bool_]) -> float:
+def gini(times_N: Ints, allowed_N: NDArray[np.bool_]) -> float:
     """How unevenly places are given to the allowed items: 0 all alike, 1 one item has every place.
 
     NaN for fewer than two items, or for lists without a place.
     """
-    times = np.sort(_times_shown(lists_BK, len(allowed_N))[allowed_N])
+    times = times_N[allowed_N]
     items, places = len(times), times.sum()
     if items < 2 or not places:  # noqa: PLR2004 (two items: nothing can be uneven among fewer)
         return np.nan
-    weights = 2 * np.arange(1, items + 1) - items - 1
-    return float((weights * times).sum() / (places * (items - 1)))
+    # In ascending order the i-th item weighs 2i - items - 1; items that are shown alike are added up together.
+    count = np.bincount(times)
+    weights = count * (2 * np.cumsum(count) - count - items)
+    return float((weights * np.arange(len(count))).sum() / (places * (items - 1)))
 
 
 def category_diversity(lists_BK: ItemNums, category_N: Ints) -> Floats:
@@ -72,18 +80,17 @@ def vector_diversity(lists_BK: ItemNums, vectors_ND: NDArray[np.float32] | Float
     Items whose vector is zero are left out; NaN for fewer than two others.
     """
     _checked(lists_BK, len(vectors_ND))
-    units_ND = vectors_ND.astype(np.float64)
-    norms_N = np.sqrt(np.einsum("nd,nd->n", units_ND, units_ND))
-    units_ND /= np.where(norms_N > 0, norms_N, 1.0)[:, None]
-    units_ND[0] = 0
-    has_vector_N = norms_N > 0
-    has_vector_N[0] = False
-    in_list_B = has_vector_N[lists_BK].sum(axis=1)
+    in_list_B = np.zeros(len(lists_BK), dtype=np.int64)
     alike_B = np.zeros(len(lists_BK))
     for start in range(0, len(lists_BK), ROWS_AT_ONCE):
         rows = slice(start, start + ROWS_AT_ONCE)
+        vectors_BKD = vectors_ND[lists_BK[rows]].astype(np.float64)
+        norms_BK = np.sqrt(np.einsum("bkd,bkd->bk", vectors_BKD, vectors_BKD))
+        has_vector_BK = (norms_BK > 0) & (lists_BK[rows] != 0)
+        weights_BK = has_vector_BK / np.where(has_vector_BK, norms_BK, 1.0)
         # |sum of units|^2 is what every item has with every other, both ways, and once with itself.
-        sum_BD = units_ND[lists_BK[rows]].sum(axis=1)
+        sum_BD = np.einsum("bkd,bk->bd", vectors_BKD, weights_BK)
+        in_list_B[rows] = has_vector_BK.sum(axis=1)
         alike_B[rows] = (np.einsum("bd,bd->b", sum_BD, sum_BD) - in_list_B[rows]) / 2
     return _share_of_pairs(in_list_B, alike_B)
 
@@ -107,12 +114,11 @@ def novelty(lists_BK: ItemNums, num_users_N: Ints, num_users: int) -> Floats:
     return _means(lists_BK, bits_N)
 
 
-def popularity_lift(lists_BK: ItemNums, histories: Histories, popularity_N: Floats) -> float:
-    """How much more popular listed items are than what the same users had: 0 alike, 0.5 half as popular again.
+def popularities(lists_BK: ItemNums, histories: Histories, popularity_N: Floats) -> Floats:
+    """(B, 2): the mean popularity of a list, and of what the same user had, an item as often as it was had.
 
-    The mean popularity of a list, then the mean over users, against the same of histories, an item as often as it
-    was had. Users without a list or a history are left out; NaN where none is left, or their items have no
-    popularity.
+    NaN for a user without a list or a history. The lift is the mean of the first over users, divided by that of the
+    second, less 1: 0 alike, 0.5 half as popular again.
     """
     _checked(lists_BK, len(popularity_N))
     _same_users(lists_BK, histories)
@@ -120,12 +126,9 @@ def popularity_lift(lists_BK: ItemNums, histories: Histories, popularity_N: Floa
     rows = histories.rows[known]
     had_B = np.bincount(rows, minlength=len(histories))
     sums_B = np.bincount(rows, popularity_N[histories.item_nums[known]], minlength=len(histories))
-    listed_B = _means(lists_BK, popularity_N)
-    both_B = np.isfinite(listed_B) & (had_B > 0)
-    if not both_B.any():
-        return np.nan
-    before = float((sums_B[both_B] / had_B[both_B]).mean())
-    return float(listed_B[both_B].mean()) / before - 1 if before > 0 else np.nan
+    both_B2 = np.stack([_means(lists_BK, popularity_N), _divided(sums_B, had_B)], axis=1)
+    both_B2[np.isnan(both_B2).any(axis=1)] = np.nan
+    return both_B2
 
 
 def repeat_share(lists_BK: ItemNums, histories: Histories) -> Floats:
@@ -135,12 +138,6 @@ def repeat_share(lists_BK: ItemNums, histories: Histories) -> Floats:
     keys_BK = (np.arange(len(lists_BK), dtype=np.int64)[:, None] << 32) + lists_BK
     again_BK = np.isin(keys_BK, had) & (lists_BK != 0)
     return _divided(again_BK.sum(axis=1), (lists_BK != 0).sum(axis=1))
-
-
-def _times_shown(lists_BK: ItemNums, width: int) -> Ints:
-    times_N: Ints = np.bincount(_checked(lists_BK, width).ravel(), minlength=width)
-    times_N[0] = 0
-    return times_N
 
 
 def _means(lists_BK: ItemNums, values_N: Floats) -> Floats:

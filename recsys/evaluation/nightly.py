@@ -2,40 +2,44 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import date
-from typing import Any
 
 import structlog
-from pyspark.sql import DataFrame
 
 from recsys import contracts
 from recsys.config import RecsysConfig
-from recsys.config.sections import GATE_K, CutOffs
-from recsys.errors import Refused
-from recsys.evaluation.gate import Candidate, Verdict, judge, reason_of
+from recsys.config.sections import GATE_K
+from recsys.errors import GateRefused, Refused
+from recsys.evaluation.examples import examples
+from recsys.evaluation.gate import Candidate, SliceGain, Verdict, judge, reason_of
 from recsys.evaluation.intervals import Bootstrap
-from recsys.evaluation.measuring import Measured, measure
+from recsys.evaluation.item_facts import ItemFacts, item_facts
+from recsys.evaluation.leaks import check_leaks
+from recsys.evaluation.list_figures import churn, coverage_at, list_figures
+from recsys.evaluation.measuring import Measured
+from recsys.evaluation.model_card import CARD_FILE, model_card
+from recsys.evaluation.night_report import NightReport
 from recsys.evaluation.ranking_figures import ranking_rows
-from recsys.evaluation.recommenders import BLEND, LIVE, RERANKED, WITHOUT_RANKING, recommenders
-from recsys.evaluation.report import metrics_table, recipe_in_words, write_chart
+from recsys.evaluation.recommenders import BLEND, LIVE, RERANKED, WITHOUT_RANKING
+from recsys.evaluation.report import metrics_table, recipe_in_words
+from recsys.evaluation.report_page import REPORT_FILE, page
 from recsys.evaluation.rows import (
     Row,
     best_baseline,
     figures,
+    list_rows,
     metric_rows,
+    slice_rows,
     verdict_rows,
 )
-from recsys.evaluation.search import BlendSearch, Chosen
-from recsys.evaluation.targets import measured_users
+from recsys.evaluation.search import Chosen
+from recsys.evaluation.slices import Sliced, slices
+from recsys.evaluation.windows import Window, choose, measure_everybody
 from recsys.lake import Lake, local_rows, struct_type
-from recsys.records import EvaluationRecord, Recipe, TrainingRecord
-from recsys.scoring.bundle import open_bundle
-from recsys.scoring.kit import Kit
-from recsys.scoring.kit_tables import build_kit
-from recsys.scoring.ranking_bundle import checked_ranking, open_ranking
-from recsys.scoring.scorer import Entry, Rules, Scorer
-from recsys.scoring.spark import scoring_task, signals_of
+from recsys.records import EvaluationRecord, Recipe, TrainingRecord, write_atomically
 from recsys.training.tracking import log_evaluation
 
 log = structlog.get_logger()
@@ -47,6 +51,25 @@ class Live:
 
     release_id: str
     recipe: Recipe
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was measured on the two windows, and of what."""
+
+    chosen: Chosen
+    choosing: Measured
+    measuring: Measured
+    items: ItemFacts
+    """As of the measuring cut-off."""
+    training: TrainingRecord
+    live: Live | None
+
+    @property
+    def release(self) -> tuple[str, str]:
+        """The models that would be released: the sequential one, and the ranking model or ''."""
+        ranking = self.training.ranking["release"] if self.chosen.blend.re_ranks else ""
+        return self.training.models["release"], ranking
 
 
 @dataclass(frozen=True)
@@ -80,7 +103,7 @@ def without_a_new_model(
 def evaluate_models(
     lake: Lake, config: RecsysConfig, run_date: date, training: TrainingRecord, live: Live | None
 ) -> Evaluation:
-    """Choose the blend, measure everyone, judge, and write metrics, verdicts, chart and record.
+    """Choose the blend, measure everyone, judge, and write metrics, slices, verdicts, report and record.
 
     A refused model is no failure while a release is live: the record says so and the night goes on.
     Where train made ranking models the blend may re-rank, and their probabilities are measured.
@@ -88,144 +111,86 @@ def evaluate_models(
     Raises:
         CorruptArtifact: a model's file is not what its manifest says; nothing was written.
         MissingInput: a model or a table of a cut-off is not there; nothing was written.
-        Refused: the gate refused and no release is live; figures, verdicts and record are written.
+        Refused: what was built as of a cut-off knows of later days, and nothing was written; or the gate refused and
+            no release is live, and figures, verdicts, report and record are written.
     """
+    # Of an earlier run, whatever comes of this one.
+    EvaluationRecord.discard(config.paths, run_date)
     cut_offs = config.evaluation.cut_offs(run_date)
-    models, rankings = training.models, training.ranking
-    chosen, choosing = _choose(
-        lake, config, cut_offs, models["choosing"], rankings.get("choosing", "")
-    )
+    for cut_off in (cut_offs.choosing, cut_offs.measuring):
+        check_leaks(lake, config, cut_off)
+    choosing = Window.at("choosing", lake, config, cut_offs.choosing)
+    chosen, on_choosing = choose(choosing, training)
     log.info(
         "blend_chosen",
         weights=recipe_in_words(chosen.blend),
         ndcg_at_10=chosen.ndcg,
         tried=chosen.tried,
     )
+    measuring = Window.at("measuring", lake, config, cut_offs.measuring)
+    on_measuring = measure_everybody(measuring, chosen, training, live.recipe if live else None)
+    items = item_facts(lake, measuring.kit)
+    found = Found(chosen, on_choosing, on_measuring, items, training, live)
+    report = _report(found, config, run_date)
+    _write(lake, config, report)
+    log.info("gate_decided", passed=report.record.passed, reason=report.record.reason)
+    evaluation = Evaluation(report.record, chosen, report.rows, report.verdicts)
+    return _continue_or_refuse(evaluation, live)
 
-    entries = _entries(chosen, models["measuring"], rankings.get("measuring", ""))
-    if live is not None:
-        entries.append(_live_entry(live, training))
-    kit = build_kit(lake, config, cut_offs.measuring)
-    users = measured_users(lake, config, cut_offs.measuring, numbered=bool(_rankings_of(entries)))
-    measuring = _measure(
-        users, lake, config, kit, entries, window="measuring", cut_off=cut_offs.measuring
-    )
 
-    bootstrap = _bootstrap(measuring, config)
-    rows = _rows(bootstrap, run_date) + _rows(_bootstrap(choosing, config), run_date)
-    if "measuring" in rankings:
-        _say_whether_stage_two_helps(bootstrap, chosen)
-        rows += ranking_rows(config, run_date, cut_offs.measuring, training)
-    verdicts = judge(_candidate(bootstrap, live), config.gate)
-    passed = all(verdict.ok for verdict in verdicts)
-    record = EvaluationRecord(
-        run_date=run_date, passed=passed, reason=reason_of(verdicts),
-        recipe=chosen.blend, model_version=models["release"],
-        ranking_version=rankings["release"] if chosen.blend.re_ranks else "",
+def _report(found: Found, config: RecsysConfig, run_date: date) -> NightReport:
+    """All figures, and what the gate says to them."""
+    bootstrap = _bootstrap(found.measuring, config)
+    best = best_baseline(bootstrap, GATE_K)
+    other = LIVE if found.live else best
+    names = dict.fromkeys((BLEND, other, best))
+    sliced = slices(found.measuring, found.items, tuple(names), **_resampling(config))
+    least_users = config.evaluation.slice_users
+    parts = slice_rows(sliced, found.measuring, run_date, other=other, least_users=least_users)
+    verdicts = judge(_candidate(found, bootstrap, sliced, other, config), config.gate)
+    model_version, ranking_version = found.release
+    return NightReport(
+        shop=config.shop.name, window_days=config.evaluation.window_days, as_of=found.measuring.cut_off,
+        live_release=found.live.release_id if found.live else "", other=other, slice_users=least_users,
+        record=EvaluationRecord(
+            run_date=run_date, passed=all(verdict.ok for verdict in verdicts), reason=reason_of(verdicts),
+            recipe=found.chosen.blend, model_version=model_version, ranking_version=ranking_version,
+        ),
+        training=found.training, verdicts=tuple(verdicts),
+        rows=tuple(_all_rows(found, bootstrap, config, run_date)), slice_rows=tuple(parts),
+        examples=examples(found.measuring, found.items),
     )  # fmt: skip
-    _write(lake, contracts.METRICS, rows, run_date)
-    _write(lake, contracts.GATE_VERDICTS, verdict_rows(verdicts, run_date), run_date)
-    chart, _ = write_chart(rows, config.paths.reports / str(run_date))
-    record.write(config.paths)
-    if training.mlflow_run_id:
-        log_evaluation(config, training.mlflow_run_id, figures(rows), chart.parent)
-    log.info("gate_decided", passed=passed, reason=record.reason, chart=str(chart))
-    return _continue_or_refuse(Evaluation(record, chosen, tuple(rows), tuple(verdicts)), live)
 
 
-def _choose(
-    lake: Lake, config: RecsysConfig, cut_offs: CutOffs, model_version: str, ranking_version: str
-) -> tuple[Chosen, Measured]:
-    """Choose weights on a sample of the choosing window, then measure that window with them."""
-    models = config.paths.models
-    kit = build_kit(lake, config, cut_offs.choosing)
-    bundles = {model_version: open_bundle(models / model_version)}
-    rankings = {v: open_ranking(models / v) for v in (ranking_version,) if v}
-    measured = measured_users(
-        lake, config, cut_offs.choosing, numbered=bool(ranking_version)
-    ).persist()
-    sample = measured.orderBy("sample_order", "user_id").limit(config.evaluation.search_users)
-    [users] = sample.orderBy("user_id").toArrow().combine_chunks().to_batches() or [None]
-    if users is None:
-        raise Refused(
-            f"nobody to choose on: no user has a history before {cut_offs.choosing} and a target in the "
-            f"{config.evaluation.window_days} days after it. Nothing was written; check the run date and "
-            "what ingest took in"
-        )
-    rules = Rules(config.shop.exclude_seen, config.rules.limits)
-    scorer = Scorer(
-        replace(kit, bundles=bundles, rankings=rankings),
-        rules,
-        batch_users=config.scoring.batch_users,
-    )
-    signals = signals_of(config.shop)
-    chosen = BlendSearch(scorer, users, signals, model_version, ranking_version).best()
-    entries = _entries(chosen, model_version, ranking_version)
-    choosing = _measure(
-        measured, lake, config, kit, entries, window="choosing", cut_off=cut_offs.choosing
-    )
-    measured.unpersist()
-    return chosen, choosing
+def _all_rows(
+    found: Found, bootstrap: Bootstrap, config: RecsysConfig, run_date: date
+) -> list[Row]:
+    """Of the table metrics: both windows, and the ranking model's probabilities where there is one."""
+    rows = _rows(bootstrap, config, run_date)
+    rows += _rows(_bootstrap(found.choosing, config), config, run_date)
+    if "measuring" in found.training.ranking:
+        _say_whether_stage_two_helps(bootstrap, found.chosen)
+        rows += ranking_rows(config, run_date, found.measuring.cut_off, found.training)
+    return rows
 
 
-def _entries(chosen: Chosen, model_version: str, ranking_version: str) -> list[Entry]:
-    measured = recommenders(chosen.blend, chosen.last_purchases, chosen.other)
-    return [Entry(recipe, model_version, ranking_version) for recipe in measured]
-
-
-def _live_entry(live: Live, training: TrainingRecord) -> Entry:
-    """The live recipe with what was fitted at the measuring cut-off: its stage 2 is today's ranking model."""
-    recipe = live.recipe.model_copy(update={"name": LIVE})
-    ranking_version = training.ranking.get("measuring", "")
-    if recipe.re_ranks and not ranking_version:
-        log.warning(
-            "live_recipe_without_stage_two", release=live.release_id,
-            reason="its recipe re-ranks, and no ranking model was fitted at the measuring cut-off",
-        )  # fmt: skip
-        recipe = recipe.model_copy(update={"rerank": 0, "rerank_weight": 1.0})
-    models = training.models
-    return Entry(recipe, models.get("live", models["measuring"]), ranking_version)
-
-
-def _rankings_of(entries: list[Entry]) -> tuple[str, ...]:
-    """The ranking models that somebody uses."""
-    return tuple(sorted({entry.ranking_version for entry in entries if entry.recipe.re_ranks}))
-
-
-def _measure(
-    users: DataFrame,
-    lake: Lake,
-    config: RecsysConfig,
-    kit: Kit,
-    entries: list[Entry],
-    *,
-    window: str,
-    cut_off: date,
-) -> Measured:
-    versions = tuple(sorted({entry.model_version for entry in entries if entry.recipe.model > 0}))
-    for version in versions:
-        open_bundle(config.paths.models / version)
-    rankings = _rankings_of(entries)
-    for version in rankings:
-        checked_ranking(config.paths.models / version)
-    with scoring_task(lake.spark, config, kit, versions, rankings) as task:
-        return measure(
-            users, task, tuple(entries), window=window, cut_off=cut_off,
-            ks=config.evaluation.ks, partitions=config.scoring.partitions,
-        )  # fmt: skip
+def _resampling(config: RecsysConfig) -> dict[str, int]:
+    return {"rounds": config.evaluation.bootstrap_rounds, "seed": config.evaluation.seed}
 
 
 def _bootstrap(measured: Measured, config: RecsysConfig) -> Bootstrap:
-    return Bootstrap.of(
-        measured, rounds=config.evaluation.bootstrap_rounds, seed=config.evaluation.seed
-    )
+    return Bootstrap.of(measured, **_resampling(config))
 
 
-def _rows(bootstrap: Bootstrap, run_date: date) -> list[Row]:
+def _rows(bootstrap: Bootstrap, config: RecsysConfig, run_date: date) -> list[Row]:
     compared_with = dict.fromkeys(("popularity", best_baseline(bootstrap, GATE_K)))
     pair = _stage_two_pair(bootstrap)
     pairs = {} if pair is None else {pair[0]: pair[1]}
-    return metric_rows(bootstrap, run_date, compared_with=tuple(compared_with), pairs=pairs)
+    measured = bootstrap.measured
+    return [
+        *metric_rows(bootstrap, run_date, compared_with=tuple(compared_with), pairs=pairs),
+        *list_rows(list_figures(measured, **_resampling(config)), measured, run_date),
+    ]
 
 
 def _stage_two_pair(bootstrap: Bootstrap) -> tuple[str, str] | None:
@@ -243,27 +208,64 @@ def _say_whether_stage_two_helps(bootstrap: Bootstrap, chosen: Chosen) -> None:
         )  # fmt: skip
 
 
-def _candidate(bootstrap: Bootstrap, live: Live | None) -> Candidate:
+def _candidate(
+    found: Found, bootstrap: Bootstrap, sliced: Sliced, other: str, config: RecsysConfig
+) -> Candidate:
+    """What the gate looks at: all of it on the measuring window."""
+    measured, live = found.measuring, found.live
+    gains = [(part, sliced.gain(BLEND, other, part)) for part in sliced.parts]
+    first = {name: lists_UK[:, :GATE_K] for name, lists_UK in measured.lists.items()}
     return Candidate(
-        num_users=bootstrap.measured.num_users("all"),
+        num_users=measured.num_users("all"),
         ndcg_at_10={
             name: bootstrap.estimate(name, "all", "ndcg", GATE_K).value for name in bootstrap.names
         },
-        coverage_at_10=bootstrap.measured.coverage[BLEND][GATE_K],
+        coverage_at_10=coverage_at(measured, BLEND, GATE_K),
         live_release="" if live is None else live.release_id,
+        slices=tuple(
+            SliceGain(part.slice, part.part, other, gain.num_users, gain) for part, gain in gains
+        ),
+        list_churn=math.nan if live is None else churn(first[LIVE], first[BLEND]),
+        model_bytes=_bytes_of(config, found.release),
     )
 
 
-def _write(lake: Lake, contract: contracts.TableContract, rows: list[Row], run_date: date) -> Any:
+def _bytes_of(config: RecsysConfig, versions: Iterable[str]) -> int:
+    """What the models of a release take up on disk."""
+    folders = [config.paths.models / version for version in versions if version]
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    return sum(path.stat().st_size for path in files)
+
+
+def _write(lake: Lake, config: RecsysConfig, report: NightReport) -> None:
+    """Tables, then what people read, then the record that the next jobs go by."""
+    day = report.run_date
+    _replace(lake, contracts.METRICS, report.rows, day)
+    _replace(lake, contracts.METRIC_SLICES, report.slice_rows, day)
+    _replace(lake, contracts.GATE_VERDICTS, verdict_rows(report.verdicts, day), day)
+    folder = config.paths.reports / str(day)
+    write_atomically(folder / REPORT_FILE, page(report).encode())
+    log.info("report_written", page=str(folder / REPORT_FILE))
+    card = config.paths.models / report.record.model_version / CARD_FILE
+    write_atomically(card, model_card(report).encode())
+    report.record.write(config.paths)
+    if run_id := report.training.mlflow_run_id:
+        log_evaluation(config, run_id, figures(report.rows), folder)
+
+
+def _replace(
+    lake: Lake, contract: contracts.TableContract, rows: Iterable[Row], run_date: date
+) -> None:
     columns = [column.name for column in contract.columns]
     tuples = [tuple(row[name] for name in columns) for row in rows]
     df = local_rows(lake.spark, tuples, struct_type(contract))
-    return lake.replace(df, contract, {"run_date": run_date})
+    lake.replace(df, contract, {"run_date": run_date})
 
 
 def _continue_or_refuse(evaluation: Evaluation, live: Live | None) -> Evaluation:
     if not evaluation.record.passed and live is None:
-        raise Refused(
+        kind = GateRefused if evaluation.verdicts else Refused
+        raise kind(
             f"{evaluation.record.reason}. No release is live to fall back on, so there is nothing to score with: "
             "see the table gate_verdicts; for a first release run `evaluate --bootstrap`"
         )

@@ -17,8 +17,7 @@ and what wraps it (ir-measures' ``AP@k``) by the targets, so that theirs cannot 
 that of Järvelin and Kekäläinen (2002) with gains of 0 and 1.
 
 Lists are ranked over the whole catalogue. A figure over a sample of candidates is another figure, and may order
-recommenders the other way round (Krichene and Rendle, KDD 2020): ``refuse_sampled`` is for whoever takes lists or
-scores from outside.
+recommenders the other way round (Krichene and Rendle, KDD 2020): nothing here takes one.
 
 Shape suffixes: B users, K list places.
 """
@@ -30,7 +29,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.errors import ContractError, Refused
+from recsys.errors import ContractError
 
 METRICS = ("recall", "ndcg", "mrr", "precision", "f1", "hit_rate", "map")
 
@@ -94,34 +93,6 @@ def metrics_by_user(hits_BK: NDArray[np.bool_], num_targets_B: Ints, ks: Sequenc
             values[:, metric, place] = by_metric[name]
     values[~has_targets] = np.nan
     return values
-
-
-def refuse_sampled(
-    who: str, *, scored: int, catalogue: int, listed: int | None = None, k: int = 1
-) -> None:
-    """Let nobody be measured on less than the whole catalogue.
-
-    Args:
-        who: whose lists or scores they are; named in the error.
-        scored: items that competed for a place in a list.
-        catalogue: items that are allowed in a list.
-        listed: places of a list, where lists are given and not scores.
-        k: the deepest cut-off asked for.
-
-    Raises:
-        Refused: fewer items competed than there are, or lists end before ``k`` with items left to list.
-    """
-    if scored < catalogue:
-        raise Refused(
-            f"{who}: {scored:,} of {catalogue:,} items were scored, and a metric over a sample of candidates is not "
-            "comparable with one over all (Krichene and Rendle 2020). Nothing was measured; score the whole "
-            "catalogue, what is masked with -inf"
-        )
-    if listed is not None and listed < min(k, catalogue):
-        raise Refused(
-            f"{who}: lists of {listed} places were given, and k = {k} of {catalogue:,} items is asked for. Nothing "
-            f"was measured; give lists of at least {min(k, catalogue)} places, or a smaller evaluation.ks"
-        )
 
 
 def _refuse_repeats(lists_BK: NDArray[np.int32]) -> None:

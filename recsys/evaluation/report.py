@@ -1,19 +1,18 @@
-"""What people see of an evaluation: a table in text, and a chart."""
+"""What people see of an evaluation in a terminal: a table in text."""
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterable, Mapping
 from io import StringIO
-from pathlib import Path
 from typing import Any
 
-import altair as alt
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from recsys.config.sections import GATE_K
-from recsys.evaluation.recommenders import BLEND
 from recsys.records import Recipe
 
 Row = Mapping[str, Any]
@@ -64,41 +63,10 @@ def recipe_in_words(recipe: Recipe) -> str:
     return ", ".join(told)
 
 
-def write_chart(rows: Iterable[Row], folder: Path, *, k: int = GATE_K) -> tuple[Path, Path]:
-    """NDCG@k with intervals, all recommenders, both kinds of targets: self-contained HTML, and PNG."""
-    values = [
-        {
-            "recommender": row["recommender"], "targets": TITLES[row["targets"]],
-            "ndcg": row["value"], "low": row["low"], "high": row["high"],
-        }
-        for row in rows
-        if row["window"] == "measuring" and row["metric"] == "ndcg" and row["k"] == k
-    ]  # fmt: skip
-    chart = _chart(values, f"NDCG@{k} with 95 % intervals")
-    folder.mkdir(parents=True, exist_ok=True)
-    html, png = folder / "metrics.html", folder / "metrics.png"
-    chart.save(str(html), inline=True)
-    chart.save(str(png), scale_factor=2)
-    return html, png
-
-
-def _chart(values: list[dict[str, Any]], title: str) -> Any:
-    who = alt.Y("recommender:N", sort="-x", title=None)
-    base = alt.Chart({"values": values}).encode(y=who)
-    bars = base.mark_bar().encode(
-        x=alt.X("ndcg:Q", title="NDCG"),
-        color=alt.condition(
-            alt.datum.recommender == BLEND, alt.value("#2a6f97"), alt.value("#a9c6d9")
-        ),
-    )
-    intervals = base.mark_rule(strokeWidth=2).encode(x="low:Q", x2="high:Q")
-    return (
-        alt.layer(bars, intervals)
-        .properties(width=420, height=alt.Step(22))
-        .facet(row=alt.Row("targets:N", title=None))
-        .resolve_scale(x="independent", y="independent")
-        .properties(title=title)
-    )
+def part_order(part: str) -> tuple[float, str]:
+    """Parts of a slice in the order of the numbers that they begin with, then those without by name."""
+    number = re.match(r"\d+", part)
+    return (int(number[0]) if number else math.inf, part)
 
 
 def _table(rows: list[Row], title: str) -> Table:
@@ -117,8 +85,8 @@ def _table(rows: list[Row], title: str) -> Table:
         figures = by_name[name]
         table.add_row(
             name,
-            *(_cell(figures.get(metric)) for metric, _ in COLUMNS),
-            *(_cell(figures.get(gain), sign=True) for gain in gains),
+            *(cell(figures.get(metric)) for metric, _ in COLUMNS),
+            *(cell(figures.get(gain), sign=True) for gain in gains),
         )
     users = next(iter(by_name[ordered[0]].values()))["num_users"]
     table.caption = f"95 % intervals from a bootstrap over {users} users; differences are paired"
@@ -133,12 +101,13 @@ def _probability_table(rows: list[Row]) -> Table:
     for name in PROBABILITIES.values():
         table.add_column(name, justify="right", no_wrap=True)
     for model in dict.fromkeys(name for name, _ in figures):
-        table.add_row(model, *(_cell(figures.get((model, metric))) for metric in PROBABILITIES))
+        table.add_row(model, *(cell(figures.get((model, metric))) for metric in PROBABILITIES))
     table.caption = f"95 % intervals from a bootstrap over {rows[0]['num_users']} users"
     return table
 
 
-def _cell(row: Row | None, *, sign: bool = False) -> str:
+def cell(row: Row | None, *, sign: bool = False) -> str:
+    """A figure with its interval: ``.3890 [.374 .404]``; nothing where there is none."""
     if row is None or row["value"] is None:
         return ""
     value = _short(row["value"], 4, sign=sign)

@@ -1,18 +1,21 @@
-"""What was measured, as rows of the tables ``metrics`` and ``gate_verdicts``."""
+"""What was measured, as rows of the tables ``metrics``, ``metric_slices`` and ``gate_verdicts``."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
 from typing import Any
 
+from recsys.config.sections import GATE_K
 from recsys.evaluation.gate import Verdict
 from recsys.evaluation.intervals import Bootstrap, Estimate
-from recsys.evaluation.measuring import KINDS
+from recsys.evaluation.list_figures import ListFigure
+from recsys.evaluation.measuring import KINDS, Measured
 from recsys.evaluation.probabilities import Comparison
 from recsys.evaluation.ranking import METRICS
-from recsys.evaluation.recommenders import BASELINES
+from recsys.evaluation.recommenders import BASELINES, BLEND
+from recsys.evaluation.slices import SLICED, Part, Sliced
 
 DIGITS = 12
 """Figures are rounded to this many decimals: a sum's last bits depend on the machine's BLAS."""
@@ -33,7 +36,7 @@ def metric_rows(
     compared_with: tuple[str, ...],
     pairs: Mapping[str, str] | None = None,
 ) -> list[Row]:
-    """Rows of ``metrics``: every figure, coverage, and paired NDCG differences to some recommenders.
+    """Rows of ``metrics``: every ranking metric, and paired NDCG differences to some recommenders.
 
     ``pairs``: a recommender that is compared with one more.
     """
@@ -64,10 +67,44 @@ def _rows(
                             "k": k,
                             **_figures(gain),
                         }
-            covered = Estimate(
-                measured.coverage[name][k], math.nan, math.nan, measured.num_users("all")
-            )
-            yield {**common, "targets": "all", "metric": "coverage", "k": k, **_figures(covered)}
+
+
+def list_rows(found: Iterable[ListFigure], measured: Measured, run_date: date) -> list[Row]:
+    """Rows of ``metrics``: what lists are like apart from being right."""
+    common = {"run_date": run_date, "window": measured.window, "as_of": measured.cut_off}
+    return [
+        {
+            **common, "recommender": one.recommender, "targets": "all", "metric": one.metric,
+            "k": one.k, **_figures(one.estimate),
+        }
+        for one in found
+    ]  # fmt: skip
+
+
+def slice_rows(
+    sliced: Sliced, measured: Measured, run_date: date, *, other: str, least_users: int
+) -> list[Row]:
+    """Rows of ``metric_slices``: figures by part, and what the blend gains over ``other``.
+
+    A part with fewer than ``least_users`` says how many they are, and no figures.
+    """
+    common = {"run_date": run_date, "window": measured.window, "k": GATE_K}
+    return [
+        {
+            **common, "recommender": name, "slice": part.slice, "part": part.part, "metric": metric,
+            **_figures(estimate, shown=estimate.num_users >= least_users),
+            "num_targets": num_targets, "enough": estimate.num_users >= least_users,
+        }
+        for part, num_targets in zip(sliced.parts, sliced.num_targets, strict=True)
+        for name, metric, estimate in _of_part(sliced, part, other)
+    ]  # fmt: skip
+
+
+def _of_part(sliced: Sliced, part: Part, other: str) -> Iterator[tuple[str, str, Estimate]]:
+    for metric in SLICED:
+        for name in sliced.means:
+            yield name, metric, sliced.estimate(name, part, metric)
+        yield BLEND, f"{metric}_above_{other}", sliced.gain(BLEND, other, part, metric)
 
 
 def probability_rows(comparison: Comparison, common: Row) -> list[Row]:
@@ -92,7 +129,7 @@ def probability_rows(comparison: Comparison, common: Row) -> list[Row]:
     ]  # fmt: skip
 
 
-def verdict_rows(verdicts: list[Verdict], run_date: date) -> list[Row]:
+def verdict_rows(verdicts: Iterable[Verdict], run_date: date) -> list[Row]:
     """Rows of ``gate_verdicts``."""
     return [
         {
@@ -103,7 +140,7 @@ def verdict_rows(verdicts: list[Verdict], run_date: date) -> list[Row]:
     ]  # fmt: skip
 
 
-def figures(rows: list[Row]) -> dict[str, float]:
+def figures(rows: Iterable[Row]) -> dict[str, float]:
     """The rows' values by name, as a tracking server takes them: ``measuring.blend.all.ndcg_at_10``."""
     return {_name_of(row): row["value"] for row in rows if row["value"] is not None}
 
@@ -113,11 +150,12 @@ def _name_of(row: Row) -> str:
     return f"{row['window']}.{row['recommender']}.{row['targets']}.{row['metric']}{cut_off}"
 
 
-def _figures(found: Estimate) -> Row:
+def _figures(found: Estimate, *, shown: bool = True) -> Row:
+    figures = {"value": found.value, "low": found.low, "high": found.high}
     return {
-        "value": _rounded(found.value), "low": _rounded(found.low), "high": _rounded(found.high),
+        **{name: _rounded(value) if shown else None for name, value in figures.items()},
         "num_users": found.num_users,
-    }  # fmt: skip
+    }
 
 
 def _rounded(value: float) -> float | None:

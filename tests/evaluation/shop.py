@@ -55,6 +55,15 @@ def write_shop(lake: Lake, config: RecsysConfig) -> None:
     _write(lake, contracts.POPULARITY, popular)
 
 
+def write_late_item(lake: Lake, item_id: str, *, known_as_of: date, first_bought: date) -> None:
+    """Candidates as of a day that name an item whose first event is later; ``write_shop`` came before."""
+    event = list(_event("u00", 0, first_bought))
+    event[0], event[3] = f"u00-{item_id}", item_id
+    _write(lake, contracts.EVENTS, [tuple(event)], mode="append")
+    popular = ("", known_as_of, item_id, NUM_ITEMS, 0.5, 1, NUM_ITEMS + 1)
+    _write(lake, contracts.POPULARITY, [popular], mode="append")
+
+
 def write_models(config: RecsysConfig) -> dict[str, str]:
     """One hand-made model per cut-off: items on a circle, a user's vector is the mean of the last two."""
     angles = 2 * np.pi * np.arange(NUM_ITEMS + 1) / NUM_ITEMS
@@ -126,6 +135,12 @@ def _histories(as_of: date) -> Iterator[tuple[Any, ...]]:
         )
 
 
-def _write(lake: Lake, contract: contracts.TableContract, rows: list[tuple[Any, ...]]) -> None:
+def _write(
+    lake: Lake,
+    contract: contracts.TableContract,
+    rows: list[tuple[Any, ...]],
+    *,
+    mode: str = "error",
+) -> None:
     df = local_rows(lake.spark, rows, struct_type(contract)).coalesce(1)
-    df.write.format("delta").save(lake.path(contract))
+    df.write.format("delta").mode(mode).save(lake.path(contract))

@@ -13,12 +13,14 @@ from hypothesis import strategies as st
 from recsys.errors import ContractError
 from recsys.evaluation.list_quality import (
     Floats,
+    Ints,
     category_diversity,
     coverage,
     gini,
     novelty,
-    popularity_lift,
+    popularities,
     repeat_share,
+    times_shown,
     vector_diversity,
 )
 from recsys.recommenders.shop import Histories, ItemNums
@@ -33,6 +35,10 @@ def lists(*rows: list[int], places: int = 4) -> ItemNums:
     )
 
 
+def shown(*rows: list[int]) -> Ints:
+    return times_shown(lists(*rows), ITEMS + 1)
+
+
 def histories(*rows: list[int]) -> Histories:
     offsets = np.cumsum([0, *(len(row) for row in rows)]).astype(np.int64)
     return Histories(offsets, np.array([num for row in rows for num in row], dtype=np.int32))
@@ -42,22 +48,32 @@ def test_coverage_is_the_share_of_what_is_allowed() -> None:
     allowed = ALL.copy()
     allowed[[7, 8]] = False
 
-    assert coverage(lists([1, 2], [2, 3], [7]), allowed) == 3 / 6
-    assert coverage(lists([]), allowed) == 0
-    assert np.isnan(coverage(lists([]), np.zeros(3, dtype=bool)))
+    assert coverage(shown([1, 2], [2, 3], [7]), allowed) == 3 / 6
+    assert coverage(shown([]), allowed) == 0
+    assert np.isnan(coverage(shown([]), np.zeros(ITEMS + 1, dtype=bool)))
 
 
 def test_gini_is_0_where_all_have_alike_and_1_where_one_has_all() -> None:
-    assert gini(lists([1, 2, 3, 4], [5, 6, 7, 8]), ALL) == 0
-    assert gini(lists([3], [3], [3]), ALL) == 1
-    assert np.isnan(gini(lists([]), ALL))
+    assert gini(shown([1, 2, 3, 4], [5, 6, 7, 8]), ALL) == 0
+    assert gini(shown([3], [3], [3]), ALL) == 1
+    assert np.isnan(gini(shown([]), ALL))
 
 
 def test_gini_of_one_two_and_three_places() -> None:
     """Of 3 items: (-2 * 1 + 0 * 2 + 2 * 3) / (6 places * 2)."""
-    shown = lists([1, 2, 3], [2, 3], [3])
+    three = np.arange(ITEMS + 1) % 4 == np.arange(ITEMS + 1)
 
-    assert gini(shown, np.array([False, True, True, True])) == pytest.approx(1 / 3)
+    assert gini(shown([1, 2, 3], [2, 3], [3]), three & ALL) == pytest.approx(1 / 3)
+
+
+@given(st.lists(st.integers(0, 9), min_size=2, max_size=30))
+def test_gini_is_that_of_the_sorted_definition(times: list[int]) -> None:
+    found = gini(np.array(times), np.ones(len(times), dtype=bool))
+
+    ascending, items = sorted(times), len(times)
+    weighted = sum((2 * i - items - 1) * one for i, one in enumerate(ascending, start=1))
+    expected = weighted / (sum(times) * (items - 1)) if sum(times) else np.nan
+    np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
 def test_category_diversity_is_the_share_of_pairs_that_differ() -> None:
@@ -123,18 +139,15 @@ def test_novelty_is_the_mean_of_bits() -> None:
         novelty(lists([1]), num_users, 7)
 
 
-def test_popularity_lift_compares_lists_with_what_the_same_users_had() -> None:
+def test_popularities_are_of_lists_and_of_what_the_same_users_had() -> None:
     popularity = np.array([0, 0.4, 0.2, 0.1, 0, 0, 0, 0, 0])
     had = histories([3, 3, 2], [2], [], [1])
 
-    same = popularity_lift(lists([2, 3, 3], [2], [1], []), had, popularity)
-    twice = popularity_lift(lists([1], [1], [3], []), had, popularity)
+    found = popularities(lists([2, 3, 3], [1], [1], []), had, popularity)
 
-    # ana had (.1 + .1 + .2) / 3, bob .2; the third has no history, the fourth no list
-    assert same == pytest.approx(0)
-    assert twice == pytest.approx(0.4 / ((0.4 / 3 + 0.2) / 2) - 1)
-    assert np.isnan(popularity_lift(lists([1]), histories([]), popularity))
-    assert np.isnan(popularity_lift(lists([1]), histories([5]), popularity))
+    # the third has no history, the fourth no list
+    expected = [[0.4 / 3, 0.4 / 3], [0.4, 0.2], [np.nan] * 2, [np.nan] * 2]
+    np.testing.assert_allclose(found, expected)
 
 
 def test_repeat_share_is_of_the_places_that_are_filled() -> None:
@@ -145,7 +158,7 @@ def test_repeat_share_is_of_the_places_that_are_filled() -> None:
 
 def test_items_and_users_must_be_those_of_the_shop() -> None:
     with pytest.raises(ContractError, match="item numbers 0 to 9, the catalogue has 1 to 8"):
-        coverage(lists([9]), ALL)
+        shown([9])
     with pytest.raises(ContractError, match="2 lists and 1 histories"):
         repeat_share(lists([1], [2]), histories([1]))
 
@@ -155,8 +168,8 @@ def test_a_user_has_the_same_figures_in_any_company(
     rows: list[list[int]], cut: int, seed: int
 ) -> None:
     draw = np.random.default_rng(seed)
-    vectors, shown = draw.normal(size=(ITEMS + 1, 5)), lists(*rows)
-    parts = [part for part in (shown[:cut], shown[cut:]) if len(part)]
+    vectors, everybody = draw.normal(size=(ITEMS + 1, 5)), lists(*rows)
+    parts = [part for part in (everybody[:cut], everybody[cut:]) if len(part)]
 
     figures: list[Callable[[ItemNums], Floats]] = [
         lambda some: vector_diversity(some, vectors),
@@ -165,5 +178,5 @@ def test_a_user_has_the_same_figures_in_any_company(
     ]
     for figure in figures:
         np.testing.assert_array_equal(
-            np.concatenate([figure(part) for part in parts]), figure(shown)
+            np.concatenate([figure(part) for part in parts]), figure(everybody)
         )

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-from recsys.errors import ContractError, Refused
-from recsys.evaluation.ranking import METRICS, hits, metrics_by_user, refuse_sampled
+from recsys.errors import ContractError
+from recsys.evaluation.ranking import METRICS, hits, metrics_by_user
 
 KS = (1, 3, 10)
 DEEPEST = max(KS)
@@ -116,16 +116,6 @@ def test_targets_in_any_order_are_the_same_targets() -> None:
     for targets in ([3, 1], [1, 3]):
         found = hits(lists, offsets, np.array(targets, dtype=np.int32))
         assert found.tolist() == [[True, False, True]]
-
-
-def test_a_metric_over_sampled_candidates_is_refused() -> None:
-    refuse_sampled("a.parquet", scored=12_101, catalogue=12_101, listed=20, k=20)
-    refuse_sampled("three items", scored=3, catalogue=3, listed=3, k=10)  # no more to list
-
-    with pytest.raises(Refused, match=r"a.parquet: 100 of 12,101 items were scored"):
-        refuse_sampled("a.parquet", scored=100, catalogue=12_101)
-    with pytest.raises(Refused, match=r"a.parquet: lists of 10 places were given, and k = 20"):
-        refuse_sampled("a.parquet", scored=12_101, catalogue=12_101, listed=10, k=20)
 
 
 def test_a_user_without_targets_has_no_figures() -> None:

@@ -22,6 +22,7 @@ from tests.evaluation.shop import (
     NUM_USERS,
     RUN_DATE,
     WINDOW_DAYS,
+    write_late_item,
     write_models,
     write_ranking_models,
     write_shop,
@@ -35,7 +36,9 @@ def shop_config(config: RecsysConfig) -> RecsysConfig:
     """Small windows and floors for a shop of 40 users; a first release is not allowed."""
     return config.model_copy(
         update={
-            "evaluation": EvaluationConfig(window_days=WINDOW_DAYS, bootstrap_rounds=100),
+            "evaluation": EvaluationConfig(
+                window_days=WINDOW_DAYS, bootstrap_rounds=100, slice_users=NUM_USERS
+            ),
             "gate": GateConfig(min_users=10),
         }
     )
@@ -94,8 +97,23 @@ def test_a_night_with_a_new_model(
     }
     assert verdicts.pop("live_recipe") == "refused"
     assert set(verdicts.values()) == {"ok"}
-    report = Path(shop_config.paths.reports) / str(RUN_DATE)
-    assert (report / "metrics.html").exists() and (report / "metrics.png").exists()
+    page = Path(shop_config.paths.reports) / str(RUN_DATE) / "evaluation_report.html"
+    assert "the gate refused: live_recipe" in page.read_text()
+    card = shop_config.paths.models / "release-model" / "model_card.md"
+    assert card.read_text().startswith("# Model release-model of ")
+    # Each of the 15 items is somebody's next one, so all are offered; 10 of 15 were had in the last 10 days.
+    assert found["measuring", "transitions", "all", "coverage"] == 1
+    assert found["measuring", "last_purchases", "all", "repeat_share"] == 1
+    assert found["measuring", "popularity", "all", "popularity_lift"] == pytest.approx(0, abs=1e-9)
+    parts = {
+        (r.slice, r.part): r
+        for r in lake.read(contracts.METRIC_SLICES, run_date=RUN_DATE)
+        .where("recommender = 'blend' and metric = 'ndcg'")
+        .collect()
+    }
+    assert parts["segment", "unknown"].value == found["measuring", "blend", "all", "ndcg"]
+    assert parts["history_length", "5-19"].num_targets == NUM_USERS * WINDOW_DAYS
+    assert parts["history_length", "5-19"].enough and not parts["popularity_decile", "1"].enough
 
     # The same night beside a live release of the same recipe: the same figures, and an exact tie passes.
     live = Live("2024-06-01-abc", record.recipe)
@@ -105,6 +123,30 @@ def test_a_night_with_a_new_model(
     assert {key: again[key] for key in found} == found
     assert again["measuring", "live", "all", "ndcg"] == found["measuring", "blend", "all", "ndcg"]
     assert second.table.startswith("blend: model ") and "last_purchases" in second.table
+
+
+def test_what_knows_of_later_days_is_refused_whatever_is_live(
+    lake: Lake, shop_config: RecsysConfig
+) -> None:
+    """The tables of the measuring day hold an item that was first bought on that day."""
+    write_shop(lake, shop_config)
+    cut_off = shop_config.evaluation.cut_offs(RUN_DATE).measuring
+    write_late_item(lake, "i99", known_as_of=cut_off, first_bought=cut_off)
+    training = TrainingRecord(
+        run_date=RUN_DATE, trained=True, reason="due", models=write_models(shop_config)
+    )
+    EvaluationRecord(run_date=RUN_DATE, passed=True, reason="of an earlier run").write(
+        shop_config.paths
+    )
+    live = Live("2024-06-01-abc", Recipe(name="blend", transitions=1.0))
+
+    with pytest.raises(
+        Refused, match=r"popularity, item_id 'i99': its first event is of 2024-06-25"
+    ):
+        evaluate_models(lake, shop_config, RUN_DATE, training, live)
+
+    assert EvaluationRecord.read_if_there(shop_config.paths, RUN_DATE) is None
+    assert not lake.exists(contracts.METRICS)
 
 
 def test_a_night_with_ranking_models(lake: Lake, shop_config: RecsysConfig) -> None:

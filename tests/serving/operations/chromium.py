@@ -111,8 +111,13 @@ class Browser:
     def text(self, element: str) -> str:
         return str(self.evaluate(f"document.getElementById('{element}').innerText"))
 
-    def screenshot(self) -> bytes:
-        return base64.b64decode(self.ask("Page.captureScreenshot", format="png")["data"])
+    def screenshot(self, *, height: int = HEIGHT) -> bytes:
+        """From the top of the page down, in PNG."""
+        shown = {"x": 0, "y": 0, "width": WIDTH, "height": height, "scale": 1}
+        taken = self.ask(
+            "Page.captureScreenshot", format="png", clip=shown, captureBeyondViewport=True
+        )
+        return base64.b64decode(taken["data"])
 
     def _next(self) -> dict[str, Any]:
         while b"\0" not in self._held:
