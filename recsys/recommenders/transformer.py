@@ -20,9 +20,6 @@ from recsys.training.histories import HistoryModel, Processes, train
 from recsys.training.histories_config import HistoriesConfig
 from recsys.training.histories_files import FlatHistories
 
-USERS_AT_ONCE = 64
-"""Products are made for so many users, never for fewer: others may round otherwise (see ``histories_task``)."""
-
 ABOUT = "recommender.json"
 
 QUIET_DAYS = 0.04
@@ -65,12 +62,8 @@ class HistoryNetwork:
         model = self._fitted()
         items_DN = model.item_vectors.T
         users_BD = model.user_vectors(self._histories(users.histories, len(items_DN.T) - 1))
-        found_BN = np.empty((len(users), items_DN.shape[1]), dtype=np.float32)
-        block_BD = np.zeros((USERS_AT_ONCE, users_BD.shape[1]), dtype=np.float32)
-        for start in range(0, len(users), USERS_AT_ONCE):
-            part_BD = users_BD[start : start + USERS_AT_ONCE]
-            block_BD[: len(part_BD)] = part_BD
-            found_BN[start : start + len(part_BD)] = (block_BD @ items_DN)[: len(part_BD)]
+        # One user at a time: in a product of matrices a row's last bits depend, on some processors, on its place.
+        found_BN: Scores = (users_BD[:, None, :] @ items_DN)[:, 0]
         return found_BN
 
     def save(self, folder: Path) -> None:
