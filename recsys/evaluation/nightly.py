@@ -264,8 +264,11 @@ def _replace(
 
 def _continue_or_refuse(evaluation: Evaluation, live: Live | None) -> Evaluation:
     if not evaluation.record.passed and live is None:
-        kind = GateRefused if evaluation.verdicts else Refused
-        raise kind(
+        if not evaluation.verdicts:
+            raise Refused(
+                f"{evaluation.record.reason}. No release is live to score with either: train one with training.when=always"
+            )
+        raise GateRefused(
             f"{evaluation.record.reason}. No release is live to fall back on, so there is nothing to score with: "
             "see the table gate_verdicts; for a first release run `evaluate --bootstrap`"
         )
