@@ -266,7 +266,8 @@ def _continue_or_refuse(evaluation: Evaluation, live: Live | None) -> Evaluation
     if not evaluation.record.passed and live is None:
         if not evaluation.verdicts:
             raise Refused(
-                f"{evaluation.record.reason}. No release is live to score with either: train one with training.when=always"
+                f"{evaluation.record.reason}. No release is live to score with either: "
+                "run train with training.when=always"
             )
         raise GateRefused(
             f"{evaluation.record.reason}. No release is live to fall back on, so there is nothing to score with: "
