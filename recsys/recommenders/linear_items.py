@@ -38,7 +38,7 @@ class LinearItems(HistorySum):
 
     The inverse is that of blocks of at most ``most_in_block`` items which go together: items of different blocks are
     taken to be uncorrelated as inputs, while each still speaks for the items of all blocks. With M items in a block a
-    fit costs 2 M^2 N multiplications; of each item's weights the ``kept`` greatest stay.
+    fit costs 2 M^2 N multiplications, items that nobody had aside; of each item's weights the ``kept`` greatest stay.
     """
 
     later: float = 0.2
@@ -54,6 +54,14 @@ class LinearItems(HistorySum):
 
     def _weights(self, histories: Histories, num_items: int) -> csr_array:
         squares, products = self._equations(histories, num_items + 1)
+        # Of what nobody had all weights are 0: a catalogue costs what it sells.
+        met = np.flatnonzero(squares.diagonal() + products.sum(axis=0))
+        if not len(met):
+            return products
+        found = self._solved(squares[met][:, met], products[met][:, met]).tocoo()
+        return csr_array((found.data, (met[found.row], met[found.col])), shape=products.shape)
+
+    def _solved(self, squares: csr_array, products: csr_array) -> csr_array:
         order: list[Ints] = []
         parts: list[csr_array] = []
         for block in _blocks(squares, self.most_in_block):
@@ -101,7 +109,7 @@ def _some_at_a_time(histories: Histories) -> list[Ints]:
 
 
 def _blocks(squares: csr_array, most: int) -> list[Ints]:
-    """The items but 0, such as go together beside each other, cut into equal blocks; item 0 with the first."""
+    """The items, such as go together beside each other, cut into equal blocks."""
     order = reverse_cuthill_mckee(squares.tocsr(), symmetric_mode=True).astype(np.int64)
     return np.array_split(order, -(-len(order) // most))
 
