@@ -101,7 +101,7 @@ def ingest_sources(
 
 
 def _judged(raw: RawRows, config: RecsysConfig, run_date: date, cached: ExitStack) -> _Judged:
-    rows = judge_rows(raw, config, run_date).persist(StorageLevel.MEMORY_AND_DISK)
+    rows = judge_rows(raw, config, run_date).persist(StorageLevel.MEMORY_AND_DISK_DESER)
     cached.callback(rows.unpersist)
     return _Judged(raw, rows)
 
@@ -152,7 +152,7 @@ def _check_volume(
 def _write(lake: Lake, sources: list[_Judged], replaced: str, cached: ExitStack) -> list[Written]:
     def derived(rows: DataFrame) -> DataFrame:
         # Counted to size its write, then written: worked out once.
-        kept = rows.persist(StorageLevel.MEMORY_AND_DISK)
+        kept = rows.persist(StorageLevel.MEMORY_AND_DISK_DESER)
         cached.callback(kept.unpersist)
         return kept
 

@@ -23,6 +23,11 @@ SETTINGS = {
     # Delta 4.4 reads no version older than delta.deletedFileRetentionDuration, a week; a release may be pinned for
     # longer. clean_up keeps the files of the versions that releases name, whatever their age.
     "spark.databricks.delta.vacuum.enforceTimeTravelWithinDeletedFileRetentionDuration": "false",
+    # The rows of a cached frame go to disk 10,000 at a time, and Java's serializer would hold on to a hundred such blocks
+    # in each task: a gigabyte that Spark's own account of memory knows nothing of.
+    "spark.serializer.objectStreamReset": "1",
+    # Of a cached frame, too, a task has as many rows as suit it, whether there are a thousand or thirty million.
+    "spark.sql.optimizer.canChangeCachedPlanOutputPartitioning": "true",
     "spark.ui.showConsoleProgress": "false",
     # Each column expression would ask the JVM four times, to remember the line it was written on.
     "spark.python.sql.dataFrameDebugging.enabled": "false",
@@ -31,6 +36,8 @@ SETTINGS = {
 LAPTOP_SETTINGS = {
     # Few, small tasks: the defaults are for a cluster and cost seconds per commit here.
     "spark.sql.shuffle.partitions": "4",
+    # Before Spark knows how much there is: what is little, it puts together again.
+    "spark.sql.adaptive.coalescePartitions.initialPartitionNum": "64",
     "spark.default.parallelism": "2",
     "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",
     "spark.databricks.delta.snapshotPartitions": "2",

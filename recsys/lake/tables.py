@@ -151,7 +151,7 @@ class Lake:
         row_group_bytes: int = 0,
     ) -> Written:
         """``replace`` for a predicate of the caller's; ``where`` is the same as a Spark column."""
-        rows = apply_contract(df, contract).persist(StorageLevel.MEMORY_AND_DISK)
+        rows = apply_contract(df, contract).persist(StorageLevel.MEMORY_AND_DISK_DESER)
         try:
             count, hashed = self._check(rows, contract, where)
             with self.commit_lock(contract):
