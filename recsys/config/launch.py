@@ -69,7 +69,11 @@ def submit_command(job: str, arguments: list[str], config: RecsysConfig) -> list
     command += ["--jars", ",".join(str(jar) for jar in spark.delta_jars())]
     command += ["--conf", f"spark.pyspark.python={spark.python or sys.executable}"]
     log4j = CHECKOUT / "deploy" / "spark" / "log4j2.properties"
-    command += ["--driver-java-options", f"-Dlog4j.configurationFile={log4j}"]
+    options = [f"-Dlog4j.configurationFile={log4j}"]
+    if spark.master.startswith("local"):
+        # G1 finds no room for a sort's large arrays in a small heap whose free parts are scattered; this one moves them.
+        options.append("-XX:+UseParallelGC")
+    command += ["--driver-java-options", " ".join(options)]
     if spark.packaged_code:
         command += ["--py-files", str(archive_path(config.paths.work))]
     return [*command, str(JOBS / f"{job}.py"), *arguments]

@@ -39,6 +39,8 @@ LAPTOP_SETTINGS = {
     # Before Spark knows how much there is: what is little, it puts together again.
     "spark.sql.adaptive.coalescePartitions.initialPartitionNum": "64",
     "spark.default.parallelism": "2",
+    # Half of 3 GB for sorts and cached rows; at Spark's 0.6 what it keeps no account of finds no room.
+    "spark.memory.fraction": "0.5",
     "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",
     "spark.databricks.delta.snapshotPartitions": "2",
     "spark.ui.enabled": "false",
