@@ -1,10 +1,10 @@
-"""Build what needs no training: item-item similarity, transitions, popularity, as of a day, exclusive.
+"""Build what needs no training: similarity, transitions, re-order intervals, popularity, as of a day, exclusive.
 
     ./spark-submit.sh build_candidates --env local --run-date 2010-12-10
 
 Reads    events of days before each cut-off; vocabularies, histories of each cut-off
-Writes   item_similarity, transitions, popularity
-         as_of = each cut-off: all three when a new model is due, else the run date alone
+Writes   item_similarity, transitions, reorder_intervals, popularity
+         as_of = each cut-off: all four when a new model is due, else the run date alone
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from recsys.runner import Job, job_app
 JOB = Job(
     "build_candidates",
     reads=("events", "vocabularies", "histories"),
-    writes=("item_similarity", "transitions", "popularity"),
+    writes=("item_similarity", "transitions", "reorder_intervals", "popularity"),
 )
 log = structlog.get_logger()
 

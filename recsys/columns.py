@@ -177,6 +177,18 @@ NEXT_ITEM_NUM = _required("next_item_num", "int", "Its number")
 SCORE = _required("score", "double", "Higher is better; not a probability")
 NUM_USERS = Column("num_users", "bigint", "Distinct users (or anonymous sessions) counted")
 NUM_STEPS = Column("num_steps", "bigint", "Steps from the one item to the other that were observed")
+NUM_AGAIN = Column(
+    "num_again", "bigint", "How often a user took the item again, half a day later or more"
+)
+SHARE_AGAIN = _required(
+    "share_again",
+    "double",
+    "Part of the item's purchases after which the same user took it again, 0 to 1",
+)
+MEDIAN_DAYS = _required(
+    "median_days", "double", "Median of the days between two purchases by one user"
+)
+LOG_SPREAD = _required("log_spread", "double", "Standard deviation of the logarithm of those days")
 VECTOR = _required("vector", "array<float>", "Row of the item table, embedding_dim wide")
 MODEL_VERSION = _required(
     "model_version", "string", "Content hash of the weights, or the name of a baseline"

@@ -181,6 +181,14 @@ TRANSITIONS = _by_day(
     c.NUM_STEPS,
 )  # fmt: skip
 
+REORDER_INTERVALS = _by_day(
+    "reorder_intervals",
+    "How often and after how many days an item is taken again, leaning on the whole shop where few did",
+    ("item_id",),
+    c.ITEM_ID.but(required=True), c.AS_OF, c.ITEM_NUM, c.SHARE_AGAIN, c.MEDIAN_DAYS, c.LOG_SPREAD,
+    c.NUM_USERS.but("Users who had it"), c.NUM_AGAIN,
+)  # fmt: skip
+
 POPULARITY = _by_day(
     "popularity",
     "Buyers per item in the candidates.popularity_days before as_of, overall (segment '') and by segment",
@@ -331,8 +339,8 @@ TABLES: dict[str, TableContract] = {
     contract.name: contract
     for contract in (
         EVENTS, ITEMS, USERS, QUARANTINE, DATA_QUALITY, VOCABULARIES, USER_FEATURES, ITEM_FEATURES,
-        HISTORIES, SEEN_ITEMS, ITEM_SIMILARITY, TRANSITIONS, POPULARITY, TRAINING_EXAMPLES, ITEM_VECTORS,
-        METRICS, METRIC_SLICES, GATE_VERDICTS, TOP_N_LISTS, SIMILAR_ITEMS, POPULAR_ITEMS, RULES,
+        HISTORIES, SEEN_ITEMS, ITEM_SIMILARITY, TRANSITIONS, REORDER_INTERVALS, POPULARITY, TRAINING_EXAMPLES,
+        ITEM_VECTORS, METRICS, METRIC_SLICES, GATE_VERDICTS, TOP_N_LISTS, SIMILAR_ITEMS, POPULAR_ITEMS, RULES,
         RELEASES, SERVED_HISTORY, CONSISTENCY, CLEAN_UPS,
     )
 }  # fmt: skip

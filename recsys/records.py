@@ -62,8 +62,9 @@ class Recipe(Config):
     For a user with history h_1 … h_T (newest last), item i scores
     ``model * zscore_i(user_vector . item_vector_i) + log1p(50 * item_item(i))
     + popularity * popularity(i)``, where item_item(i) = sum over places t of ``weight(type_t) *
-    decay^(T-t) * (similarity * cosine(h_t, i) + transitions * transition(h_t, i) + repeat * [h_t = i])``
-    and weight(type) is the signal's weight in conf.
+    decay^(T-t) * (similarity * cosine(h_t, i) + transitions * transition(h_t, i) + repeat * [h_t = i])
+    + due * chance(i)``, weight(type) is the signal's weight in conf, and chance(i), 0 to 1, is that of the user
+    taking an item that they bought again within 28 days (``recsys/candidates/reorders.py``).
 
     The z-score is over the items that have a vector, per user; items without one (newer than the
     model) get 0 for the first part, as does every item where the user has no history that the model
@@ -82,6 +83,7 @@ class Recipe(Config):
     similarity: float = Field(default=0.0, ge=0)
     transitions: float = Field(default=0.0, ge=0)
     repeat: float = Field(default=0.0, ge=0)
+    due: float = Field(default=0.0, ge=0)
     popularity: float = Field(default=0.0, ge=0)
     decay: float = Field(default=0.9, ge=0, le=1)
     """Weight of a place against the next newer one, 0 to 1; 0 means the last item alone."""
@@ -93,11 +95,13 @@ class Recipe(Config):
     """The ranking model's part of the final score."""
 
     @model_serializer(mode="wrap")
-    def _without_stage_two(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
-        """Without stage 2 a recipe reads as it did before there was one: the same releases keep their ids."""
+    def _without_what_is_new(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """Without what came later a recipe reads as it did before: the same releases keep their ids."""
         values: dict[str, object] = write(self)
         fields = type(self).model_fields
-        unused = [n for n in ("rerank", "rerank_weight") if values.get(n) == fields[n].default]
+        unused = [
+            n for n in ("due", "rerank", "rerank_weight") if values.get(n) == fields[n].default
+        ]
         return {name: value for name, value in values.items() if name not in unused}
 
     @property
@@ -106,7 +110,7 @@ class Recipe(Config):
 
     @property
     def uses_item_item(self) -> bool:
-        return self.similarity > 0 or self.transitions > 0 or self.repeat > 0
+        return max(self.similarity, self.transitions, self.repeat, self.due) > 0
 
 
 class _Record(Config):

@@ -8,6 +8,7 @@ from pyspark.sql import DataFrame
 
 from recsys import contracts as t
 from recsys.candidates.popularity import popularity
+from recsys.candidates.reorders import reorder_intervals
 from recsys.candidates.sequences import sequences
 from recsys.candidates.similarity import item_similarity
 from recsys.candidates.transitions import transitions
@@ -38,7 +39,7 @@ def tables_of_day(
     config: RecsysConfig,
     as_of: date,
 ) -> dict[t.TableContract, DataFrame]:
-    """The three tables of ``as_of``; ``units`` is ``sequences_of_day``."""
+    """The four tables of ``as_of``; ``units`` is ``sequences_of_day``."""
     conf = config.candidates
     return {
         t.ITEM_SIMILARITY: item_similarity(
@@ -47,6 +48,9 @@ def tables_of_day(
         t.TRANSITIONS: transitions(
             units, vocabulary, as_of=as_of, gaps=conf.transition_gaps,
             shrinkage=conf.transition_shrinkage, neighbours=conf.neighbours,
+        ),
+        t.REORDER_INTERVALS: reorder_intervals(
+            histories, vocabulary, as_of=as_of, shop=config.shop
         ),
         t.POPULARITY: popularity(
             events, histories, vocabulary, as_of=as_of, shop=config.shop, days=conf.popularity_days

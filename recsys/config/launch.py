@@ -71,7 +71,7 @@ def submit_command(job: str, arguments: list[str], config: RecsysConfig) -> list
     log4j = CHECKOUT / "deploy" / "spark" / "log4j2.properties"
     options = [f"-Dlog4j.configurationFile={log4j}"]
     if spark.master.startswith("local"):
-        # G1 finds no room for a sort's large arrays in a small heap whose free parts are scattered; this one moves them.
+        # G1 finds no room for a sort's large arrays where the free parts of a small heap lie scattered.
         options.append("-XX:+UseParallelGC")
     command += ["--driver-java-options", " ".join(options)]
     if spark.packaged_code:

@@ -25,6 +25,7 @@ any there is; what was said later."""
 ITEM_COLUMNS = {
     t.ITEM_SIMILARITY: ("item_id", "similar_item_id"),
     t.TRANSITIONS: ("item_id", "next_item_id"),
+    t.REORDER_INTERVALS: ("item_id",),
     t.POPULARITY: ("item_id",),
 }
 IDS = {"item": "item_id", "user": "user_id"}

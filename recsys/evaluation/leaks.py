@@ -42,6 +42,7 @@ BUILT = {
     t.SEEN_ITEMS: FEATURES,
     t.ITEM_SIMILARITY: CANDIDATES,
     t.TRANSITIONS: CANDIDATES,
+    t.REORDER_INTERVALS: CANDIDATES,
     t.POPULARITY: CANDIDATES,
 }
 """What is built by day, and the job that does."""

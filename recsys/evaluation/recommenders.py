@@ -17,8 +17,10 @@ LAST_PURCHASES = Recipe(
     name="last_purchases", repeat=1.0, decay=0.9, popularity=FILL, targets_only=True
 )
 """A user's own last purchases; its decay is chosen on the choosing window like the blend's weights."""
+REPEAT_PURCHASE = Recipe(name="repeat_purchase", due=1.0, popularity=FILL)
+"""What a user is due to take again, by each item's re-order intervals."""
 
-BASELINES = ("popularity", "last_purchases", "transitions", "item_item")
+BASELINES = ("popularity", "last_purchases", "repeat_purchase", "transitions", "item_item")
 """What a recommender must not be below."""
 
 BLEND = "blend"
@@ -43,13 +45,14 @@ def recommenders(
         MODEL,
         ITEM_ITEM,
         last_purchases,
+        REPEAT_PURCHASE,
         TRANSITIONS,
         POPULARITY,
         blend.model_copy(update={"name": "blend_without_model", "model": 0.0}),
         blend.model_copy(
             update={"name": "blend_without_item_item", "similarity": 0.0, "transitions": 0.0}
         ),
-        blend.model_copy(update={"name": "blend_without_repeat", "repeat": 0.0}),
+        blend.model_copy(update={"name": "blend_without_repeat", "repeat": 0.0, "due": 0.0}),
         *others,
     )
 

@@ -26,6 +26,7 @@ from recsys.evaluation.recommenders import (
     LAST_PURCHASES,
     MODEL,
     POPULARITY,
+    REPEAT_PURCHASE,
     TRANSITIONS,
 )
 from recsys.records import Recipe
@@ -40,6 +41,7 @@ DECAYS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.995, 1.0)
 WEIGHTS: dict[str, tuple[float, ...]] = {
     "decay": DECAYS,
     "repeat": (0.0, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0),
+    "due": (0.0, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0),
     "model": (0.0, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.5),
     "transitions": (0.0, 0.05, 0.1, 0.2, 0.4, 0.6, 1.0, 2.0),
     "similarity": (0.0, 0.05, 0.1, 0.2, 0.4, 0.6, 1.0),
@@ -50,7 +52,7 @@ WEIGHTS: dict[str, tuple[float, ...]] = {
 STARTS = (
     Recipe(name=BLEND, model=0.5, similarity=0.4, transitions=0.6, repeat=0.5, popularity=0.1, decay=0.95),
     Recipe(name=BLEND, model=0.5, similarity=0.4, transitions=0.6, popularity=0.1, decay=0.7),
-    ITEM_ITEM, TRANSITIONS, POPULARITY, MODEL.model_copy(update={"popularity": FILL}),
+    ITEM_ITEM, TRANSITIONS, REPEAT_PURCHASE, POPULARITY, MODEL.model_copy(update={"popularity": FILL}),
 )  # fmt: skip
 MOST_ROUNDS = 4
 RERANKS = (50, 200)

@@ -23,8 +23,8 @@ SETTINGS = {
     # Delta 4.4 reads no version older than delta.deletedFileRetentionDuration, a week; a release may be pinned for
     # longer. clean_up keeps the files of the versions that releases name, whatever their age.
     "spark.databricks.delta.vacuum.enforceTimeTravelWithinDeletedFileRetentionDuration": "false",
-    # The rows of a cached frame go to disk 10,000 at a time, and Java's serializer would hold on to a hundred such blocks
-    # in each task: a gigabyte that Spark's own account of memory knows nothing of.
+    # The rows of a cached frame go to disk 10,000 at a time, and Java's serializer would hold on to a hundred such
+    # blocks in each task: a gigabyte that Spark's own account of memory knows nothing of.
     "spark.serializer.objectStreamReset": "1",
     # Of a cached frame, too, a task has as many rows as suit it, whether there are a thousand or thirty million.
     "spark.sql.optimizer.canChangeCachedPlanOutputPartitioning": "true",

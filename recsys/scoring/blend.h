@@ -30,14 +30,16 @@ class History {
     next = job->history.offsets[b + 1];
     nums.reserve(next - first);
     weights.reserve(next - first);
+    repeats.reserve(next - first);
     for (int64_t j = first; j < next; j++) {
       int32_t& place = place_N[job->history.nums[j]];
       if (place < 0) {
         place = static_cast<int32_t>(size++);
         nums[place] = job->history.nums[j];
-        weights[place] = 0;
+        weights[place] = repeats[place] = 0;
       }
       weights[place] += job->history.values[j];
+      if (job->history.repeats) repeats[place] += job->history.repeats[j];
     }
     for (int64_t h = 0; h < size; h++) place_N[nums[h]] = -1;
   }
@@ -51,7 +53,7 @@ class History {
 
   int64_t size;
   Buffer<int32_t> nums;
-  Buffer<double> weights;
+  Buffer<double> weights, repeats;
 
  private:
   const Job* job;
@@ -111,9 +113,8 @@ class Edits {
       std::fill_n(touched.get(), pages, 1);
       multiply<false>(history);
     }
-    if (job->history.weight > 0) {
-      for (int64_t h = 0; h < history.size; h++)
-        add(history.nums[h], static_cast<float>(job->history.weight * history.weights[h]));
+    if (job->history.repeats) {
+      for (int64_t h = 0; h < history.size; h++) add(history.nums[h], static_cast<float>(history.repeats[h]));
       terms += history.size;
     }
     hide(b, job->seen);
@@ -252,9 +253,9 @@ class Sums {
         const Hit& hit = hits[matrix][i];
         sums_N[hit.num] += hit.weight * *hit.value;
       }
-    if (job->history.weight > 0)
+    if (job->history.repeats)
       for (int64_t h = 0; h < history.size; h++)
-        if (wanted_N[history.nums[h]]) sums_N[history.nums[h]] += job->history.weight * history.weights[h];
+        if (wanted_N[history.nums[h]]) sums_N[history.nums[h]] += history.repeats[h];
   }
 
   void clear(const int32_t* nums, int64_t size) {

@@ -27,7 +27,8 @@ log = structlog.get_logger()
 
 FROZEN = (
     contracts.EVENTS, contracts.ITEMS, contracts.USERS, contracts.VOCABULARIES, contracts.HISTORIES,
-    contracts.SEEN_ITEMS, contracts.ITEM_SIMILARITY, contracts.TRANSITIONS, contracts.POPULARITY,
+    contracts.SEEN_ITEMS, contracts.ITEM_SIMILARITY, contracts.TRANSITIONS,
+    contracts.REORDER_INTERVALS, contracts.POPULARITY,
 )  # fmt: skip
 """What lists are made from, and score_changes reads as it was."""
 

@@ -16,6 +16,13 @@ struct Sparse {
   double weight;
 };
 
+// The history of each user; and what each event adds to its own item, null where nothing does.
+struct Events {
+  const int64_t* offsets;
+  const int32_t* nums;
+  const double *values, *repeats;
+};
+
 // Two matrices times their weights, added up: the float32 pass reads each of its rows in one go.
 struct Entry {
   int32_t num;
@@ -43,7 +50,8 @@ struct Job {
   const double* const* share_B;  // popularity before its weight
   const double *popular_weight_B, *margin_B;  // twice what a score in float32 may be off
   double model, decimals;  // 10^decimals; 0 does not round
-  Sparse history, similarity, transitions;
+  Events history;
+  Sparse similarity, transitions;
   Together together;
   Numbers seen, hidden;
   int32_t* nums;

@@ -76,8 +76,11 @@ class Retriever:
         if parts.item_item is None or not recipe.uses_item_item:
             return None
         similarity, transitions = self._matrices
+        history = Matrix.of(parts.item_item.history_BN)
+        repeats = recipe.repeat * history.values + recipe.due * parts.item_item.chance_BN.data
         return ItemItem(
-            Weighed(Matrix.of(parts.item_item.history_BN), recipe.repeat),
+            history,
+            repeats if recipe.repeat > 0 or recipe.due > 0 else None,
             Weighed(similarity, recipe.similarity),
             Weighed(transitions, recipe.transitions),
             self._together(recipe.similarity, recipe.transitions),

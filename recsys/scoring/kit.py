@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import date
 from functools import lru_cache
 from pathlib import Path
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from pyspark import SparkFiles
 from scipy.sparse import csr_array
 
+from recsys.candidates.reorders import Reorders
 from recsys.records import ENCODER_FILE, ITEM_VECTORS_FILE, MANIFEST_FILE
 from recsys.scoring.bundle import ModelBundle, open_bundle
 from recsys.scoring.ranking_bundle import RankingBundle, open_ranking, ranking_files
@@ -30,6 +31,8 @@ from recsys.scoring.ranking_bundle import RankingBundle, open_ranking, ranking_f
 MATRICES = ("buyers", "similarity", "transitions")
 GROUP_PREFIX = "group_"
 """Of the files of ``Kit.groups``."""
+REORDER_PREFIX = "reorder_"
+"""Of those of ``Kit.reorders``."""
 
 MODEL_FILES = (MANIFEST_FILE, ENCODER_FILE, ITEM_VECTORS_FILE)
 
@@ -56,6 +59,8 @@ class Kit:
     segment_allowed: NDArray[np.bool_] | None = None
     """[segments, num_items + 1], within ``allowed``; None where no rule is for a segment alone."""
     prior_buyers: float = 20.0
+    reorders: Reorders | None = None
+    """Of items that nobody had all are 0; None where no table says them."""
     bundles: Mapping[str, ModelBundle] = field(default_factory=dict)
     """By model_version."""
     rankings: Mapping[str, RankingBundle] = field(default_factory=dict)
@@ -99,6 +104,10 @@ def save_kit(
     arrays |= {f"{GROUP_PREFIX}{name}": groups for name, groups in kit.groups.items()}
     if kit.segment_allowed is not None:
         arrays["segment_allowed"] = kit.segment_allowed
+    if kit.reorders is not None:
+        arrays |= {
+            f"{REORDER_PREFIX}{f.name}": getattr(kit.reorders, f.name) for f in fields(Reorders)
+        }
     for name in MATRICES:
         matrix: csr_array = getattr(kit, name)
         arrays |= {
@@ -164,6 +173,11 @@ def open_kit(folder: str) -> Kit:
         )
         for name in MATRICES
     }  # fmt: skip
+    reorders = {
+        name.removeprefix(REORDER_PREFIX): values
+        for name, values in loaded.items()
+        if name.startswith(REORDER_PREFIX)
+    }
     bundles = {
         model.name: open_bundle(model, check=False)
         for model in sorted(path.glob("models/*"))
@@ -184,6 +198,7 @@ def open_kit(folder: str) -> Kit:
         segment_allowed=loaded.get("segment_allowed"),
         segments=tuple(facts["segments"]),
         prior_buyers=facts["prior_buyers"],
+        reorders=Reorders(**reorders) if reorders else None,
         bundles=bundles,
         rankings=rankings,
         **matrices,

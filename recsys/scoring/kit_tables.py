@@ -19,6 +19,7 @@ from scipy.sparse import csr_array
 
 from recsys import contracts
 from recsys.blocked import blocked_path, read_blocked
+from recsys.candidates.reorders import Reorders
 from recsys.config import RecsysConfig
 from recsys.config.rules import RulesConfig
 from recsys.errors import MissingInput, Refused
@@ -130,6 +131,9 @@ def _build(
         transitions=_matrix(transitions, "next_item_num", len(item_ids)),
         segment_allowed=segment_allowed,
         prior_buyers=config.scoring.segment_prior_buyers,
+        reorders=_reorders(
+            lake.read_or_empty(contracts.REORDER_INTERVALS, as_of=as_of), len(item_ids)
+        ),
     )
     return RuledKit(kit, masks)
 
@@ -236,6 +240,19 @@ def _buyers(
     )
     shape = (len(segments), width)
     return _csr(rows, _ints(found, "item_num"), _doubles(found, "score"), shape), segments
+
+
+def _reorders(intervals: DataFrame, width: int) -> Reorders | None:
+    """None where the table has no rows of the day: it was built before there was such a table, or nobody bought."""
+    found = intervals.select("item_num", "share_again", "median_days", "log_spread").toArrow()
+    if not found.num_rows:
+        return None
+    again, log_days, spread = np.zeros(width), np.zeros(width), np.ones(width)
+    nums = _ints(found, "item_num")
+    again[nums] = _doubles(found, "share_again")
+    log_days[nums] = np.log(_doubles(found, "median_days"))
+    spread[nums] = _doubles(found, "log_spread")
+    return Reorders(again, log_days, spread)
 
 
 def _csr(

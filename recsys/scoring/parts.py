@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from recsys.candidates.reorders import pairs_of
 from recsys.scoring.bundle import ModelBundle
 from recsys.scoring.kit import Kit
 from recsys.scoring.select import rounding
@@ -44,12 +45,13 @@ class DenseParts:
 
 @dataclass(frozen=True)
 class ItemItemParts:
-    """The history, decayed: stage 1 multiplies it with the item-item matrices. Values are >= 0."""
-
     history_BN: csr_array
+    """The history, decayed: stage 1 multiplies it with the item-item matrices. Values are >= 0."""
+    chance_BN: csr_array
+    """With the history's entries: that the user takes the item again, at the newest of each; 0 at the others."""
 
     def rows(self, rows: NDArray[np.int64]) -> ItemItemParts:
-        return ItemItemParts(self.history_BN[rows])
+        return ItemItemParts(self.history_BN[rows], self.chance_BN[rows])
 
 
 @dataclass(frozen=True)
@@ -110,24 +112,43 @@ def dense_parts(users: UserBatch, bundle: ModelBundle, statistics: ItemStatistic
 def item_item_parts(
     users: UserBatch, kit: Kit, *, decay: float, targets_only: bool
 ) -> ItemItemParts:
-    """The decayed history, for a recipe that uses it."""
-    return ItemItemParts(decayed_history(users, kit.width, decay=decay, targets_only=targets_only))
-
-
-def decayed_history(users: UserBatch, width: int, *, decay: float, targets_only: bool) -> csr_array:
-    """Row: user; an entry per event, oldest first: weight(type) * decay^(places to the newest event)."""
+    """The decayed history and what is due, for a recipe that uses them."""
     counts = np.diff(users.history_offsets)
     rows = np.repeat(np.arange(len(users)), counts)
     places_to_newest = users.history_offsets[1:][rows] - 1 - np.arange(len(rows))
     weights = np.power(float(decay), places_to_newest) * users.event_weights
-    kept = (weights > 0) & (users.history_nums > 0) & (users.history_nums < width)
+    chances = _chances(users, rows, kit)
+    kept = ((weights > 0) | (chances > 0)) & _known(users, kit)
     if targets_only:
         kept &= users.is_target
     offsets = np.concatenate([[0], np.cumsum(np.bincount(rows[kept], minlength=len(users)))])
-    return csr_array(
-        (weights[kept], users.history_nums[kept], offsets.astype(np.int32)),
-        shape=(len(users), width),
+    places = users.history_nums[kept], offsets.astype(np.int32)
+    shape = (len(users), kit.width)
+    return ItemItemParts(
+        csr_array((weights[kept], *places), shape=shape),
+        csr_array((chances[kept], *places), shape=shape),
     )
+
+
+def _known(users: UserBatch, kit: Kit) -> NDArray[np.bool_]:
+    return (users.history_nums > 0) & (users.history_nums < kit.width)
+
+
+def _chances(users: UserBatch, rows: NDArray[np.int64], kit: Kit) -> Floats:
+    """By event; 0 but at a user's newest purchase of each item."""
+    chances = np.zeros(len(rows))
+    if kit.reorders is None:
+        return chances
+    [bought] = np.nonzero(users.is_target & _known(users, kit))
+    nums = users.history_nums[bought].astype(np.int64)
+    pairs = pairs_of(rows[bought], nums, -users.ages_days[bought])
+    # Histories are oldest first: the last of equal keys is the newest.
+    newest = np.full(len(pairs.users), -1)
+    keys = rows[bought] * kit.width + nums
+    place = np.searchsorted(pairs.users * kit.width + pairs.item_nums, keys)
+    np.maximum.at(newest, place, bought)
+    chances[newest] = kit.reorders.chances(pairs, today=0.0)
+    return chances
 
 
 def only_rows(parts: Parts, users: UserBatch, rows: NDArray[np.int64]) -> Parts:

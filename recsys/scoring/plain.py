@@ -82,18 +82,19 @@ def _block(asked: Asked, start: int, stop: int) -> Lists:
 
 
 def _item_item(asked: Asked, start: int, stop: int) -> tuple[Floats, Floats]:
-    """The history times the matrices, by user and item; and the part of it that is the history itself."""
+    """The history times the matrices, by user and item; and the part of it that is of the item itself."""
     raw_BN = np.zeros((stop - start, asked.width))
     repeat_BN = np.zeros_like(raw_BN)
     if asked.item_item is None:
         return raw_BN, repeat_BN
-    history, *others, _ = asked.item_item
-    history_BN = _csr(history.matrix, asked.width)[start:stop]
+    history, repeats, *others, _ = asked.item_item
+    history_BN = _csr(history, asked.width)[start:stop]
     for matrix, weight in others:
         if weight > 0:
             raw_BN += (weight * (history_BN @ _csr(matrix, asked.width))).toarray()
-    if history.weight > 0:
-        repeat_BN = (history.weight * history_BN).toarray()  # which sums duplicates
+    if repeats is not None:
+        own = history._replace(values=repeats)
+        repeat_BN = _csr(own, asked.width)[start:stop].toarray()  # which sums duplicates
     return raw_BN + repeat_BN, repeat_BN
 
 

@@ -187,9 +187,9 @@ class Worker {
 
   void write(int64_t b) {
     const int64_t length = order();
-    const bool repeats = job->history.weight > 0;
+    const bool repeats = job->history.repeats;
     if (repeats)
-      for (int64_t h = 0; h < history.size; h++) repeats_N[history.nums[h]] = job->history.weight * history.weights[h];
+      for (int64_t h = 0; h < history.size; h++) repeats_N[history.nums[h]] = history.repeats[h];
     for (int64_t place = 0; place < length; place++) {
       const Part& part = parts[best[place]];
       job->nums[b * job->m + place] = part.num;
@@ -285,5 +285,5 @@ int runs_here() {
 }
 
 // Bumped with every change of Job: select.py refuses a library of another number.
-int64_t version() { return 2; }
+int64_t version() { return 3; }
 }

@@ -20,7 +20,7 @@ from scipy.sparse import csr_array
 from recsys.compiled import load_library
 
 LIBRARY = Path(__file__).with_name("libselect.so")
-VERSION = 2
+VERSION = 3
 PADDING = 512
 """Floats beyond the last item of a row that the kernel may read: a block of items."""
 
@@ -36,6 +36,10 @@ class _Sparse(Structure):
     _fields_ = [
         ("offsets", c_void_p), ("nums", c_void_p), ("values", c_void_p), ("weight", c_double),
     ]  # fmt: skip
+
+
+class _Events(Structure):
+    _fields_ = [(name, c_void_p) for name in ("offsets", "nums", "values", "repeats")]
 
 
 class _Together(Structure):
@@ -59,7 +63,7 @@ class _Job(Structure):
             )
         ),
         ("model", c_double), ("decimals", c_double),
-        ("history", _Sparse), ("similarity", _Sparse), ("transitions", _Sparse),
+        ("history", _Events), ("similarity", _Sparse), ("transitions", _Sparse),
         ("together", _Together),
         ("seen", _Numbers), ("hidden", _Numbers),
         *((name, c_void_p) for name in ("nums", "scores", "sources", "lengths")),
@@ -148,7 +152,9 @@ class Rows(Generic[Number]):
 
 
 class ItemItem(NamedTuple):
-    history: Weighed
+    history: Matrix
+    repeats: NDArray[np.float64] | None
+    """What each entry of the history adds to its own item; None: nothing."""
     similarity: Weighed
     transitions: Weighed
     together: Together
@@ -228,8 +234,12 @@ def select(kernel: ctypes.CDLL, asked: Asked, *, threads: int) -> Best:
         nothing_B = np.zeros(len(asked))
         job.inverse_spread_B = nothing_B.ctypes.data
     if asked.item_item is not None:
-        *parts, together = asked.item_item
-        job.history, job.similarity, job.transitions = (_sparse(part) for part in parts)
+        history, repeats, similarity, transitions, together = asked.item_item
+        job.history = _Events(
+            history.offsets.ctypes.data, history.nums.ctypes.data, history.values.ctypes.data,
+            None if repeats is None else repeats.ctypes.data,
+        )  # fmt: skip
+        job.similarity, job.transitions = _sparse(similarity), _sparse(transitions)
         job.together = _Together(together.offsets.ctypes.data, together.entries.ctypes.data)
     for name, flat in zip(("seen", "hidden"), asked.hidden, strict=False):
         setattr(job, name, _Numbers(flat.offsets.ctypes.data, flat.nums.ctypes.data))

@@ -1,16 +1,26 @@
 from __future__ import annotations
 
 from datetime import date, datetime
-from math import sqrt
+from math import log, sqrt
 
+import numpy as np
 import pytest
 from pyspark.sql import DataFrame, Row, SparkSession
 
-from recsys.candidates import item_similarity, popularity, sequences, transitions
+from recsys.candidates import (
+    item_similarity,
+    popularity,
+    reorder_intervals,
+    sequences,
+    transitions,
+)
 from recsys.config.shop import ShopConfig
 from recsys.contracts import HISTORIES, VOCABULARIES
 from recsys.lake import local_rows, struct_type
+from recsys.recommenders import Shop
+from recsys.recommenders.repeat_purchase import RepeatPurchase
 from tests.features.rows import Event, events_df
+from tests.recommenders.worlds import histories as flat_histories
 
 pytestmark = pytest.mark.spark
 DAY = date(2024, 6, 1)
@@ -175,3 +185,60 @@ def test_a_shop_without_pairs_has_none(spark: SparkSession) -> None:
     vocabulary = vocabulary_df(spark)
     assert item_similarity(units, vocabulary, as_of=DAY, shrinkage=5, neighbours=5).count() == 0
     assert transitions(units, vocabulary, as_of=DAY, gaps=5, shrinkage=1, neighbours=5).count() == 0
+
+
+def test_an_items_interval_leans_on_the_shop_where_few_took_it_again(spark: SparkSession) -> None:
+    """Ana's tea is of days 20, 10 and 2; two lines of one visit are one purchase; views do not count."""
+    rows = [
+        ("ana", ["tea", "tea", "tea", "tea", "pot"], [20.0, 10.0, 9.9, 2.0, 1.0], ["purchase"] * 5, False),
+        ("ben", ["tea", "cup"], [5.0, 4.0], ["purchase", "view"], False),
+        ("robot", ["jam", "jam"], [9.0, 1.0], ["purchase"] * 2, True),
+    ]  # fmt: skip
+    histories = local_rows(
+        spark,
+        [
+            (user, DAY, None, items, [ITEMS.index(i) + 1 for i in items], types, ages, capped)
+            for user, items, ages, types, capped in rows
+        ],
+        struct_type(HISTORIES),
+    )
+
+    made = reorder_intervals(histories, vocabulary_df(spark), as_of=DAY, shop=SHOP)
+    found = {row.item_id: row for row in made.collect()}
+
+    assert {name: (row.num_users, row.num_again) for name, row in found.items()} == {
+        "tea": (2, 2), "pot": (1, 0),
+    }  # fmt: skip
+    # Of the shop's five purchases two were taken up again, ten and (from the newer line) 7.9 days later.
+    shop_again, shop_mean = 2 / 5, (log(10) + log(7.9)) / 2
+    assert found["tea"].share_again == pytest.approx((2 + 5 * shop_again) / (4 + 5))
+    assert found["pot"].share_again == pytest.approx(5 * shop_again / (1 + 5))
+    assert log(found["pot"].median_days) == pytest.approx(shop_mean, rel=1e-5)
+    assert found["tea"].log_spread == pytest.approx(0.1179, rel=1e-2)
+    assert found["tea"].as_of == DAY and found["tea"].item_num == 1
+
+
+def test_intervals_of_a_shop_are_those_of_the_recommender(spark: SparkSession) -> None:
+    """One arithmetic, on Spark and in one process."""
+    rng = np.random.default_rng(3)
+    nums = [rng.integers(1, 5, 30).tolist() for _ in range(40)]
+    ages = [np.sort(rng.uniform(0.5, 90, 30))[::-1].astype(np.float32).tolist() for _ in nums]
+    histories = local_rows(
+        spark,
+        [
+            (f"u{n}", DAY, None, [ITEMS[i - 1] for i in items], items, ["purchase"] * 30, ages[n], False)
+            for n, items in enumerate(nums)
+        ],
+        struct_type(HISTORIES),
+    )  # fmt: skip
+
+    made = reorder_intervals(histories, vocabulary_df(spark), as_of=DAY, shop=SHOP)
+    rows = sorted(made.collect(), key=lambda row: row.item_num)
+
+    days = [[-age for age in of_user] for of_user in ages]
+    learned = RepeatPurchase().fit(Shop(4, flat_histories(nums, days), as_of=0.0)).learned
+    np.testing.assert_allclose([row.share_again for row in rows], learned.again[1:], rtol=1e-5)
+    np.testing.assert_allclose(
+        np.log([row.median_days for row in rows]), learned.log_days[1:], rtol=1e-4
+    )
+    np.testing.assert_allclose([row.log_spread for row in rows], learned.spread[1:], rtol=1e-3)

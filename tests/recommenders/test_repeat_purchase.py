@@ -7,7 +7,7 @@ import pytest
 
 from recsys.errors import MissingInput
 from recsys.recommenders import Shop, Users
-from recsys.recommenders.repeat_purchase import RepeatPurchase, pairs_of
+from recsys.recommenders.repeat_purchase import RepeatPurchase
 from tests.recommenders.worlds import histories, unknown
 
 MILK, SOAP, BOAT = 1, 2, 3
@@ -26,18 +26,6 @@ def shop() -> Shop:
 def asked(*events: tuple[int, float]) -> Users:
     nums, days = [item for item, _ in events], [day for _, day in events]
     return unknown(histories([nums], [days]))
-
-
-def test_pairs_are_counted_by_user_and_item() -> None:
-    pairs = pairs_of(
-        histories([[MILK, SOAP, MILK, MILK], [SOAP]], [[1.0, 2.0, 5.0, 5.1], [7.0]])
-    )  # 5.0 and 5.1 are one visit
-
-    assert pairs.users.tolist() == [0, 0, 1]
-    assert pairs.item_nums.tolist() == [MILK, SOAP, SOAP]
-    assert pairs.newest.tolist() == [5.1, 2.0, 7.0]
-    assert pairs.gaps.tolist() == [1, 0, 0]
-    assert pairs.log_gaps.tolist() == pytest.approx([np.log(4), 0, 0])
 
 
 def test_the_median_interval_of_an_item_is_learned() -> None:

@@ -19,7 +19,7 @@ from recsys.scoring.scorer import Entry, Rules, Scorer
 from recsys.scoring.select import Best, largest_norm, library, top_items
 from recsys.scoring.users import UserBatch
 from tests.scoring.test_stage_one import recipes, worlds
-from tests.scoring.worlds import kit_of, model_folder, users_of
+from tests.scoring.worlds import kit_of, model_folder, reorders_of, users_of
 
 pytestmark = pytest.mark.skipif(library() is None, reason="needs the compiled kernel: make setup")
 
@@ -258,15 +258,19 @@ def test_item_item_sums_of_any_size_and_histories_with_repeats_give_the_lists_of
     sizes = 10.0 ** rng.uniform(-40, 12, 20_000)
     sizes[::3] = 0.25  # ties
     pairs = [(*rng.integers(1, num_items + 1, 2).tolist(), float(size)) for size in sizes]
-    kit = kit_of(num_items, similarity=pairs[::2], transitions=pairs[1::2])
+    kit = kit_of(
+        num_items, similarity=pairs[::2], transitions=pairs[1::2], reorders=reorders_of(num_items)
+    )
     often = rng.integers(1, num_items + 1, 12)
     histories = [rng.choice(often, rng.integers(0, 90)).tolist() for _ in range(num_users)]
     users = users_of(histories, seen=[history[:2] for history in histories])
-    for weights in ((0.4, 0.6, 0.3), (1.0, 0.0, 0.0), (0.0, 0.7, 0.1), (0.0, 0.0, 1.0)):
-        similarity, transitions, repeat = weights
+    for weights in (
+        (0.4, 0.6, 0.3, 0.5), (1.0, 0.0, 0.0, 0.0), (0.0, 0.7, 0.1, 0.0), (0.0, 0.0, 1.0, 0.0), (0.0, 0.0, 0.0, 1.0),
+    ):  # fmt: skip
+        similarity, transitions, repeat, due = weights
         recipe = Recipe(
-            name="sums", similarity=similarity, transitions=transitions, repeat=repeat, decay=0.9
-        )
+            name="sums", similarity=similarity, transitions=transitions, repeat=repeat, due=due, decay=0.9
+        )  # fmt: skip
 
         compiled, in_numpy = (
             Scorer(kit, Rules(exclude_seen=True), compiled=which).lists(users, Entry(recipe), 40)

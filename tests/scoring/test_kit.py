@@ -11,7 +11,7 @@ import pytest
 from recsys.errors import CorruptArtifact, MissingInput
 from recsys.scoring.bundle import open_bundle
 from recsys.scoring.kit import open_kit, save_kit
-from tests.scoring.worlds import kit_of, mean_encoder, model_folder
+from tests.scoring.worlds import kit_of, mean_encoder, model_folder, reorders_of
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -37,7 +37,7 @@ def test_masks_of_segments_are_carried_too(tmp_path: Path) -> None:
 
 
 def test_a_kit_is_the_same_after_it_was_saved(tmp_path: Path) -> None:
-    kit = a_kit()
+    kit = replace(a_kit(), reorders=reorders_of(3))
     folder = save_kit(kit, {"m": model_folder(tmp_path / "models", VECTORS, version="m")}, tmp_path)
 
     again = open_kit(str(folder))
@@ -52,6 +52,9 @@ def test_a_kit_is_the_same_after_it_was_saved(tmp_path: Path) -> None:
     assert again.allowed_in(1).tolist() == again.allowed.tolist()
     np.testing.assert_array_equal(again.similarity.toarray(), kit.similarity.toarray())
     np.testing.assert_array_equal(again.popularity(1), kit.popularity(1))
+    assert kit.reorders is not None and again.reorders is not None
+    for name in ("again", "log_days", "spread"):
+        np.testing.assert_array_equal(getattr(again.reorders, name), getattr(kit.reorders, name))
     np.testing.assert_array_equal(again.bundles["m"].item_vectors, VECTORS)
 
 

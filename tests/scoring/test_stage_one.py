@@ -17,7 +17,7 @@ from recsys.scoring.lists import SOURCES, Lists
 from recsys.scoring.scorer import Entry, Rules, Scorer
 from recsys.scoring.users import UserBatch
 from tests.scoring.reference import reference_list, reference_scores
-from tests.scoring.worlds import kit_of, max_per, model_folder, users_of
+from tests.scoring.worlds import kit_of, max_per, model_folder, reorders_of, users_of
 
 DIM = 4
 EVERYTHING = Recipe(
@@ -46,6 +46,7 @@ def worlds(draw: st.DrawFn) -> tuple[Kit, np.ndarray[Any, Any], UserBatch]:
         hidden=draw(st.lists(num, max_size=3)),
         categories=draw(st.lists(st.integers(-1, 2), min_size=num_items, max_size=num_items)),
         brands=draw(st.lists(st.integers(-1, 1), min_size=num_items, max_size=num_items)),
+        reorders=draw(st.sampled_from([None, reorders_of(num_items)])),
     )  # fmt: skip
     histories = draw(st.lists(st.lists(num, max_size=12), min_size=1, max_size=6))
     users = users_of(
@@ -65,6 +66,7 @@ recipes = st.builds(
     similarity=st.sampled_from([0.0, 0.4]),
     transitions=st.sampled_from([0.0, 0.6]),
     repeat=st.sampled_from([0.0, 1.0]),
+    due=st.sampled_from([0.0, 1.5]),
     popularity=st.sampled_from([0.0, 0.1]),
     decay=st.sampled_from([0.0, 0.5, 1.0]),
     targets_only=st.booleans(),

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from scipy.sparse import csr_array
 
+from recsys.candidates.reorders import Reorders
 from recsys.records import PARITY_FILE, ModelManifest
 from recsys.scoring.kit import Kit
 from recsys.scoring.users import UserBatch
@@ -116,6 +117,17 @@ def kit_of(
         transitions=_matrix(transitions, num_items),
         **others,
     )
+
+
+def reorders_of(num_items: int, seed: int = 0) -> Reorders:
+    """Intervals of items 1 to ``num_items``, days to months."""
+    rng = np.random.default_rng(seed)
+    found = Reorders(
+        rng.uniform(0, 1, num_items + 1), rng.uniform(0, 4, num_items + 1), rng.uniform(0.2, 1.5, num_items + 1)
+    )  # fmt: skip
+    for values in (found.again, found.log_days, found.spread):
+        values[0] = 0.0
+    return found
 
 
 def _matrix(pairs: Sequence[tuple[int, int, float]], num_items: int) -> csr_array:
