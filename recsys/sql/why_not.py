@@ -31,10 +31,19 @@ _MASKED = """
   FROM rule_items
   GROUP BY as_of, segment, item_id"""
 
-_RETURNED = """
+# The full run whose numbers, seen items and windows a day's lists rest on: its own day, or, where score_changes made
+# the lists, the newest one before it.
+_FULL_RUNS = """
+  SELECT d.as_of, max(v.version) AS full_as_of
+  FROM (SELECT DISTINCT as_of FROM top_n_lists) d
+  JOIN (SELECT DISTINCT version FROM vocabularies WHERE kind = 'item') v ON v.version <= d.as_of
+  GROUP BY d.as_of"""
+
+_RETURNED = f"""
   SELECT DISTINCT r.as_of, e.user_id, e.item_id
-  FROM events e
-  JOIN rules r ON e.event_date < r.as_of AND e.event_date >= r.as_of - CAST(r.threshold AS INT)
+  FROM rules r
+  JOIN ({_FULL_RUNS}) f ON f.as_of = r.as_of
+  JOIN events e ON e.event_date < r.as_of AND e.event_date >= f.full_as_of - CAST(r.threshold AS INT)
   WHERE e.event_type = 'return' AND r.rule = 'returned'"""
 
 
@@ -81,7 +90,9 @@ FROM (
   FROM (
     SELECT l.user_id, l.as_of, v.id AS item_id, v.num AS item_num,
            CAST(nullif({{position}}, 0) AS INT) AS rank
-    FROM top_n_lists l JOIN vocabularies v ON v.version = l.as_of
+    FROM top_n_lists l
+    JOIN ({_FULL_RUNS}) f ON f.as_of = l.as_of
+    JOIN vocabularies v ON v.version = f.full_as_of
     WHERE v.kind = 'item'
   ) p
   LEFT JOIN ({_MASKED}) for_all
@@ -90,8 +101,11 @@ FROM (
   LEFT JOIN ({_MASKED}) for_some
     ON for_some.as_of = p.as_of AND for_some.item_id = p.item_id AND for_some.segment = s.segment
   LEFT JOIN (
-    SELECT i.user_id, i.as_of, i.item_nums
-    FROM seen_items i JOIN rules r ON r.as_of = i.as_of WHERE r.rule = 'seen'
+    SELECT i.user_id, r.as_of, i.item_nums
+    FROM rules r
+    JOIN ({_FULL_RUNS}) f ON f.as_of = r.as_of
+    JOIN seen_items i ON i.as_of = f.full_as_of
+    WHERE r.rule = 'seen'
   ) seen ON seen.user_id = p.user_id AND seen.as_of = p.as_of
   LEFT JOIN ({_RETURNED}) returned
     ON returned.as_of = p.as_of AND returned.user_id = p.user_id AND returned.item_id = p.item_id
