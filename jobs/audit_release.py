@@ -6,7 +6,7 @@ Ends with 3 where copies of the live release differ; the message and the table c
 --set 'audit.services=[http://127.0.0.1:8000]' asks a lookup service, too.
 
 Reads    the live release, the tables at the versions that it names, vocabularies, seen_items, item_similarity,
-         transitions, popularity as of its run date, the models' folders
+         transitions, reorder_intervals, popularity as of its run date, the models' folders
 Writes   consistency    run_date = run-date, replaced atomically
 """
 
@@ -23,7 +23,8 @@ from recsys.runner import Job, job_app
 JOB = Job(
     "audit_release",
     reads=("top_n_lists", "similar_items", "popular_items", "rules", "events", "items", "users", "histories",
-           "item_vectors", "vocabularies", "seen_items", "item_similarity", "transitions", "popularity",
+           "item_vectors", "vocabularies", "seen_items", "item_similarity", "transitions",
+           "reorder_intervals", "popularity",
            "models/<model_version>/", "releases/current", "releases/<release_id>/",
            "releases/blocked.json"),
     writes=("consistency",),

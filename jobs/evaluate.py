@@ -9,7 +9,8 @@ Before anything is measured, what was built as of the two days is checked for kn
 leak is refused whatever is live (exit 3).
 
 Reads    what train made, events, items, users, and as of the choosing and the measuring day vocabularies,
-         histories, seen_items, item_similarity, transitions, popularity, item_features, user_features
+         histories, seen_items, item_similarity, transitions, reorder_intervals, popularity, item_features,
+         user_features
 Writes   metrics, metric_slices, gate_verdicts    run_date = run-date, replaced atomically
          a page under reports, a model card beside the release's model
 """
@@ -32,8 +33,8 @@ from recsys.runner import DryRunOption, EnvOption, Job, RunDateOption, SetOption
 JOB = Job(
     name="evaluate",
     reads=("events", "histories", "seen_items", "items", "users", "vocabularies", "item_similarity", "transitions",
-           "popularity", "item_features", "user_features", "models/trained-<run_date>.json", "models/<model_version>/",
-           "releases/current", "releases/blocked.json"),
+           "reorder_intervals", "popularity", "item_features", "user_features", "models/trained-<run_date>.json",
+           "models/<model_version>/", "releases/current", "releases/blocked.json"),
     writes=("metrics", "metric_slices", "gate_verdicts", "models/<model_version>/model_card.md",
             "models/evaluated-<run_date>.json", "reports/<run_date>/"),
 )  # fmt: skip

@@ -6,8 +6,8 @@ Between two full runs, after ingest and before publish: model, vocabulary, candi
 ages count to stay those of the last full run. Where one of them is new, or conf changed, it says so and refuses.
 
 Reads    events and their change feed, items, users, rules, top_n_lists of the live release;
-         histories, seen_items, vocabularies, item_similarity, transitions, popularity of the full run; the models'
-         folders, what scored them, the items blocked by hand
+         histories, seen_items, vocabularies, item_similarity, transitions, reorder_intervals, popularity of the full
+         run; the models' folders, what scored them, the items blocked by hand
 Writes   top_n_lists, similar_items, popular_items, rules    as_of = run-date, replaced atomically
 """
 
@@ -28,7 +28,8 @@ from recsys.scoring.increment import LiveLists
 JOB = Job(
     name="score_changes",
     reads=("events", "items", "users", "rules", "top_n_lists", "histories", "seen_items",
-           "vocabularies", "item_similarity", "transitions", "popularity", "models/scored-<run_date>.json",
+           "vocabularies", "item_similarity", "transitions", "reorder_intervals", "popularity",
+           "models/scored-<run_date>.json",
            "models/<model_version>/", "releases/current", "releases/blocked.json"),
     writes=("top_n_lists", "similar_items", "popular_items", "rules", "models/scored-<run_date>.json"),
 )  # fmt: skip

@@ -5,7 +5,7 @@
 The model that passed today's gate scores; when none was due or none passed, the live release's does,
 on today's histories, stock and rules.
 
-Reads    histories, seen_items, users, items, vocabularies, item_similarity, transitions, popularity,
+Reads    histories, seen_items, users, items, vocabularies, item_similarity, transitions, reorder_intervals, popularity,
          events (what was returned), the models' folders, what evaluate decided, the live release, the items
          blocked by hand
 Writes   top_n_lists, similar_items, popular_items, rules    as_of = run-date, replaced atomically
@@ -27,7 +27,7 @@ from recsys.scoring.daily import score_day
 JOB = Job(
     name="score_top_n",
     reads=("histories", "seen_items", "users", "items", "vocabularies", "item_similarity",
-           "transitions", "popularity", "events", "models/evaluated-<run_date>.json",
+           "transitions", "reorder_intervals", "popularity", "events", "models/evaluated-<run_date>.json",
            "models/<model_version>/", "releases/current", "releases/blocked.json"),
     writes=("top_n_lists", "similar_items", "popular_items", "rules", "models/scored-<run_date>.json"),
 )  # fmt: skip

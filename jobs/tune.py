@@ -31,7 +31,8 @@ from recsys.runner import DryRunOption, EnvOption, Job, RunDateOption, SetOption
 JOB = Job(
     name="tune",
     reads=("training_examples", "vocabularies", "histories", "events", "seen_items", "items", "users",
-           "item_similarity", "transitions", "popularity", "releases/current", "releases/blocked.json"),
+           "item_similarity", "transitions", "reorder_intervals", "popularity", "releases/current",
+           "releases/blocked.json"),
     writes=("reports/<run_date>/tuning.md", "work/tuning/", "checkpoints/", "mlflow.db"),
 )  # fmt: skip
 

@@ -52,7 +52,7 @@ def recipe_in_words(recipe: Recipe) -> str:
     """The weights that are not 0; a weight for the model is always told."""
     weights = {
         name: getattr(recipe, name)
-        for name in ("model", "similarity", "transitions", "repeat", "popularity")
+        for name in ("model", "similarity", "transitions", "repeat", "due", "popularity")
     }
     told = [f"{name} {value:g}" for name, value in weights.items() if value or name == "model"]
     told.append(f"decay {recipe.decay:g}")

@@ -19,7 +19,7 @@ from recsys.scoring.kit_tables import build_ruled_kit
 from recsys.scoring.list_files import write_lists
 from recsys.scoring.ranking_bundle import checked_ranking
 from recsys.scoring.rule_counts import Row, rule_rows
-from recsys.scoring.scorer import Entry
+from recsys.scoring.scorer import Entry, check_reorders
 from recsys.scoring.shelves import write_shelves
 from recsys.scoring.spark import scoring_task, users_to_score
 
@@ -74,6 +74,7 @@ def score_day(lake: Lake, config: RecsysConfig, run_date: date, choice: Choice) 
     versions = versions_of(lake)
     ruled = build_ruled_kit(lake, config, run_date)
     kit = ruled.kit
+    check_reorders(choice.recipe, kit)
     log.info(
         "scoring_started", items=kit.width - 1, allowed=int(kit.allowed.sum()), n=config.scoring.n,
         model_version=choice.model_version, ranking_version=ranking_version,

@@ -60,7 +60,7 @@ class Kit:
     """[segments, num_items + 1], within ``allowed``; None where no rule is for a segment alone."""
     prior_buyers: float = 20.0
     reorders: Reorders | None = None
-    """Of items that nobody had all are 0; None where no table says them."""
+    """An item that nobody had is never due; None where no table says when items are."""
     bundles: Mapping[str, ModelBundle] = field(default_factory=dict)
     """By model_version."""
     rankings: Mapping[str, RankingBundle] = field(default_factory=dict)

@@ -131,9 +131,7 @@ def _build(
         transitions=_matrix(transitions, "next_item_num", len(item_ids)),
         segment_allowed=segment_allowed,
         prior_buyers=config.scoring.segment_prior_buyers,
-        reorders=_reorders(
-            lake.read_or_empty(contracts.REORDER_INTERVALS, as_of=as_of), len(item_ids)
-        ),
+        reorders=_reorders(lake, as_of, len(item_ids)),
     )
     return RuledKit(kit, masks)
 
@@ -242,11 +240,12 @@ def _buyers(
     return _csr(rows, _ints(found, "item_num"), _doubles(found, "score"), shape), segments
 
 
-def _reorders(intervals: DataFrame, width: int) -> Reorders | None:
-    """None where the table has no rows of the day: it was built before there was such a table, or nobody bought."""
-    found = intervals.select("item_num", "share_again", "median_days", "log_spread").toArrow()
-    if not found.num_rows:
+def _reorders(lake: Lake, as_of: date, width: int) -> Reorders | None:
+    """None where there is no such table yet: what is there was built before there was one."""
+    if not lake.exists(contracts.REORDER_INTERVALS):
         return None
+    intervals = lake.read(contracts.REORDER_INTERVALS, as_of=as_of)
+    found = intervals.select("item_num", "share_again", "median_days", "log_spread").toArrow()
     again, log_days, spread = np.zeros(width), np.zeros(width), np.ones(width)
     nums = _ints(found, "item_num")
     again[nums] = _doubles(found, "share_again")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from recsys.errors import MissingInput
 from recsys.records import Recipe
 from recsys.scoring.kernel import Retriever
 from recsys.scoring.kit import Kit
@@ -114,8 +115,13 @@ class Scorer:
         dense: dict[str, DenseParts],
         item_item: dict[tuple[float, bool], ItemItemParts],
     ) -> Parts:
-        """What ``entry`` weighs, taken from the two caches of this block or put there."""
+        """What ``entry`` weighs, taken from the two caches of this block or put there.
+
+        Raises:
+            MissingInput: the recipe weighs what is due, and nothing says when items are.
+        """
         recipe, version = entry.recipe, entry.model_version
+        check_reorders(recipe, self.kit)
         if recipe.model > 0 and version not in dense:
             dense[version] = self._dense(block, version)
         history = (recipe.decay, recipe.targets_only)
@@ -172,3 +178,12 @@ class Scorer:
 
     def _under_list_rules(self, lists: Lists, n: int) -> Limited:
         return under_list_rules(lists, self._limits, n)
+
+
+def check_reorders(recipe: Recipe, kit: Kit) -> None:
+    """Raises MissingInput where the recipe weighs what is due, and nothing says when items are."""
+    if recipe.due > 0 and kit.reorders is None:
+        raise MissingInput(
+            f"no re-order intervals as of {kit.as_of}, which {recipe.name} weighs: run build_candidates again for this "
+            "run date (the table reorder_intervals came later than the others)"
+        )

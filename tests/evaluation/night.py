@@ -38,6 +38,7 @@ NUM_USERS, NUM_ITEMS = 120, len(THINGS) * len(COLOURS)
 RIGHT = {
     "blend": 0.5,
     "last_purchases": 0.4,
+    "repeat_purchase": 0.32,
     "item_item": 0.35,
     "transitions": 0.3,
     "popularity": 0.15,

@@ -49,6 +49,10 @@ def write_shop(lake: Lake, config: RecsysConfig) -> None:
     ]
     _write(lake, contracts.ITEM_SIMILARITY, pairs)
     _write(lake, contracts.TRANSITIONS, pairs)
+    again = [
+        (f"i{num}", day, num, 0.5, 7.0, 1.0, 40, 40) for day in days for num in range(1, NUM_ITEMS + 1)
+    ]  # fmt: skip
+    _write(lake, contracts.REORDER_INTERVALS, again)
     popular = [
         ("", d, f"i{num}", num, 0.5, 40, num) for d in days for num in range(1, NUM_ITEMS + 1)
     ]

@@ -58,6 +58,7 @@ def baselines() -> dict[str, Lists]:
     whole = shop_of(walks())
     by_name: dict[str, Recommender] = {
         "popularity": Popularity(), "last_purchases": LastPurchases(), "transitions": Transitions(),
+        "repeat_purchase": Popularity(),  # in a shop where nobody takes anything again
         "item_item": ClassicItemItem(), "live": Transitions(),
     }  # fmt: skip
     return {name: lists_of(one.fit(whole), whole) for name, one in by_name.items()}

@@ -158,6 +158,7 @@ PLANTED = {
     t.TRANSITIONS: {
         ("next_item_id", "first_event"): (1, "new", CUT_OFF + 2 * DAY, CUT_OFF),
     },
+    t.REORDER_INTERVALS: {("item_id", "first_event"): (2, "jam", CUT_OFF + 3 * DAY, CUT_OFF)},
     t.POPULARITY: {("item_id", "first_event"): (2, "jam", CUT_OFF + 3 * DAY, CUT_OFF)},
 }
 

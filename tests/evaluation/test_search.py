@@ -15,7 +15,7 @@ from recsys.scoring.ranking_bundle import open_ranking
 from recsys.scoring.scorer import Rules, Scorer
 from recsys.scoring.users import Signals
 from tests.scoring.ranking_worlds import ranking_folder
-from tests.scoring.worlds import kit_of, model_folder
+from tests.scoring.worlds import kit_of, model_folder, never_again
 
 NUM_ITEMS, NUM_USERS = 12, 8
 TARGET = 11
@@ -44,7 +44,11 @@ def users() -> pa.RecordBatch:
 def chosen_with(folder: Path, logits: list[float], ranking_version: str = "ranks") -> Chosen:
     """The model's vectors are zeros: popularity is all that stage 1 has."""
     kit = replace(
-        kit_of(NUM_ITEMS, buyers=[[100.0 - item for item in range(NUM_ITEMS)]]),
+        kit_of(
+            NUM_ITEMS,
+            buyers=[[100.0 - item for item in range(NUM_ITEMS)]],
+            reorders=never_again(NUM_ITEMS),
+        ),
         bundles={"m": open_bundle(model_folder(folder, np.zeros((NUM_ITEMS + 1, 2)), version="m"))},
         rankings={"ranks": open_ranking(ranking_folder(folder, logits))},
     )

@@ -26,7 +26,12 @@ CHECKOUT = Path(__file__).parents[2]
 WATCHED: dict[str, tuple[TableContract, ...]] = {
     "ingest": (contracts.EVENTS, contracts.QUARANTINE, contracts.ITEMS),
     "build_features": (contracts.HISTORIES, contracts.VOCABULARIES, contracts.ITEM_FEATURES),
-    "build_candidates": (contracts.ITEM_SIMILARITY, contracts.TRANSITIONS, contracts.POPULARITY),
+    "build_candidates": (
+        contracts.ITEM_SIMILARITY,
+        contracts.TRANSITIONS,
+        contracts.REORDER_INTERVALS,
+        contracts.POPULARITY,
+    ),
     "build_training_set": (contracts.TRAINING_EXAMPLES,),
     "evaluate": (contracts.METRICS, contracts.GATE_VERDICTS),
     "score_top_n": (contracts.TOP_N_LISTS, contracts.SIMILAR_ITEMS, contracts.POPULAR_ITEMS),

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recsys.errors import MissingInput
 from recsys.records import Recipe
 from recsys.scoring.bundle import open_bundle
 from recsys.scoring.kit import Kit
@@ -46,7 +47,7 @@ def worlds(draw: st.DrawFn) -> tuple[Kit, np.ndarray[Any, Any], UserBatch]:
         hidden=draw(st.lists(num, max_size=3)),
         categories=draw(st.lists(st.integers(-1, 2), min_size=num_items, max_size=num_items)),
         brands=draw(st.lists(st.integers(-1, 1), min_size=num_items, max_size=num_items)),
-        reorders=draw(st.sampled_from([None, reorders_of(num_items)])),
+        reorders=reorders_of(num_items, seed=draw(st.integers(0, 3))),
     )  # fmt: skip
     histories = draw(st.lists(st.lists(num, max_size=12), min_size=1, max_size=6))
     users = users_of(
@@ -256,3 +257,13 @@ def test_an_item_newer_than_the_model_enters_through_item_item(folder: Path) -> 
 
     assert lists_of(lists)[0][0] == 3
     assert lists_of(lists)[1][0] == 3  # known by nothing but the repeat
+
+
+def test_what_is_due_is_not_weighed_where_nothing_says_when() -> None:
+    """A lake whose candidates were built before there were intervals."""
+    scorer = Scorer(kit_of(2), Rules())
+
+    with pytest.raises(
+        MissingInput, match=r"no re-order intervals as of 2024-06-01.*build_candidates"
+    ):
+        scorer.lists(users_of([[1]]), Entry(Recipe(name="due", due=1.0)), 2)

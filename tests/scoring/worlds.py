@@ -130,6 +130,12 @@ def reorders_of(num_items: int, seed: int = 0) -> Reorders:
     return found
 
 
+def never_again(num_items: int) -> Reorders:
+    """A shop where nobody takes an item again."""
+    nothing = np.zeros(num_items + 1)
+    return Reorders(nothing, nothing, nothing + 1.0)
+
+
 def _matrix(pairs: Sequence[tuple[int, int, float]], num_items: int) -> csr_array:
     dense = np.zeros((num_items + 1, num_items + 1))
     for row, column, score in pairs:
