@@ -245,8 +245,8 @@ class ServingConfig(Config):
     """Asked of every request as ``Authorization: Bearer KEY``, /healthz and /readyz excepted; empty: of none."""
     max_in_flight: int = Field(64, ge=1)
     """Requests that one worker works on at a time; what comes on top is told to come back later (503)."""
-    max_body_bytes: int = Field(65536, ge=1024)
-    """A larger request body is refused (413)."""
+    max_body_bytes: int = Field(1 << 20, ge=1024)
+    """A larger request body is refused (413). A batch of ``batch_limit`` ids of 64 characters is 67 KB."""
     request_timeout_seconds: float = Field(5.0, gt=0)
     """For the whole body to arrive, and for a client to take the next 64 KB of a large answer."""
     drain_seconds: int = Field(10, ge=1)

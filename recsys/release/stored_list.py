@@ -18,6 +18,11 @@ from recsys.errors import CorruptArtifact
 
 Bytes = bytes | memoryview
 
+WHOLE_SHOP = ""
+"""The segment that everybody is of."""
+CATEGORY_PATH = " > "
+"""Between a category and the one below it."""
+
 _UINT32 = struct.Struct("<I")
 MAX_KEY_BYTES = 500
 """LMDB takes keys of up to 511 bytes; longer ids are stored by hash."""

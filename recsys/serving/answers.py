@@ -6,14 +6,11 @@ from typing import NamedTuple
 
 import orjson
 
-from recsys.release.stored_list import Bytes, first, fragments
+from recsys.release.stored_list import CATEGORY_PATH, WHOLE_SHOP, Bytes, first, fragments
 from recsys.serving.current import Open
 from recsys.serving.metrics import Metrics
 from recsys.serving.request import Filters, NotFound
 
-WHOLE_SHOP = ""
-BELOW = " > "
-"""Between the parts of a category's path."""
 NO_FILTERS = Filters()
 _SHOWN = 80
 """Characters of an unknown id that are repeated to the client."""
@@ -44,7 +41,7 @@ class Answers:
 
     def of_value(self, opened: Open, value: Bytes | None, n: int, filters: Filters | None) -> Found:
         """``of_user`` where the stored list is at hand."""
-        lookups = self._metrics.lookups
+        lookups = self._metrics.lookups["users"]
         if value is None:
             lookups["miss"] += 1
             return Found("popular", self._whole_shop(opened, n, filters), "unknown_user")
@@ -65,12 +62,12 @@ class Answers:
         """
         value = opened.store.get("items", item_id)
         if value is None:
-            self._metrics.lookups["miss"] += 1
+            self._metrics.lookups["items"]["miss"] += 1
             raise NotFound(
                 f"unknown item {_short(item_id)}: not in the catalogue of release "
                 f"{opened.store.release_id}"
             )
-        self._metrics.lookups["hit"] += 1
+        self._metrics.lookups["items"]["hit"] += 1
         return Found("similar", self._listed(opened, value, n, filters))
 
     def popular(self, opened: Open, segment: str, n: int, filters: Filters | None) -> Found:
@@ -160,7 +157,9 @@ class Sieve:
     def _is_of_category(self, item_id: str) -> bool:
         facts = self._opened.store.get("facts", item_id)
         category = "" if facts is None else orjson.loads(facts).get("category", "")
-        return bool(category == self._category or category.startswith(self._category + BELOW))
+        return bool(
+            category == self._category or category.startswith(self._category + CATEGORY_PATH)
+        )
 
 
 def _short(id_: str) -> str:

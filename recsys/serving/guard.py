@@ -93,7 +93,10 @@ class Guard:
         self._limit = settings.max_in_flight
         self._max_body_bytes = settings.max_body_bytes
         self._too_large = Refusal(
-            "body_size", 413, f"the body is larger than {settings.max_body_bytes} bytes", CLOSE
+            "body_size",
+            413,
+            f"the body is larger than {settings.max_body_bytes} bytes (serving.max_body_bytes)",
+            CLOSE,
         )
         self._timeout_seconds = settings.request_timeout_seconds
         self._refusals = metrics.refusals

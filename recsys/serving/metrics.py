@@ -78,9 +78,13 @@ class _Tallies(Collector):
             "source",
             self._metrics.answers,
         )
-        yield _counter(
-            "recsys_lookups", "Users and items looked up", "result", self._metrics.lookups
+        lookups = CounterMetricFamily(
+            "recsys_lookups", "Users and items looked up", labels=["kind", "result"]
         )
+        for kind, counts in self._metrics.lookups.items():
+            for result, count in counts.items():
+                lookups.add_metric([kind, result], count)
+        yield lookups
         yield _counter(
             "recsys_fallbacks",
             "Lists given in place of the one asked for, by reason",
@@ -95,7 +99,7 @@ class Metrics:
     def __init__(self) -> None:
         self.routes = {route: Tally() for route in ROUTES}
         self.answers = dict.fromkeys(SOURCES, 0)
-        self.lookups = {"hit": 0, "miss": 0}
+        self.lookups = {kind: {"hit": 0, "miss": 0} for kind in ("users", "items")}
         self.fallbacks = dict.fromkeys(FALLBACKS, 0)
         registry = self.registry = CollectorRegistry()
         registry.register(_Tallies(self))

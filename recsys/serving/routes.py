@@ -16,9 +16,9 @@ import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from recsys.config.sections import ServingConfig
-from recsys.release.stored_list import Bytes, first_of_each
+from recsys.release.stored_list import WHOLE_SHOP, Bytes, first_of_each
 from recsys.serving.access_log import USER_ID, route_of
-from recsys.serving.answers import WHOLE_SHOP, Answers, Found
+from recsys.serving.answers import Answers, Found
 from recsys.serving.current import Current, Open
 from recsys.serving.metrics import Metrics, Tally
 from recsys.serving.request import (
@@ -185,7 +185,7 @@ class Lookups:
                 self._count(found)
                 sources[place], items[place] = found.source.encode(), found.items
                 own -= 1
-        self._metrics.lookups["hit"] += own
+        self._metrics.lookups["users"]["hit"] += own
         self._metrics.answers["personal"] += own
         return sources, items
 

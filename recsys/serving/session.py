@@ -13,8 +13,8 @@ from typing import Any
 
 import orjson
 
-from recsys.release.stored_list import Bytes, first, length
-from recsys.serving.answers import WHOLE_SHOP, Answers, Found
+from recsys.release.stored_list import WHOLE_SHOP, Bytes, first, length
+from recsys.serving.answers import Answers, Found
 from recsys.serving.current import Open
 from recsys.serving.metrics import Metrics
 from recsys.serving.request import Filters, SessionWish
@@ -42,12 +42,14 @@ class Sessions:
         similar = _by_similarity(shelves)
         value = None if wish.user_id is None else opened.store.get("users", wish.user_id)
         if not similar.keys() - hidden - opened.blocked:
-            found = self._answers.of_value(
-                opened, value, wish.n, Filters(hidden) if hidden else None
-            )
+            filters = Filters(hidden) if hidden else None
+            if wish.user_id is None:  # nobody was looked up, and nobody missed
+                found = self._answers.popular(opened, WHOLE_SHOP, wish.n, filters)
+            else:
+                found = self._answers.of_value(opened, value, wish.n, filters)
             return found._replace(fallback="nothing_similar") if shelves else found
         if wish.user_id is not None:
-            self._metrics.lookups["miss" if value is None else "hit"] += 1
+            self._metrics.lookups["users"]["miss" if value is None else "hit"] += 1
         stored = (
             {} if value is None else {item["item_id"]: item["source"] for item in _items(value)}
         )

@@ -226,8 +226,10 @@ def test_misses_and_fallbacks_are_counted_by_reason(client: Client) -> None:
     client.get("/v1/items/zed/similar")
     lines = client.get("/metrics").text.splitlines()
     for line in (
-        'recsys_lookups_total{result="hit"} 2.0',
-        'recsys_lookups_total{result="miss"} 2.0',
+        'recsys_lookups_total{kind="users",result="hit"} 2.0',
+        'recsys_lookups_total{kind="users",result="miss"} 1.0',
+        'recsys_lookups_total{kind="items",result="hit"} 0.0',
+        'recsys_lookups_total{kind="items",result="miss"} 1.0',
         'recsys_fallbacks_total{reason="unknown_user"} 1.0',
         'recsys_fallbacks_total{reason="nothing_left"} 1.0',
         'recsys_fallbacks_total{reason="unknown_segment"} 1.0',

@@ -83,8 +83,8 @@ def test_hits_and_misses_of_a_batch_are_counted(tmp_path: Path) -> None:
         client.post("/v1/recommendations:batch", {"user_ids": ["ana", "bob", "zed", "nobody's"]})
         lines = client.get("/metrics").text.splitlines()
     for line in (
-        'recsys_lookups_total{result="hit"} 3.0',
-        'recsys_lookups_total{result="miss"} 1.0',
+        'recsys_lookups_total{kind="users",result="hit"} 3.0',
+        'recsys_lookups_total{kind="users",result="miss"} 1.0',
         'recsys_answers_total{source="personal"} 2.0',
         'recsys_answers_total{source="popular"} 2.0',
         'recsys_requests_total{route="batch",status="200"} 1.0',

@@ -145,6 +145,25 @@ def test_other_methods_are_told_which(client: Client) -> None:
     assert (response.status_code, response.headers["allow"]) == (405, "POST")
 
 
+def test_a_visitor_without_an_account_is_no_user_without_a_list() -> None:
+    store = MemoryStore(users=USERS, items=ITEMS, segments=SEGMENTS)
+    with running(create_app(ServingConfig(), MemoryReleases(store))) as client:
+        for body in ({}, {"recent": ["zed"]}, {"exclude": ["lamp"]}, {"recent": ["pot"]}):
+            assert ask(client, **body)["source"] == "popular"
+        ask(client, recent=["tea"])
+        for user_id in ("ana", "zed"):
+            ask(client, user_id=user_id)
+            ask(client, user_id=user_id, recent=["tea"])
+        lines = client.get("/metrics").text.splitlines()
+    for line in (
+        'recsys_lookups_total{kind="users",result="hit"} 2.0',
+        'recsys_lookups_total{kind="users",result="miss"} 2.0',
+        'recsys_fallbacks_total{reason="unknown_user"} 1.0',
+        'recsys_fallbacks_total{reason="nothing_similar"} 1.0',
+    ):
+        assert line in lines
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),

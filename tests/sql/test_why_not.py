@@ -45,7 +45,7 @@ def two_days(tmp_path_factory: pytest.TempPathFactory) -> PathsConfig:
         for item, num in ITEM_NUMS.items()
     ]
     write_table(root, contracts.VOCABULARIES, numbers)
-    seen = [
+    seen: list[dict[str, Any]] = [
         dict(user_id="ana", item_nums=[ITEM_NUMS["tea"]]),
         dict(user_id="ana", item_nums=[ITEM_NUMS["pot"] + 7], as_of=older),
     ]

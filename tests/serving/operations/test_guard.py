@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import Counter
 from collections.abc import AsyncIterator
 
@@ -170,7 +171,7 @@ def test_a_body_above_the_limit_is_refused(declared: bool) -> None:
     sent = {"content_length": "1025"} if declared else {}
     heard = called(app.app, scope_of("POST", "/echo", **sent), chunks=endless())
     assert (heard.status, heard.headers["connection"]) == (413, "close")
-    assert heard.json()["error"] == "the body is larger than 1024 bytes"
+    assert heard.json()["error"] == "the body is larger than 1024 bytes (serving.max_body_bytes)"
     assert len(read) == (0 if declared else 11)
     assert app.refusals() == {"body_size": 1}
 
@@ -180,6 +181,14 @@ def test_a_body_at_the_limit_reaches_the_route_whole() -> None:
     body = body_in(b"a" * 512, b"b" * 512)
     heard = called(app.app, scope_of("POST", "/echo"), chunks=body, whole=True)
     assert heard.body == b"a" * 512 + b"b" * 512
+
+
+def test_the_largest_batch_of_long_ids_is_no_larger_than_the_limit() -> None:
+    settings = ServingConfig()
+    ids = [f"{n:0128}" for n in range(settings.batch_limit)]
+    body = json.dumps({"user_ids": ids}).encode()
+    heard = called(Guarded().app, scope_of("POST", "/echo"), chunks=body_in(body), whole=True)
+    assert (heard.status, heard.body) == (200, body)
 
 
 def test_a_body_that_breaks_off_reaches_no_route() -> None:

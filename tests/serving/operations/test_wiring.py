@@ -57,7 +57,7 @@ def test_a_body_above_the_limit_reaches_no_route() -> None:
         answer = client.post("/v1/recommendations:batch", b"x" * 1025)
         assert (answer.status_code, answer.json()["error"]) == (
             413,
-            "the body is larger than 1024 bytes",
+            "the body is larger than 1024 bytes (serving.max_body_bytes)",
         )
         refused = 'recsys_refusals_total{reason="body_size"} 1.0'
         assert refused in client.get("/metrics").text.splitlines()
