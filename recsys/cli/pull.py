@@ -16,7 +16,7 @@ import typer
 
 from recsys.cli.shared import EnvOption, SetOption, exiting
 from recsys.config import load_config
-from recsys.errors import ConfigError, MissingInput
+from recsys.errors import ConfigError, CorruptArtifact, MissingInput
 from recsys.logs import configure_logs
 
 if TYPE_CHECKING:
@@ -73,6 +73,8 @@ def pull_command(
         typer.echo(
             f"{pulled.pointer.release_id} {what}, epoch {pulled.pointer.epoch}; {megabytes:,.1f} MB downloaded"
         )
+        if pulled.problem:
+            raise CorruptArtifact(pulled.problem)
 
 
 def _follow(follower: Follower, url: str, seconds: float) -> None:

@@ -41,7 +41,7 @@ class Follower:
         self._said = ""
 
     def poll(self) -> Pulled:
-        """Pull once; how it went is in ``pull_state.json``.
+        """Pull once; how it went is in ``pull_state.json``. With a problem beside the release it is a success, too.
 
         Raises:
             MissingInput: nothing is announced there.
@@ -59,9 +59,10 @@ class Follower:
             self._remember(last_error=str(error), last_error_at=self._now())
             raise
         self._damaged = None
+        now = self._now()
         self._remember(
-            release_id=pulled.pointer.release_id, epoch=pulled.pointer.epoch,
-            last_success=self._now(), last_error="",
+            release_id=pulled.pointer.release_id, epoch=pulled.pointer.epoch, last_success=now,
+            last_error=pulled.problem, **({"last_error_at": now} if pulled.problem else {}),
         )  # fmt: skip
         return pulled
 
@@ -77,8 +78,7 @@ class Follower:
         while not stop.is_set():
             try:
                 if not self._is_known_as_damaged():
-                    self.poll()
-                    self._say("")
+                    self._say(self.poll().problem)
             except Conflict:
                 pass  # another service of this host pulls: what it brings is live for this one, too
             except Exception as error:

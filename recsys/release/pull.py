@@ -56,6 +56,8 @@ class Pulled:
     """Whether that is new."""
     downloaded_bytes: int
     removed: tuple[str, ...]
+    problem: str = ""
+    """What was wrong beside the release: the blocked items at the source are damaged, those known here stay."""
 
 
 def pull(
@@ -66,8 +68,7 @@ def pull(
     Raises:
         Unreachable: the source does not answer; what was downloaded is kept for the next try.
         Refused: the announcement is older than what is live here, or the disk is too full.
-        CorruptArtifact: the release is damaged, and what was live stays; or the blocked items are, and those
-            known here stay.
+        CorruptArtifact: the release is damaged, and what was live stays.
         ConfigError: this host publishes releases itself.
         Conflict: another pull runs on this host.
     """
@@ -78,24 +79,22 @@ def pull(
         )
     with exclusive(paths.locks / "pull.lock", wait=False, what="a pull"):
         check_is_newer(paths, source, announced)
-        blocked_problem = None
+        problem = ""
         try:
             pull_blocked(paths, source)
         except CorruptArtifact as error:
-            blocked_problem = error  # no reason to keep a release back
+            problem = str(error)  # no reason to keep a release back
         here = _live_here(paths)
         if here and here.epoch == announced.epoch and _has_manifest(paths, here.release_id):
-            pulled = Pulled(here, False, 0, ())
+            pulled = Pulled(here, False, 0, (), problem)
         else:
             downloaded = _bring(paths, source, announced.release_id, report)
             pointer = _swap(paths, announced)
             removed = sweep_old(paths, keep=0)  # but the live and the previous one
-            pulled = Pulled(pointer, here != pointer, downloaded, tuple(removed))
+            pulled = Pulled(pointer, here != pointer, downloaded, tuple(removed), problem)
             log.info(
                 "release_pulled", release=pointer.release_id, epoch=pointer.epoch, url=source.url
             )
-        if blocked_problem:
-            raise blocked_problem
         return pulled
 
 

@@ -27,7 +27,7 @@ class PullState(Config):
     last_success: datetime | None = None
     """UTC; when the source last answered and what it announces was live here."""
     last_error: str = ""
-    """Empty after a success."""
+    """Empty after a success with nothing wrong beside it."""
     last_error_at: datetime | None = None
 
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from recsys.blocked import block_item, blocked_path, read_blocked
 from recsys.cli import app
 from recsys.config.places import PathsConfig
-from recsys.errors import CorruptArtifact, MissingInput
+from recsys.errors import MissingInput
 from recsys.release.announcement import announce_blocked
 from recsys.release.pins import roll_back
 from recsys.release.pointer import read_pointer, release_folder
@@ -185,10 +185,22 @@ def test_blocked_items_follow_and_damaged_ones_keep_no_release_back(
 
     second = shop.announced(2)
     (shop.folder / "blocked.json").write_text('{"items": ["tea"]}')
-    with pytest.raises(CorruptArtifact, match=r"blocked\.json"):
-        poll(host, shop.url)
+    one = follower(host, shop.url)
+    pulled = one.poll()
+    assert (pulled.moved, "blocked.json" in pulled.problem) == (True, True)
     assert set(read_blocked(blocked_path(host))) == {"tea"}
     assert served(host) == (second, "day-2")
+    state = read_pull_state(host)
+    assert state is not None
+    assert (state.release_id, state.epoch, state.last_error) == (second, 2, pulled.problem)
+    assert state.last_success is not None and state.last_success == state.last_error_at
+
+    third = shop.announced(
+        3
+    )  # blocked.json is announced whole again, and the damaged one held up nothing
+    assert (one.poll().problem, served(host)) == ("", (third, "day-3"))
+    state = read_pull_state(host)
+    assert state is not None and state.last_error == ""
     assert not [name for name in on_disk(host) if name.startswith(".")]
 
 
