@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import operator
 import statistics
 import time
 import tomllib
@@ -16,6 +17,11 @@ from pathlib import Path
 
 TARGETS = Path(__file__).with_name("targets.toml")
 ROUNDS = 5
+MEETS: Mapping[str, Callable[[float, float], bool]] = {
+    "at_least": operator.ge,
+    "at_most": operator.le,
+    "exactly": operator.eq,
+}
 
 
 @dataclass(frozen=True)
@@ -26,23 +32,27 @@ class Condition:
     case: str
 
     @property
-    def wanted(self) -> tuple[float, bool]:
-        """The figure, and whether it is an upper bound.
+    def wanted(self) -> tuple[float, str]:
+        """The figure, and what a ratio must be to it: a key of ``MEETS``.
 
         Raises:
-            KeyError: targets.toml has no such line.
+            KeyError: targets.toml has no such line, or one that is no condition.
         """
         found = tomllib.loads(TARGETS.read_text())[self.benchmark][self.case]
-        return (found["at_most"], True) if isinstance(found, dict) else (found, False)
+        [(bound, figure)] = found.items() if isinstance(found, dict) else [("at_least", found)]
+        if bound not in MEETS:
+            raise KeyError(f"{self.benchmark}: {self.case}: {bound} is none of {', '.join(MEETS)}")
+        return figure, bound
 
     def report(self, ratios: Sequence[float], *, measured: bool = True, **beside: object) -> bool:
         """Print the RESULT line of the ratios of the rounds; returns whether the target is met.
 
         Where not ``measured``, the ratios are worked out from other runs: "met" is null, and nothing is claimed.
         """
-        wanted, at_most = self.wanted
+        wanted, bound = self.wanted
         ratio = statistics.median(ratios)
-        met = ratio <= wanted if at_most else ratio >= wanted
+        # What must be exact must be so in every round.
+        met = all(MEETS[bound](one, wanted) for one in (ratios if bound == "exactly" else [ratio]))
         line = {
             "benchmark": self.benchmark,
             "case": self.case,

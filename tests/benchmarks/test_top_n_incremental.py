@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from benchmarks import top_n_incremental
+from benchmarks.paired import Condition
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -33,3 +34,12 @@ def test_every_condition_is_reported_and_what_was_not_run_is_not_called_met(
         (top_n_incremental.LARGE_CASE, 0.15, None),
         (top_n_incremental.AFFECTED_CASE, 1, True),
     ]
+
+
+def test_fewer_users_scored_than_affected_is_not_met_in_any_round(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    condition = Condition("top_n_incremental", top_n_incremental.AFFECTED_CASE)
+    for ratios, met in (([1.0, 1.0], True), ([0.9], False), ([1.1], False), ([1, 1, 0.5], False)):
+        assert condition.report(ratios) == met
+    assert '"wanted": 1, "met": true' in capsys.readouterr().out
