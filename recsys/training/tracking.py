@@ -25,8 +25,9 @@ LONGEST_VALUE = 500  # of a parameter, in characters; older tracking servers tak
 PER_BATCH = 500  # metrics in a request
 PARAMS_PER_BATCH = 100
 
-MODEL_ROLES = ("choosing", "measuring", "release", "live")
-"""Tags ``model.ROLE`` of a run name the sequential models; those of ranking models have other roles."""
+MODEL_ROLES = ("choosing", "measuring", "release")
+"""Tags ``model.ROLE`` of a run name its sequential models. Those of ranking models have other roles; ``live`` is today's fit
+of the settings that are live, of the same day as ``measuring``: not what the run is known for."""
 
 
 class TrackingFailed(RecsysError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import date
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
@@ -17,7 +18,7 @@ from recsys.evaluation.contestants import openers
 from recsys.evaluation.splits import Window
 from recsys.models.sequential import gaps_between
 from recsys.recommenders import Users
-from recsys.recommenders.tracked import Tracked, TrackedModel
+from recsys.recommenders.tracked import Tracked, TrackedModel, tracked_models
 from recsys.records import WEIGHTS_FILE, ModelManifest
 from recsys.training import checkpoint
 from recsys.training.model_folder import weights_hash, write_folder
@@ -90,10 +91,17 @@ def test_the_newest_model_that_has_not_seen_the_window_is_measured(config: Recsy
     with tracked_run(config, date(2024, 6, 1), {}) as run:
         run.tag(**{"model.choosing": early.folder.name, "model.measuring": late.folder.name})
         run.tag(**{"model.release": "gone", "model.ranking_measuring": "another kind"})
+        # The live settings fitted again, of the same day: not the run's own, however it is called.
+        of_live = shutil.copytree(late.folder, late.folder.with_name("zz"))
+        run.tag(**{"model.live": of_live.name})
     with tracked_run(config, date(2024, 6, 1), {}) as empty:
         pass
     [opener] = openers([f"mlflow:{run.run_id}"], config).values()
 
+    assert [found.folder for found in tracked_models(config, run.run_id)] == [
+        early.folder,
+        late.folder,
+    ]
     asked = Users(histories([[1, 2]], [[-2.0, -1.0]]), np.array([1]))
     for cut_off, wanted in ((LATE, late), (date(2024, 4, 30), early)):
         found = opener(shop_of(cut_off)).scores(asked)
