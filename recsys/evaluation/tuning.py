@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,10 @@ log = structlog.get_logger()
 RANDOM_TRIALS = 4
 """Beside those to begin with: before so many are known the sampler has nothing to learn from."""
 LONGEST_REASON = 500
-SECONDS, FAILED, AGAIN, SHOWN = "seconds", "failed", "again", "shown"
-"""What optuna keeps for us of a trial, or of the study: ``AGAIN`` is the number of the trial that was killed."""
+SECONDS, FAILED, AGAIN = "seconds", "failed", "again"
+"""What optuna keeps for us of a trial: ``AGAIN`` is the number of the trial that was killed."""
+SHOWN, LOST = "shown", "lost_seconds"
+"""And of the study: the winner's number, and what trials that were killed took, by number."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,8 @@ class Searched:
     trials: tuple[Trial, ...]
     stopped: str = ""
     """Empty where another one may begin."""
+    lost_seconds: float = 0.0
+    """What trials whose process was killed took."""
 
     @property
     def best(self) -> Trial | None:
@@ -77,7 +82,7 @@ class Searched:
 
     @property
     def seconds(self) -> float:
-        return sum(trial.seconds for trial in self.trials)
+        return sum(trial.seconds for trial in self.trials) + self.lost_seconds
 
 
 Objective = Callable[[Settings], Outcome]
@@ -91,7 +96,8 @@ class Study:
     ) -> None:
         """``starts`` are tried first and lie in the space whatever it says; the first one is what is used today.
 
-        ``name`` stands for all that trials are compared on: its trials are taken up from ``file``.
+        ``name`` stands for all that trials are compared on: its trials are taken up from ``file``. One file is for one
+        measured window, of which all its studies together may show one winner.
         """
         file.parent.mkdir(parents=True, exist_ok=True)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -100,8 +106,9 @@ class Study:
             name: _distribution(name, searched, [start[name] for start in starts if name in start])
             for name, searched in sorted(config.space.items())
         }
+        self._storage = f"sqlite:///{file}"
         self._study = optuna.create_study(
-            storage=f"sqlite:///{file}", study_name=name, direction="maximize", load_if_exists=True
+            storage=self._storage, study_name=name, direction="maximize", load_if_exists=True
         )
 
     def run(
@@ -110,15 +117,17 @@ class Study:
         *,
         told: Callable[[Searched], None] = lambda searched: None,
         clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = datetime.now,
     ) -> Searched:
         """Try settings until the budget is spent; ``told`` hears of each trial that is done.
 
-        What an objective refuses, or fails in as it may, is a failed trial; a defect ends the search.
+        What an objective refuses, or fails in as it may, is a failed trial; a defect ends the search. ``now`` is of
+        the machine's time zone, as optuna's times are.
         """
         if not self._study.trials:
             for start in self.starts:
                 self._study.enqueue_trial(dict(start), skip_if_exists=True)
-        self._try_killed_again()
+        self._try_killed_again(now())
         while not (searched := self.searched()).stopped:
             self._study.sampler = TPESampler(
                 seed=self.config.seed + len(searched.trials),
@@ -133,7 +142,8 @@ class Study:
         """The trials that count so far: one that was killed and is tried again does not."""
         trials = self._study.get_trials(deepcopy=False)
         done = tuple(_trial(trial) for trial in trials if _counts(trial))
-        return Searched(done, why_to_stop(done, self.config))
+        lost = sum(self._study.user_attrs.get(LOST, {}).values())
+        return Searched(done, why_to_stop(done, self.config, lost_seconds=lost), lost)
 
     @property
     def today(self) -> Settings:
@@ -143,12 +153,17 @@ class Study:
     def winner(self) -> Trial | None:
         """The one trial that may be shown to the gate: what is best when this is first asked, for good.
 
-        None where nothing is better than what is used today. A search that goes on later may find another one; the
-        gate must not see it: the best of many looks at the measured window is better by chance.
+        None where nothing is better than what is used today, or where another study of the file has shown one. A
+        search that goes on later, or one on other terms, may find another winner; the gate must not see it: the best of
+        many looks at the measured window is better by chance.
         """
         searched, number = self.searched(), self._study.user_attrs.get(SHOWN)
         if number is not None:
             return next(trial for trial in searched.trials if trial.number == number)
+        studies = optuna.get_all_study_summaries(storage=self._storage, include_best_trial=False)
+        if shown := [one.study_name for one in studies if SHOWN in one.user_attrs]:
+            log.warning("winner_shown_before", study=self._study.study_name, by=shown[0])
+            return None
         best = searched.best
         if best is None or best.settings == self.today:
             return None
@@ -171,21 +186,42 @@ class Study:
         else:
             self._study.tell(trial, outcome.ndcg)
 
-    def _try_killed_again(self) -> None:
-        """A trial that runs while nobody runs it was killed: failed, and tried once more with the same settings."""
+    def _try_killed_again(self, now: datetime) -> None:
+        """A trial that runs while nobody runs it was killed: failed, and tried once more with the same settings.
+
+        It is told to have failed last: a kill on the way leaves it running, to be found again.
+        """
         for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            self._study.tell(trial.number, state=TrialState.FAIL)
             log.warning("trial_was_killed", trial=trial.number, **trial.params)
-            if AGAIN not in trial.user_attrs:
+            lost = self._study.user_attrs.get(LOST, {})
+            if str(trial.number) not in lost:
+                seconds = self._seconds_of_killed(trial, now)
+                self._study.set_user_attr(LOST, {**lost, str(trial.number): seconds})
+            tried_again = [
+                one.user_attrs.get(AGAIN) for one in self._study.get_trials(deepcopy=False)
+            ]
+            if AGAIN not in trial.user_attrs and trial.number not in tried_again:
                 self._study.enqueue_trial(trial.params, user_attrs={AGAIN: trial.number})
+            self._study.tell(trial.number, state=TrialState.FAIL)
+
+    def _seconds_of_killed(self, trial: FrozenTrial, now: datetime) -> float:
+        """From its start until now, at most: nobody saw it die.
+
+        No longer than the longest trial so far, or, where it is the first, than its share of the budget: a search that
+        is gone on with in the morning has not searched all night.
+        """
+        done = [one.seconds for one in self.searched().trials]
+        longest = max(done, default=60 * self.config.minutes / self.config.trials)
+        started = trial.datetime_start
+        return longest if started is None else min((now - started).total_seconds(), longest)
 
 
-def why_to_stop(done: Sequence[Trial], config: TuningConfig) -> str:
+def why_to_stop(done: Sequence[Trial], config: TuningConfig, *, lost_seconds: float = 0.0) -> str:
     """In words; empty where another trial may begin."""
     if len(done) >= config.trials:
         return f"the budget of {config.trials} trials is spent (tuning.trials)"
     seconds = [trial.seconds for trial in done]
-    spent, longest = sum(seconds), max(seconds, default=0.0)
+    spent, longest = sum(seconds) + lost_seconds, max(seconds, default=0.0)
     if spent + longest > 60 * config.minutes:
         return (
             f"{spent / 60:.1f} of {config.minutes:g} minutes are spent (tuning.minutes), and a trial takes up to "

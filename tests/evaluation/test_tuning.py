@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from datetime import datetime
 from itertools import count
 from pathlib import Path
 from textwrap import dedent
+from typing import Any
 
+import optuna
 import pytest
 
 from recsys.config.sections import TrainingConfig
@@ -151,6 +154,72 @@ def test_a_trial_that_is_killed_twice_has_failed(tmp_path: Path) -> None:
     )
 
 
+def interrupted(folder: Path, *, at: int, minutes: float = 10.0) -> None:
+    """A search whose process dies while it works on its so manieth trial; each takes 50 s."""
+    calls = count(1)
+
+    def objective(settings: Settings) -> Outcome:
+        if next(calls) == at:
+            raise KeyboardInterrupt
+        return hill(settings)
+
+    clock = count(0.0, 50.0)
+    with pytest.raises(KeyboardInterrupt):
+        study(folder, minutes=minutes).run(objective, clock=lambda: next(clock))
+
+
+NEXT_MORNING = datetime.max
+
+
+def test_what_a_killed_trial_took_is_spent(tmp_path: Path) -> None:
+    interrupted(tmp_path, at=3, minutes=4)
+    clock = count(0.0, 50.0)
+
+    searched = study(tmp_path, minutes=4).run(
+        hill, clock=lambda: next(clock), now=lambda: NEXT_MORNING
+    )
+
+    # Two done and one killed are 150 of 240 s; the one tried again makes it 200, and one more would end after 250.
+    assert [trial.again for trial in searched.trials] == [None, None, 2]
+    assert (searched.lost_seconds, searched.seconds) == (50, 200)
+    assert searched.stopped.startswith("3.3 of 4 minutes are spent")
+
+
+def test_a_first_trial_that_was_killed_took_its_share_of_the_budget_at_most(tmp_path: Path) -> None:
+    interrupted(tmp_path / "long", at=1, minutes=6)
+    interrupted(tmp_path / "short", at=1, minutes=6)
+
+    searched = study(tmp_path / "long", minutes=6).run(hill, now=lambda: NEXT_MORNING)
+    at_once = study(tmp_path / "short", minutes=6).run(hill, now=datetime.now)
+
+    assert searched.lost_seconds == 60
+    assert 0 <= at_once.lost_seconds < 60
+    assert len(searched.trials) == 6
+
+
+@pytest.mark.parametrize("killed_at", ["set_user_attr", "enqueue_trial", "tell"])
+def test_a_trial_is_tried_again_wherever_the_next_process_dies(
+    killed_at: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before and after each of the three things that are written of it."""
+    for after in (False, True):
+        folder = tmp_path / str(after)
+        interrupted(folder, at=3)
+        written = getattr(optuna.Study, killed_at)
+
+        def dies(*args: Any, after: bool = after, written: Any = written, **kwargs: Any) -> None:
+            if after:
+                written(*args, **kwargs)
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(optuna.Study, killed_at, dies)
+            study(folder).run(hill)
+
+        searched = study(folder).run(hill)
+        assert [t.again for t in searched.trials] == [None, None, 2, None, None, None]
+
+
 def test_a_larger_budget_adds_trials_to_those_there_are(tmp_path: Path) -> None:
     few = study(tmp_path, trials=3).run(hill)
     more = study(tmp_path, trials=5).run(hill)
@@ -171,6 +240,18 @@ def test_the_gate_sees_one_winner_whatever_is_found_later(tmp_path: Path) -> Non
     assert searched.best is not None and winner is not None
     assert searched.best.ndcg > winner.ndcg, "there would be a better one"
     assert late.winner() == winner
+
+
+def test_a_search_on_other_terms_shows_no_second_winner_of_a_window(tmp_path: Path) -> None:
+    early = study(tmp_path)
+    early.run(hill)
+    winner = early.winner()
+    other = Study(tmp_path / "study.db", "other events", early.config, [TODAY, LIVE])
+    searched = other.run(hill)
+
+    assert winner is not None and searched.best is not None and searched.best.settings != TODAY
+    assert other.winner() is None
+    assert study(tmp_path).winner() == winner
 
 
 def test_nothing_wins_where_today_is_best(tmp_path: Path) -> None:
