@@ -120,45 +120,54 @@ class Night:
         except GateRefused as refused:
             if not searches:
                 raise
-            if not self._winner_is_trained():
+            winners = self._trained_winner()
+            if winners is None:
                 raise GateRefused(
                     f"{refused}\nThe search brought no winner: {self._report()}"
                 ) from None
         else:
             refused_beside_a_live_one = found.verdicts and not found.record.passed
-            if not (refused_beside_a_live_one and searches and self._winner_is_trained()):
+            if not (refused_beside_a_live_one and searches):
                 return
-        self.take(GATE, called=f"{GATE}{OF_WINNER}")
+            winners = self._trained_winner()
+            if winners is None:
+                return
+        if self.take(GATE, called=f"{GATE}{OF_WINNER}", config=winners).record.passed:
+            self._config = winners
 
-    def _winner_is_trained(self) -> bool:
-        """Search better settings and train with them. False where there are none, or where that went wrong.
+    def _trained_winner(self) -> RecsysConfig | None:
+        """Search better settings and train with them: conf with these. None where there are none, or it went wrong.
 
-        A search that fails costs what it might have found, never the night.
+        A search that fails, in whatever way, costs what it might have found, never the night.
         """
         try:
             study = self.take(SEARCH, again_from=GATE)
             winner = study.winner()
             if winner is None:
                 log.info("no_winner", stopped=study.searched().stopped, report=self._report())
-                return False
+                return None
             log.info("winner", trial=winner.number, ndcg_at_10=winner.ndcg, report=self._report())
             training = with_settings(self._config.training, winner.settings)
-            self._config = self._config.model_copy(update={"training": training})
-            self.take("train", called=f"train{OF_WINNER}", again_from=GATE)
-        except RecsysError as error:
-            log.warning("search_failed", reason=str(error))
-            return False
-        return True
+            winners = self._config.model_copy(update={"training": training})
+            self.take("train", called=f"train{OF_WINNER}", again_from=GATE, config=winners)
+        except Exception as error:  # a defect, too; where the search ended is in its trace
+            defect = not isinstance(error, RecsysError)
+            log.warning("search_failed", reason=str(error), exc_info=defect)
+            return None
+        return winners
 
     def _report(self) -> str:
         return str(self._config.paths.reports / str(self._run_date) / "tuning.md")
 
-    def take(self, step: str, *, called: str = "", again_from: str = "") -> Any:
+    def take(
+        self, step: str, *, called: str = "", again_from: str = "", config: RecsysConfig | None = None
+    ) -> Any:  # fmt: skip
         """Run the job ``step``; returns what its ``run`` does.
 
-        ``called``: by what name its cost is kept. ``again_from``: the step to go on from where it fails.
+        ``called``: by what name its cost is kept. ``again_from``: the step to go on from where it fails. ``config``:
+        another than the night's.
         """
-        config, run_date = self._config, self._run_date
+        config, run_date = config or self._config, self._run_date
         lock = config.paths.locks / f"run-{step}-{run_date}.lock"
         started = time.monotonic()
         structlog.contextvars.bind_contextvars(job=step)

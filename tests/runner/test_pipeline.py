@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+import structlog
 
 from recsys.config import RecsysConfig
 from recsys.config.tuning import Settings, TuningConfig
@@ -82,7 +83,7 @@ class Jobs:
     live: bool = True
     dropouts: tuple[float, ...] = (0.3, 0.4)
     """Of the space that is searched; the best of them is the smallest."""
-    search_fails: bool = False
+    search_fails: Exception | None = None
     called: list[str] = field(default_factory=list)
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,7 +109,7 @@ class Jobs:
     def tune(self, lake: Any, config: RecsysConfig, day: date) -> Study:
         self._note("tune", config)
         if self.search_fails:
-            raise Refused("MLflow takes no run")
+            raise self.search_fails
         space = TuningConfig.model_validate({"trials": 3, "space": {"dropout": self.dropouts}})
         study = Study(self.folder / "study.db", "a", space, [TODAY])
         study.run(lambda tried: Outcome(float(tried["dropout"] == 0.3), {}))
@@ -148,10 +149,10 @@ def test_after_a_refusal_one_winner_is_trained_and_shown(
 def test_a_winner_that_is_refused_is_not_followed_by_another(
     config: RecsysConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With a live release the night goes on; without one it ends, and says so."""
+    """With a live release the night goes on, as conf says again; without one it ends, and says so."""
     beside_a_live_one = Jobs(tmp_path, wanted=0.9)
     night(beside_a_live_one, config, monkeypatch)
-    assert beside_a_live_one.called[-3:] == ["train 0.3", "evaluate 0.3", "export_onnx 0.3"]
+    assert beside_a_live_one.called[-3:] == ["train 0.3", "evaluate 0.3", "export_onnx 0.2"]
 
     first = Jobs(tmp_path, wanted=0.9, live=False)
     with pytest.raises(GateRefused, match="by dropout"):
@@ -159,7 +160,14 @@ def test_a_winner_that_is_refused_is_not_followed_by_another(
     assert first.called[-2:] == ["train 0.3", "evaluate 0.3"]
 
 
-@pytest.mark.parametrize("change", [{"dropouts": (0.2, 0.4)}, {"search_fails": True}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"dropouts": (0.2, 0.4)},
+        {"search_fails": Refused("MLflow takes no run")},
+        {"search_fails": ZeroDivisionError("a defect of ours")},
+    ],
+)
 def test_without_a_winner_the_refusal_stands(
     change: dict[str, Any], config: RecsysConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,6 +179,27 @@ def test_without_a_winner_the_refusal_stands(
     with pytest.raises(GateRefused, match=r"by dropout[\s\S]*no winner: .*tuning\.md"):
         night(first, config, monkeypatch)
     assert first.called[-1] == "tune 0.2"
+
+
+@pytest.mark.parametrize("error", [Refused("not finite"), RuntimeError("a defect of ours")])
+def test_a_winner_that_cannot_be_trained_leaves_the_night_as_it_was(
+    error: Exception, config: RecsysConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = Jobs(tmp_path)
+    jobs.install(monkeypatch)
+
+    def train(lake: Any, given: RecsysConfig, day: date) -> None:
+        jobs.called.append(f"train {given.training.dropout:g}")
+        raise error
+
+    monkeypatch.setattr("jobs.train.run", train)
+    with structlog.testing.capture_logs() as logs:
+        run_steps(LAKE, config, DAY, ("evaluate", "export_onnx"))
+
+    assert jobs.called == ["evaluate 0.2", "tune 0.2", "train 0.3", "export_onnx 0.2"]
+    [failed] = [one for one in logs if one["event"] == "search_failed"]
+    assert str(error) in failed["reason"]
+    assert failed["exc_info"] is isinstance(error, RuntimeError), "a defect is told with its trace"
 
 
 def test_where_conf_says_never_nothing_is_searched(
