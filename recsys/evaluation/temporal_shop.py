@@ -128,7 +128,7 @@ def temporal_shop(
     return TemporalShop(
         window=window, item_ids=item_ids, user_ids=people.column("user_id").combine_chunks(),
         shop=replace(shop, spark=lake.spark),
-        users=Users(_histories(measured), rows + 1, None if shop.segments is None else shop.segments[rows]),
+        users=Users(_histories(config, measured), rows + 1, None if shop.segments is None else shop.segments[rows]),
         targets=_targets(measured, "target_nums", "num_targets"),
         first=_targets(measured, "first_nums", "num_first"),
         hidden=Histories(*_lists(measured, "hidden_nums", np.int32)),
@@ -165,7 +165,7 @@ def _people(lake: Lake, config: RecsysConfig, window: Window, vocabulary: DataFr
         hidden.append("returned")
     nothing = F.array().cast("array<int>")
     return people.select(
-        "user_id", "segment", "item_nums", "ages_days", "is_capped",
+        "user_id", "segment", "item_nums", "event_types", "ages_days", "is_capped",
         "target_nums", "num_targets", "first_nums", "num_first",
         F.array_union(nothing, F.concat(nothing, *(F.coalesce(name, nothing) for name in hidden))).alias("hidden_nums"),
         F.xxhash64("user_id", F.lit(config.evaluation.seed)).alias("sample_order"),
@@ -184,7 +184,7 @@ def sampled(order_U: Ints, has_target_U: Bools, *, sample: float, most: int) -> 
 def _shop(
     config: RecsysConfig, people: pa.Table, item_ids: pa.StringArray, about: pa.Table, segments: tuple[str, ...]
 ) -> Shop:  # fmt: skip
-    everyone = _histories(people)
+    everyone = _histories(config, people)
     capped = people.column("is_capped").to_numpy(zero_copy_only=False)
     codes = pc.index_in(
         people.column("segment"), value_set=pa.array(segments, pa.string()), skip_nulls=True
@@ -232,11 +232,14 @@ def _segments(people: pa.Table, of_rules: tuple[str, ...]) -> tuple[str, ...]:
     return ("", *sorted(found | set(of_rules)))
 
 
-def _histories(people: pa.Table) -> Histories:
-    """Days are counted back from the cut-off, which is 0."""
+def _histories(config: RecsysConfig, people: pa.Table) -> Histories:
+    """Days are counted back from the cut-off, which is 0. What is history and no target (views) is told apart."""
     offsets, item_nums = _lists(people, "item_nums", np.int32)
     _, ages_days = _lists(people, "ages_days", np.float64)
-    return Histories(offsets, item_nums, -ages_days)
+    _, types = flat_lists(people.column("event_types").combine_chunks())
+    targets = pa.array(config.shop.event_types("target"))
+    is_target = pc.is_in(types, value_set=targets).to_numpy(zero_copy_only=False)
+    return Histories(offsets, item_nums, -ages_days, None if is_target.all() else is_target)
 
 
 def _targets(people: pa.Table, nums: str, count: str) -> Targets:

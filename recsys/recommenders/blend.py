@@ -22,7 +22,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from recsys.errors import ConfigError, CorruptArtifact
+from recsys.errors import ConfigError, CorruptArtifact, MissingInput
 from recsys.recommenders.blend_weights import (
     Candidates,
     Channel,
@@ -34,7 +34,7 @@ from recsys.recommenders.blend_weights import (
     user_features,
 )
 from recsys.recommenders.histories import known
-from recsys.recommenders.interface import Recommender
+from recsys.recommenders.interface import Chooses, Recommender
 from recsys.recommenders.named import recommender, recommender_class
 from recsys.recommenders.shop import (
     BLOCK_USERS,
@@ -72,17 +72,18 @@ class Blend:
     def __init__(self, parts: Mapping[str, Recommender] | None = None) -> None:
         """``parts``: by default those shipped (``PARTS``, and for a shop that suits them ``REPEATS``)."""
         self._are_shipped = parts is None
-        self.parts = {n: recommender(n) for n in PARTS} if parts is None else dict(parts)
+        self.parts = {name: recommender(name) for name in PARTS} if parts is None else dict(parts)
         self.weights: Weights | None = None
 
     def fit(self, shop: Shop) -> Self:
         """Learn on what came last, of which the parts then know nothing; then fit them with it.
 
         What came last is each user's newest event; where days are known, all of the newest ``WINDOW_DAYS``, so that no
-        part knows what others did meanwhile.
+        part knows what others did meanwhile. Of events that are no targets (views) the parts learn, the weights do not.
         """
-        if self._are_shipped and not shop.exclude_seen and shop.histories.days is not None:
-            self.parts |= {name: recommender(name) for name in REPEATS}
+        if self._are_shipped:
+            repeats = () if shop.exclude_seen or shop.histories.days is None else REPEATS
+            self.parts = {name: recommender(name) for name in (*PARTS, *repeats)}
         shop = replace(shop, histories=known(shop.histories, shop.num_items))
         earlier, later = held_out(shop)
         users, targets = earlier.everyone(), next_items(later)
@@ -115,11 +116,11 @@ class Blend:
 
     def summed(self, users: Users, scores: Mapping[str, Scores]) -> Scores:
         """The blend of what the parts said of ``users``."""
-        assert self.weights is not None
+        weights = self._learned()
         width = next(iter(scores.values())).shape[1]
         of_user_BF = user_features(known(users.histories, width - 1).lengths)
         total = None
-        for channel, weights_F in zip(self.weights.channels, self.weights.values_CF, strict=True):
+        for channel, weights_F in zip(weights.channels, weights.values_CF, strict=True):
             if not weights_F.any():
                 continue
             values_BN, spread_B = centred(scores[channel.part], channel.scale)
@@ -129,13 +130,13 @@ class Blend:
         return np.zeros_like(next(iter(scores.values()))) if total is None else total
 
     def save(self, folder: Path) -> None:
-        assert self.weights is not None
+        weights = self._learned()
         classes = {}
         for name, part in self.parts.items():
             (folder / name).mkdir()
             part.save(folder / name)
             classes[name] = f"{type(part).__module__}:{type(part).__qualname__}"
-        told = {"parts": classes, **self.weights.as_json()}
+        told = {"parts": classes, **weights.as_json()}
         (folder / FILE).write_text(json.dumps(told, indent=1), encoding="utf-8")
 
     @classmethod
@@ -164,6 +165,13 @@ class Blend:
         blend.weights = weights
         return blend
 
+    def _learned(self) -> Weights:
+        if self.weights is None:
+            raise MissingInput(
+                f"{self.name} has learned nothing yet: call fit, learn or load first"
+            )
+        return self.weights
+
     def _channels(self, users: Users) -> tuple[Channel, ...]:
         draw = np.random.default_rng(0)
         with_history = np.flatnonzero(users.histories.lengths)
@@ -189,7 +197,9 @@ class Blend:
         for place, block in enumerate(blocks(users)):
             scores = self.parts_scores(block)
             width = next(iter(scores.values())).shape[1]
-            seen_BN = seen_mask(block, width) if exclude_seen else nothing_seen(block, width)
+            # As in the lists that are measured: what was looked at is not seen, what was taken is.
+            taken = replace(block, histories=block.histories.targets())
+            seen_BN = seen_mask(taken, width) if exclude_seen else nothing_seen(block, width)
             rows = np.arange(len(block))
             wanted = later.take(rows + place * BLOCK_USERS)
             wanted_BN = seen_mask(Users(wanted, block.user_nums), width)
@@ -222,22 +232,40 @@ class Blend:
 
 
 def held_out(shop: Shop) -> tuple[Shop, Histories]:
-    """The shop as it was earlier, and what each of its users went on to take."""
+    """The shop as it was earlier, and what each of its users went on to take: target events alone."""
     histories = shop.histories
-    days = histories.days
-    if days is None or not len(days):
-        newest = histories.where(histories.places_to_newest == 0)
-        return replace(shop, histories=histories.without_newest()), newest
-    end = float(days.max()) if shop.as_of is None else shop.as_of
+    taken = histories.targets()
+    if histories.days is None or taken.days is None or not len(taken.days):
+        return _newest_held_out(shop)
+    end = float(histories.days.max()) if shop.as_of is None else shop.as_of
     cut = end - WINDOW_DAYS
-    if np.median(days) >= cut:
-        cut = float(np.quantile(days, 1.0 - LAST_SHARE))
-    later = histories.where(days >= cut)
-    return replace(shop, histories=histories.where(days < cut), as_of=cut), later
+    if np.median(taken.days) >= cut:
+        cut = float(np.quantile(taken.days, 1.0 - LAST_SHARE))
+    later = taken.where(taken.days >= cut)
+    earlier = histories.where(histories.days < cut)
+    if not len(earlier.item_nums) or not len(later.item_nums):
+        return _newest_held_out(shop)  # all on one day, or nothing of late
+    return replace(shop, histories=earlier, as_of=cut), later
+
+
+def _newest_held_out(shop: Shop) -> tuple[Shop, Histories]:
+    """Each user's newest target event, and what came before it; all of a user who has none."""
+    histories, num_events = shop.histories, len(shop.histories.item_nums)
+    places = np.arange(num_events)
+    if histories.is_target is None:
+        newest = histories.offsets[1:] - 1
+    else:
+        newest = np.full(len(histories), num_events, dtype=np.int64)
+        taken = np.flatnonzero(histories.is_target)
+        newest[histories.rows[taken]] = taken  # the last of a user's is what stays
+    of_event = newest[histories.rows]
+    return replace(shop, histories=histories.where(places < of_event)), histories.where(
+        places == of_event
+    )
 
 
 def next_items(later: Histories) -> ItemNums:
-    """(U,): the first that each user took, 0 for none."""
+    """(U,): the first that each user took, 0 for none; ``later`` as ``held_out`` gives it."""
     found = np.zeros(len(later), dtype=np.int32)
     has = later.lengths > 0
     found[has] = later.item_nums[later.offsets[:-1][has]]
@@ -245,9 +273,8 @@ def next_items(later: Histories) -> ItemNums:
 
 
 def choose(part: Recommender, shop: Shop, users: Users, targets: ItemNums) -> None:
-    """Fit without the targets; a recommender that chooses something of its own on them (``choose``) does."""
-    chooses = getattr(part, "choose", None)
-    if chooses is None:
-        part.fit(shop)
+    """Fit without the targets; a recommender that chooses something of its own on them does."""
+    if isinstance(part, Chooses):
+        part.choose(shop, users, targets)
     else:
-        chooses(shop, users, targets)
+        part.fit(shop)

@@ -209,8 +209,14 @@ def user_features(lengths: Ints) -> Floats:
 
 
 def centred(scores_BN: Scores, scale: float) -> tuple[Scores, Floats]:
-    """Scores less the user's mean over the catalogue, and their spread; of the logarithm where ``scale`` > 0."""
-    values_BN = np.log1p(scores_BN * np.float32(scale)) if scale else scores_BN.copy()
+    """Scores less the user's mean over the catalogue, and their spread; of the logarithm where ``scale`` > 0.
+
+    That of a score below 0 is that of 0: that a part is never negative was seen on a sample of users.
+    """
+    values_BN = scores_BN * np.float32(scale) if scale else scores_BN.copy()
+    if scale:
+        np.maximum(values_BN, 0, out=values_BN)
+        np.log1p(values_BN, out=values_BN)
     values_BN[:, 0] = 0
     items = max(values_BN.shape[1] - 1, 1)
     mean_B = values_BN.sum(axis=1, dtype=np.float64) / items

@@ -138,8 +138,13 @@ def fill(shop: Shop) -> Scores:
 
 
 def event_counts(shop: Shop, weights: Floats | None = None) -> Floats:
-    """(N,) sums over all events of an item of ``weights``, of ones by default; item 0 has none."""
-    nums = shop.histories.item_nums
+    """(N,) sums over all target events of an item of ``weights`` (T,), of ones by default; item 0 has none.
+
+    A view is no purchase: what everybody looks at and nobody takes is not popular.
+    """
+    nums, is_target = shop.histories.item_nums, shop.histories.is_target
+    if is_target is not None:
+        nums, weights = nums[is_target], None if weights is None else weights[is_target]
     counted = np.where((nums > 0) & (nums < shop.width), nums, 0)
     counts = np.bincount(counted, weights=weights, minlength=shop.width).astype(np.float64)
     counts[0] = 0.0

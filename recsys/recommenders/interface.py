@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar, Protocol, Self, runtime_checkable
 
-from recsys.recommenders.shop import Scores, Shop, Users
+from recsys.recommenders.shop import ItemNums, Scores, Shop, Users
 
 
 @runtime_checkable
@@ -42,4 +42,16 @@ class Recommender(Protocol):
 
         Raises:
             CorruptArtifact: a file is missing or no such file.
+        """
+
+
+@runtime_checkable
+class Chooses(Protocol):
+    """What a recommender may do besides: choose something of its own, such as how many epochs it trains."""
+
+    def choose(self, shop: Shop, users: Users, targets: ItemNums) -> object:
+        """Fit on ``shop``, which is the shop as it was earlier, and choose by what its users went on to take.
+
+        ``users``: all of the shop's, as they were then. ``targets``: (B,), the first item that each took, 0 where
+        unknown. A ``fit`` that comes after it, on all that is known, goes by what was chosen.
         """

@@ -1,4 +1,4 @@
-"""A user's own items, newest first."""
+"""What a user took, newest first."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from recsys.recommenders.shop import Scores, Shop, Users
 
 @dataclass
 class LastPurchases(Kept[Shares]):
-    """``decay ** places to newest``, summed over the user's events of an item."""
+    """``decay ** places to newest``, summed over the user's target events of an item."""
 
     decay: float = 0.9
 
@@ -27,4 +27,4 @@ class LastPurchases(Kept[Shares]):
 
     def scores(self, users: Users) -> Scores:
         fill = self.learned.shares
-        return dense(by_recency(users.histories, len(fill), self.decay)) + fill
+        return dense(by_recency(users.histories.targets(), len(fill), self.decay)) + fill

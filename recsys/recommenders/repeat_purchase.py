@@ -71,5 +71,7 @@ class RepeatPurchase(Kept[Intervals]):
 
 
 def _pairs(histories: Histories) -> Pairs:
-    assert histories.days is not None  # who asks has looked
-    return pairs_of(histories.rows, histories.item_nums, histories.days)
+    """Of what was taken: between two looks at a page there is no interval."""
+    taken = histories.targets()
+    assert taken.days is not None  # who asks has looked
+    return pairs_of(taken.rows, taken.item_nums, taken.days)

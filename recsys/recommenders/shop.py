@@ -42,6 +42,9 @@ class Histories:
     """(T,), 1 to num_items; 0 is an item that the shop does not know."""
     days: NDArray[np.float64] | None = None
     """(T,), when, in days since any one moment, not falling within a user; None where only the order is known."""
+    is_target: NDArray[np.bool_] | None = None
+    """(T,), whether the event is what recommendations are meant to bring about, a purchase and no view; None: all
+    are."""
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -79,6 +82,10 @@ class Histories:
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         return self._at(offsets, np.flatnonzero(kept))
 
+    def targets(self) -> Histories:
+        """The events that recommendations are meant to bring about."""
+        return self if self.is_target is None else self.where(self.is_target)
+
     def newest(self) -> ItemNums:
         """(U,): the item of the newest event; 0 for a user without any."""
         found = np.zeros(len(self), dtype=np.int32)
@@ -97,7 +104,8 @@ class Histories:
 
     def _at(self, offsets: Ints, places: Ints) -> Histories:
         days = None if self.days is None else self.days[places]
-        return Histories(offsets, self.item_nums[places], days)
+        is_target = None if self.is_target is None else self.is_target[places]
+        return Histories(offsets, self.item_nums[places], days, is_target)
 
 
 @dataclass(frozen=True)

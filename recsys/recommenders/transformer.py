@@ -94,13 +94,14 @@ class HistoryNetwork:
                 f"{self.name} trains in processes of its own and the shop names no folder for their files: give "
                 "Shop.work"
             )
-        days = shop.histories.days
+        days, is_target = shop.histories.days, shop.histories.is_target
         self._as_of = shop.as_of
         if days is not None and len(days) and self._as_of is None:
             self._as_of = float(days.max())
         given = {
             "days": days is not None, "quiet_days": 0.0 if days is None else QUIET_DAYS,
-            "exclude_seen": shop.exclude_seen,
+            # What was only looked at may be listed, and is often what is taken next.
+            "exclude_seen": shop.exclude_seen and (is_target is None or bool(is_target.all())),
         }  # fmt: skip
         config = HistoriesConfig.model_validate({**given, **self.settings, "network": self.network})
         self._model, epochs = train(

@@ -103,6 +103,11 @@ def test_what_is_known_of_a_shop_before_the_cut_off(
     np.testing.assert_allclose(shop.histories.days[:2], [-2.5, -0.5], atol=2e-3)
     assert shop.segments is not None and shop.segments.tolist() == [1, 2, 0, 0]
     assert shop.exclude_seen
+    # bob's only event is a view; eve bought the cup, looked at it again, and at the tea.
+    assert shop.histories.is_target is not None
+    assert shop.histories.is_target.tolist() == [True, True, False, True]
+    assert found.users.histories.is_target is not None
+    assert found.users.histories.is_target.tolist() == [True, True, False, True, False, False]
 
     tea, cup, pot = (found.item_ids.to_pylist().index(item) for item in ("tea", "cup", "pot"))
     assert shop.prices is not None and shop.prices[tea] == 2

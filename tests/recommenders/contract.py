@@ -10,12 +10,13 @@ import pytest
 from scipy.sparse import csr_array
 
 from recsys.recommenders import Histories, Recommender, Shop, Users
-from recsys.recommenders.blend import Blend
+from recsys.recommenders.blend import PARTS, REPEATS, Blend
 from recsys.recommenders.content import Content
 from recsys.recommenders.factorisation import Factorisation
 from recsys.recommenders.item_item import ClassicItemItem, ItemItem
 from recsys.recommenders.last_purchases import LastPurchases
 from recsys.recommenders.linear_items import LinearItems
+from recsys.recommenders.named import recommender
 from recsys.recommenders.non_negative import NonNegative
 from recsys.recommenders.popularity import Popularity, SegmentPopularity, Trending
 from recsys.recommenders.repeat_purchase import RepeatPurchase
@@ -26,6 +27,10 @@ NUM_USERS = 60
 NUM_ITEMS = 32
 NEVER_BOUGHT = (31, 32)
 """They have no attributes and no price either: nothing tells the one from the other."""
+
+
+NETWORKS = ("transformer", "recurrent")
+"""Train in processes of their own; ``test_neural`` asks of them what it costs no minutes to ask."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,9 @@ CASES: dict[str, Case] = {
     "non_negative": Case(lambda: NonNegative(parts=6)),
     "content": Case(Content, cold=True, needs="attributes"),
     "blend": Case(lambda: Blend({"item_item": ItemItem(), "own": LastPurchases()})),
+    "blend as shipped": Case(
+        lambda: Blend({n: recommender(n) for n in (*PARTS, *REPEATS) if n not in NETWORKS})
+    ),
 }
 
 
@@ -112,7 +120,8 @@ def with_unknown_items(events: Histories) -> Histories:
     days = None if events.days is None else np.repeat(events.days, 2)
     nums = np.repeat(events.item_nums, 2)
     nums[1::2] = 0
-    return Histories(events.offsets * 2, nums, days)
+    is_target = None if events.is_target is None else np.repeat(events.is_target, 2)
+    return Histories(events.offsets * 2, nums, days, is_target)
 
 
 def frozen(shop: Shop) -> Shop:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, Self
 
 import numpy as np
 import pytest
 
-from recsys.errors import CorruptArtifact
+from recsys.errors import CorruptArtifact, MissingInput
 from recsys.evaluation.ranking import METRICS, metrics_by_user
 from recsys.recommenders import Histories, Shop, Users
+from recsys.recommenders import blend as blend_module
 from recsys.recommenders.blend import Blend, held_out, next_items
 from recsys.recommenders.blend_weights import Candidates, Ndcg, centred
 from recsys.recommenders.shop import Scores
+from tests.recommenders.contract import small_shop
 
 NUM_ITEMS, NUM_USERS = 60, 700
 
@@ -177,6 +180,15 @@ def test_where_days_are_known_all_of_the_newest_days_is_held_out() -> None:
     assert next_items(later).tolist() == [3, 6]
 
 
+def test_where_all_was_on_one_day_or_nothing_of_late_the_newest_event_is_held_out() -> None:
+    offsets, nums = np.array([0, 3, 4]), np.array([1, 2, 3, 4], dtype=np.int32)
+    for days, as_of in ((np.full(4, 7.0), 7.5), (np.array([1.0, 2.0, 3.0, 1.0]), 90.0)):
+        earlier, later = held_out(Shop(6, Histories(offsets, nums, days), as_of=as_of))
+        assert earlier.histories.item_nums.tolist() == [1, 2]
+        assert later.item_nums.tolist() == [3, 4]
+        assert earlier.as_of == as_of
+
+
 def test_where_the_newest_days_hold_most_a_tenth_is_held_out() -> None:
     days = np.arange(20.0)
     histories = Histories(np.array([0, 20]), np.arange(1, 21, dtype=np.int32), days)
@@ -208,6 +220,32 @@ def test_ndcg_of_many_targets_is_that_of_the_evaluation() -> None:
     assert (
         Ndcg.of(found)(np.zeros(75, dtype=np.float32)) < 0.2
     )  # the five stand behind each other at place 5
+
+
+def test_a_part_that_is_negative_for_somebody_who_was_not_in_the_sample_gives_no_nan() -> None:
+    values_BN, spread_B = centred(np.array([[0.0, -3.0, 0.0, 5.0]], dtype=np.float32), 1.0)
+    assert np.isfinite(values_BN).all() and np.isfinite(spread_B).all()
+    assert values_BN[0, 1] == values_BN[0, 2] < values_BN[0, 3]
+
+
+def test_a_shipped_blend_takes_the_parts_of_the_shop_that_it_is_fitted_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(blend_module, "PARTS", ("item_item",))
+    again = small_shop()
+    anew = replace(again, histories=replace(again.histories, days=None), as_of=None)
+
+    blend = Blend().fit(replace(again, exclude_seen=False))
+    assert set(blend.parts) == {"item_item", *blend_module.REPEATS}
+    assert set(blend.fit(anew).parts) == {"item_item"}
+
+
+def test_one_that_was_not_fitted_says_so(tmp_path: Path) -> None:
+    blend, users = Blend({"one": Knows()}), shop().everyone().slice(0, 2)
+    with pytest.raises(MissingInput, match="blend has learned nothing yet"):
+        blend.scores(users)
+    with pytest.raises(MissingInput, match="blend has learned nothing yet"):
+        blend.save(tmp_path)
 
 
 def test_users_of_one_event_each_are_enough_to_be_fitted_on() -> None:

@@ -13,9 +13,11 @@ import pytest
 
 from recsys.errors import CorruptArtifact, RecsysError
 from recsys.recommenders import Recommender, Shop, Users
+from recsys.recommenders.named import SHIPPED, recommender_class
 from recsys.recommenders.shop import Histories
 from tests.recommenders.contract import (
     CASES,
+    NETWORKS,
     NEVER_BOUGHT,
     NUM_ITEMS,
     Case,
@@ -222,6 +224,12 @@ def test_what_it_cannot_do_without_is_named(case: Case) -> None:
     ) as caught:
         case.make().fit(shop)
     assert case.make().name in str(caught.value)
+
+
+def test_every_shipped_recommender_is_asked() -> None:
+    assert {name for name in SHIPPED if name not in CASES} == set(NETWORKS)
+    for name in CASES.keys() & SHIPPED.keys():
+        assert type(CASES[name].make()) is recommender_class(SHIPPED[name])
 
 
 def test_unknown_items_in_between_are_there_to_be_ignored() -> None:

@@ -17,6 +17,7 @@ from recsys.recommenders.transformer import HistoryNetwork, Transformer
 from recsys.training import histories as training
 from recsys.training.launch import launch
 from recsys.training.worker import run_rank
+from tests.recommenders.contract import NETWORKS
 
 NUM_ITEMS, NUM_USERS = 24, 240
 FAST = {
@@ -24,6 +25,7 @@ FAST = {
     "learning_rate": 1e-2, "table_learning_rate": 2e-2, "warmup_steps": 5, "max_epochs": 12, "max_length": 10,
 }  # fmt: skip
 KINDS: dict[str, type[HistoryNetwork]] = {"transformer": Transformer, "recurrent": Recurrent}
+assert tuple(KINDS) == NETWORKS
 every_network = pytest.mark.parametrize("kind", KINDS)
 
 
