@@ -16,14 +16,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from typing import Annotated
 
 import typer
 
 from recsys.config import RecsysConfig
-from recsys.evaluation.comparison import Asked, compare
+from recsys.evaluation.comparison import Asked, compare, planned
 from recsys.evaluation.comparison_table import Json, summary, table, write_report
-from recsys.evaluation.contestants import openers
 from recsys.lake import Lake
 from recsys.memory import peak_memory
 from recsys.recommenders.named import about
@@ -60,12 +60,12 @@ def main(
 ) -> None:  # fmt: skip
     if models == "?":
         return typer.echo("\n".join(about()))
-    names = tuple(models.split(","))
-    job = replace(JOB, details=lambda config, _: ["models  " + ", ".join(openers(names, config))])
+    asked = partial(Asked, tuple(models.split(",")), cut_offs=cut_offs, sample=sample, reference=reference)  # fmt: skip
+    job = replace(JOB, details=lambda config, day: planned(asked(day), config))
     with running(job, env, run_date, set_, dry_run=dry_run) as context:
         if context:
-            asked = Asked(names, context.run_date, cut_offs, sample, reference)
-            print("RESULT", json.dumps(run(context.lake, context.config, asked)))  # noqa: T201
+            told = run(context.lake, context.config, asked(context.run_date))
+            print("RESULT", json.dumps(told))  # noqa: T201
 
 
 if __name__ == "__main__":

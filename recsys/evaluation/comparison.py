@@ -25,7 +25,9 @@ from recsys.evaluation.ranking import hits, metrics_by_user
 from recsys.evaluation.splits import Targets, Window, rolling_origin
 from recsys.evaluation.temporal_shop import TemporalShop, days_of_events, temporal_shop
 from recsys.lake import Lake
+from recsys.locks import exclusive
 from recsys.recommenders.blend import held_out, next_items
+from recsys.recommenders.interface import Chooses
 from recsys.recommenders.shop import BLOCK_USERS, ItemNums, Scores
 
 log = structlog.get_logger()
@@ -101,6 +103,25 @@ class Comparison:
     """Oldest first."""
 
 
+def opened(asked: Asked, config: RecsysConfig) -> dict[str, Opener]:
+    """Who is compared, by name; what is wrong with ``asked`` is said before anything is read.
+
+    Raises:
+        RecsysError: as ``openers``; ConfigError too where the reference is not among them.
+    """
+    found = openers(asked.models, config, cut_offs=asked.cut_offs)
+    if asked.reference and asked.reference not in found:
+        raise ConfigError(
+            f"--reference {asked.reference} is not among the models: {', '.join(found)}"
+        )
+    return found
+
+
+def planned(asked: Asked, config: RecsysConfig) -> list[str]:
+    """What a dry run says; raises as ``opened``."""
+    return ["models  " + ", ".join(opened(asked, config))]
+
+
 def compare(
     lake: Lake, config: RecsysConfig, asked: Asked, *, peak_memory: PeakMemory
 ) -> Iterator[Comparison]:
@@ -108,27 +129,29 @@ def compare(
 
     Raises:
         RecsysError: what was asked for is not there or lacks something; of ``all``, what lacks something is left out.
+        Conflict: another one compares before the same day.
     """
-    opened = openers(asked.models, config, cut_offs=asked.cut_offs)
-    if asked.reference and asked.reference not in opened:
-        raise ConfigError(
-            f"--reference {asked.reference} is not among the models: {', '.join(opened)}"
-        )
+    models = opened(asked, config)
     first_day, last_day = days_of_events(lake)
     run_date = last_day + timedelta(days=1) if asked.run_date == date.min else asked.run_date
     windows = rolling_origin(
         run_date, days=config.evaluation.window_days, cut_offs=asked.cut_offs, first_day=first_day
     )
-    must = set(asked.models) if ALL in asked.models else set(opened)
+    must = set(asked.models) if ALL in asked.models else set(models)
+    if asked.reference:
+        must.add(asked.reference)
     work = config.paths.work / "compare" / f"{run_date}"
     found = Comparison(run_date, ())
-    for window in windows:
-        world = temporal_shop(lake, config, window, sample=asked.sample)
-        world = replace(world, shop=replace(world.shop, work=work / f"{window.cut_off}"))
-        one = at_cut_off(world, opened, must=must, peak_memory=peak_memory)
-        found = replace(found, cut_offs=(*found.cut_offs, one))
-        yield found
-    shutil.rmtree(work, ignore_errors=True)  # what a killed run left is used again
+    # The job's lock is of the day that was asked for, and none is; the folder is that of the day it comes to.
+    lock = config.paths.locks / f"compare-{run_date}.lock"
+    with exclusive(lock, wait=False, what=f"compare before {run_date}"):
+        for window in windows:
+            world = temporal_shop(lake, config, window, sample=asked.sample)
+            world = replace(world, shop=replace(world.shop, work=work / f"{window.cut_off}"))
+            one = at_cut_off(world, models, must=must, peak_memory=peak_memory)
+            found = replace(found, cut_offs=(*found.cut_offs, one))
+            yield found
+        shutil.rmtree(work, ignore_errors=True)  # what a killed run left is used again
 
 
 def at_cut_off(
@@ -174,9 +197,9 @@ def _fitted(opener: Opener, world: TemporalShop, cost: Cost) -> Contestant:
     """What chooses something of its own (epochs) chooses on the last part of what was known."""
     with _timed() as seconds:
         contestant = opener(world)
-        if chooses := getattr(contestant, "choose", None):
+        if isinstance(contestant, Chooses):
             earlier, later = held_out(world.shop)
-            chooses(earlier, earlier.everyone(), next_items(later))
+            contestant.choose(earlier, earlier.everyone(), next_items(later))
         contestant.fit(world.shop)
     cost.fit_seconds = seconds[0]
     return contestant

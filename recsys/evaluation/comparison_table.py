@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from scipy.stats import norm
 from recsys.config import RecsysConfig
 from recsys.config.sections import GATE_K
 from recsys.evaluation.comparison import Asked, AtCutOff, Comparison, Result
+from recsys.evaluation.history_file import short_hash
 from recsys.evaluation.intervals import SURE, ByUser, Estimate, Means, jackknifed, resampled_means
 from recsys.evaluation.list_quality import coverage, times_shown
 from recsys.evaluation.ranking import METRICS
@@ -101,17 +102,30 @@ def table(told: Json) -> str:
 
 def write_report(told: Json, asked: Asked, config: RecsysConfig) -> None:
     """The table and the figures, under ``reports/compare``; replaced after every cut-off."""
-    report = config.paths.reports / "compare" / file_name(asked.models, told["run_date"])
+    report = config.paths.reports / "compare" / file_name(asked, told["run_date"])
     write_atomically(report.with_name(f"{report.name}.md"), table(told).encode())
     write_atomically(report.with_name(f"{report.name}.json"), json.dumps(told).encode())
 
 
-def file_name(models: Sequence[str], run_date: str) -> str:
-    """Of a report, without its suffix: another choice of models does not overwrite it."""
-    names = "-".join(re.sub(r"[^\w.]+", "_", name.rpartition("/")[2]) for name in models)
+def file_name(asked: Asked, run_date: str) -> str:
+    """Of a report, without its suffix: what asks for something else does not overwrite it, but for ``--set``."""
+    names = "-".join(_word(name) for name in asked.models)
     if len(names) > LONGEST_NAME:
-        names = sha256("\n".join(models).encode()).hexdigest()[:12]
-    return f"{run_date}-{names}"
+        names = sha256("\n".join(asked.models).encode()).hexdigest()[:12]
+    words = [
+        names,
+        f"{asked.cut_offs}_cut_offs" if asked.cut_offs != 1 else "",
+        f"sample_{asked.sample:g}" if asked.sample != 1 else "",
+        f"above_{_word(asked.reference)}" if asked.reference else "",
+    ]
+    return "-".join([run_date, *filter(None, words)])
+
+
+def _word(model: str) -> str:
+    """A path by its last part, and a hash that tells it from files of that name in other folders."""
+    _, slash, name = model.rpartition("/")
+    word = re.sub(r"[^\w.]+", "_", name)
+    return f"{word}_{short_hash(Path(model))}" if slash else word
 
 
 def _at(one: AtCutOff, reference: str, comparisons: int, config: RecsysConfig) -> Json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,11 @@ class HistoryFile:
     @property
     def num_items(self) -> int:
         return len(self.item_ids)
+
+
+def short_hash(*paths: Path) -> str:
+    """Of where files are: tells apart the reports on files of one name in several folders."""
+    return sha256("\n".join(str(path.absolute()) for path in paths).encode()).hexdigest()[:8]
 
 
 def read_histories(path: Path) -> HistoryFile:

@@ -12,28 +12,34 @@ import re
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import structlog
 from numpy.typing import NDArray
 from pyspark.sql import SparkSession
+from scipy.sparse import csr_array
 
 from recsys.config import RecsysConfig
 from recsys.errors import MissingInput, Refused
-from recsys.evaluation.history_file import read_attributes, read_histories
+from recsys.evaluation.finished_rows import FinishedRows
+from recsys.evaluation.history_file import HistoryFile, read_attributes, read_histories, short_hash
 from recsys.evaluation.ranking import METRICS, metrics_by_user
 from recsys.evaluation.splits import leave_one_out
 from recsys.recommenders import Recommender, Shop, Users
 from recsys.recommenders.blend import Blend, choose
-from recsys.recommenders.named import recommender
+from recsys.recommenders.interface import Chooses
+from recsys.recommenders.named import SHIPPED, checked_names, recommender
 from recsys.recommenders.shop import ItemNums, Scores, blocks, in_blocks, seen_mask
 from recsys.records import write_atomically
 
 log = structlog.get_logger()
 
 KS = (5, 10)
+SEEDS = 3
+"""By default."""
 NO_RANK = np.iinfo(np.int64).max
 """Of a target that no list can hold: the user had it before."""
 
@@ -54,6 +60,14 @@ class Row:
     seconds: float
     """To choose, to fit again and to score; of the blend with its parts."""
     peak_memory_mb: float
+    """Of the whole process tree, those who were fitted before included, while it chose, was fitted and was asked."""
+
+    @classmethod
+    def from_json(cls, read: Mapping[str, Any]) -> Row:
+        by_k = {
+            name: {int(k): value for k, value in read[name].items()} for name in ("recall", "ndcg")
+        }
+        return cls(**{**read, **by_k})
 
     @property
     def figures(self) -> dict[str, float]:
@@ -85,6 +99,14 @@ class Costs:
         cost.seconds += time.monotonic() - started
 
     @contextmanager
+    def asked(self, name: str, peak: list[float]) -> Iterator[None]:
+        """``peak``: of one watch over all blocks, since one for every block would cost more than what it watches."""
+        peak[0] = 0.0
+        with self.clock(name) as cost:
+            yield
+        cost.peak_bytes = max(cost.peak_bytes, peak[0])
+
+    @contextmanager
     def measured(self, name: str, what: str) -> Iterator[None]:
         with self.clock(name) as cost, self.peak_memory() as peak:
             before = cost.seconds
@@ -103,11 +125,40 @@ class Asked:
     only: tuple[str, ...] = ()
     """Names of recommenders; empty: all that are shipped for such a file."""
 
+    def names(self) -> tuple[str, ...]:
+        """Raises ConfigError: nobody is called so."""
+        return checked_names(self.only) if self.only else tuple(SHIPPED)
+
+    @property
+    def files(self) -> list[Path]:
+        return [self.data, *([self.attributes] if self.attributes else [])]
+
     @property
     def report(self) -> str:
-        """The table's file: some recommenders do not overwrite the table of all."""
-        words = [self.data.name, *(["with attributes"] if self.attributes else []), *self.only]
+        """The table's file: some recommenders or another number of seeds do not overwrite the table of all, nor does
+        a file of the same name in another folder."""
+        words = [
+            self.data.name, short_hash(*self.files), *(["with attributes"] if self.attributes else []),
+            *([f"{self.num_seeds} seeds"] if self.num_seeds != SEEDS else []), *self.only,
+        ]  # fmt: skip
         return "-".join(re.sub(r"[^\w.]+", "_", word) for word in words) + ".md"
+
+
+def read(asked: Asked) -> tuple[HistoryFile, csr_array | None]:
+    """The histories, and what items are where a file says it.
+
+    Raises:
+        RecsysError: a file is not there, or not what it should be.
+    """
+    file = read_histories(asked.data)
+    return file, read_attributes(asked.attributes, file.item_ids) if asked.attributes else None
+
+
+def planned(asked: Asked) -> list[str]:
+    """What a dry run says; raises what the run would of names and files."""
+    names, (file, _) = ", ".join(asked.names()), read(asked)
+    users = f"{len(file.histories)}, items {file.num_items}"
+    return [f"models  {names}", f"users   {users}", f"report  {asked.report}"]
 
 
 def benchmark(
@@ -115,30 +166,41 @@ def benchmark(
 ) -> list[Row]:  # fmt: skip
     """All seeds, one after the other; the table so far is printed and written after each.
 
+    What a run that was killed had measured of the same files with the same settings and code is not measured again.
+
     Raises:
         RecsysError: a file is not what it should be, or a recommender lacks something.
     """
-    file = read_histories(asked.data)
-    attributes = read_attributes(asked.attributes, file.item_ids) if asked.attributes else None
+    file, attributes = read(asked)
     log.info(
         "file_read", file=str(asked.data), users=len(file.histories), items=file.num_items,
         events=len(file.histories.item_nums), attributes=0 if attributes is None else attributes.shape[1],
     )  # fmt: skip
-    work = config.paths.work / "leave_one_out" / asked.data.stem
+    work = config.paths.work / "leave_one_out" / f"{asked.data.stem}-{short_hash(asked.data)}"
     report = config.paths.reports / "leave_one_out" / asked.report
     shop = Shop(
         file.num_items, file.histories, attributes=attributes, work=work, spark=spark,
         training=config.training,
     )  # fmt: skip
+    finished = FinishedRows.of(work / "finished.json", asked.files, config)
     rows: list[Row] = []
     for seed in range(1, asked.num_seeds + 1):
-        rows += one_seed(
-            replace(shop, seed=seed, work=work / f"seed-{seed}"), names, peak_memory=peak_memory,
-            all_must=bool(asked.only),
-        )  # fmt: skip
+        # Of one that lacked something it is said again why, where it was asked for by name.
+        done = {name: row for name, row in finished.of_seed(seed).items() if row or not asked.only}
+        if before := [name for name in names if name in done]:
+            log.info("measured_before", seed=seed, recommenders=before)
+        if wanted := [name for name in names if name not in done]:
+            found = one_seed(
+                replace(shop, seed=seed, work=work / f"seed-{seed}"), wanted, peak_memory=peak_memory,
+                all_must=bool(asked.only),
+            )  # fmt: skip
+            done |= dict.fromkeys(wanted) | {row.recommender: asdict(row) for row in found}
+            finished.keep(seed, done)
+        rows += [Row.from_json(row) for row in map(done.get, names) if row]
         text = table(rows, asked)
         print(text)  # noqa: T201
         write_atomically(report, text.encode())
+    finished.done()
     return rows
 
 
@@ -175,7 +237,7 @@ def one_seed(
                     raise
                 _leave_out(name, error, parts, blend)
 
-    choosing = [name for name in parts if name in blend.parts or hasattr(parts[name], "choose")]
+    choosing = [name for name in parts if name in blend.parts or isinstance(parts[name], Chooses)]
     each(
         "chosen", lambda part: choose(part, earlier, users, chosen_on), choosing,
         must=names if all_must else (),
@@ -195,17 +257,22 @@ def _ranks(
 ) -> dict[str, NDArray[np.int64]]:  # fmt: skip
     """Of the target of every user, by recommender."""
     ranks: dict[str, list[NDArray[np.int64]]] = {name: [] for name in names}
-    for block, wanted in zip(blocks(known.everyone()), in_blocks(targets), strict=True):
+
+    def ask(block: Users, wanted: ItemNums, peak: list[float]) -> None:
         seen_BN = seen_mask(block, known.width)
         scores: dict[str, Scores] = {}
         for name, part in parts.items():
-            with costs.clock(name):
+            with costs.asked(name, peak):
                 scores[name] = finite(name, part.scores(block), block)
         if Blend.name in names:
-            with costs.clock(Blend.name):
-                scores[Blend.name] = blend.summed(block, scores)
+            with costs.asked(Blend.name, peak):
+                scores[Blend.name] = finite(Blend.name, blend.summed(block, scores), block)
         for name in names:
             ranks[name].append(ranks_of(scores[name], seen_BN, wanted))
+
+    with costs.peak_memory() as peak:
+        for block, wanted in zip(blocks(known.everyone()), in_blocks(targets), strict=True):
+            ask(block, wanted, peak)
     return {name: np.concatenate(of_blocks) for name, of_blocks in ranks.items()}
 
 
@@ -238,7 +305,15 @@ def finite(name: str, scores_BN: Scores, users: Users) -> Scores:
 
 
 def ranks_of(scores_BN: Scores, seen_BN: NDArray[np.bool_], targets: ItemNums) -> NDArray[np.int64]:
-    """(B,), from 1, of each target among all items that its user had not; ties go to the smaller number."""
+    """(B,), from 1, of each target among all items that its user had not; ties go to the smaller number.
+
+    Raises:
+        Refused: a score is NaN: nothing is greater than it, so its item would be first.
+    """
+    if np.isnan(scores_BN).any():
+        raise Refused(
+            "there are scores that are no number, which no list can order; nothing was measured"
+        )
     rows = np.arange(len(targets))
     shown_BN = np.where(seen_BN, -np.inf, scores_BN)
     own_B1 = shown_BN[rows, targets][:, None]
@@ -282,7 +357,8 @@ def table(rows: Sequence[Row], asked: Asked) -> str:
     keys = [f"{letter}@{k}" for k in KS for letter in "RN"]
     lines = [
         f"{asked.data.name}: the newest item of {rows[0].num_users:,} users, all items ranked, mean of {seeds} of "
-        f"{asked.num_seeds} seeds (largest less smallest)",
+        f"{asked.num_seeds} seeds (largest less smallest). Memory is that of the whole process tree, all who were "
+        "fitted before included, while one chose, was fitted and was asked.",
         "",
         "| recommender | " + " | ".join(keys) + " | seconds | peak memory, GB |",
         "|-" * (len(keys) + 3) + "|",

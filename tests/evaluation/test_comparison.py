@@ -18,7 +18,9 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from recsys.config import RecsysConfig
-from recsys.errors import ConfigError, MissingInput, Refused
+from recsys.config.places import PathsConfig
+from recsys.errors import ConfigError, Conflict, MissingInput, Refused
+from recsys.evaluation import comparison, contestants
 from recsys.evaluation.comparison import (
     Asked,
     AtCutOff,
@@ -187,6 +189,47 @@ def test_a_reference_that_is_not_compared_is_refused() -> None:
         next(compare(None, RecsysConfig(), asked, peak_memory=no_memory))  # type: ignore[arg-type]
 
 
+def test_a_reference_that_lacks_something_is_refused_and_not_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of ``all``, what lacks something is left out; the others are to be compared with this one."""
+    config = RecsysConfig(paths=PathsConfig(root=str(tmp_path)))
+    days = (date(2024, 1, 1), date(2024, 6, 7))
+    monkeypatch.setattr(comparison, "days_of_events", lambda lake: days)
+    monkeypatch.setattr(comparison, "temporal_shop", lambda *_, **given: world())
+    monkeypatch.setattr(contestants, "SHIPPED", {"popularity": "", "content": ""})
+
+    def first(reference: str) -> Comparison:
+        asked = Asked(("all",), reference=reference)
+        return next(compare(None, config, asked, peak_memory=no_memory))  # type: ignore[arg-type]
+
+    assert list(first("").cut_offs[0].left_out) == ["content"]
+    with pytest.raises(MissingInput, match="no attributes"):
+        first("content")
+
+
+def test_two_of_one_day_do_not_share_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether the day was asked for or is that after the last event."""
+    config = RecsysConfig(paths=PathsConfig(root=str(tmp_path)))
+    days = (date(2024, 1, 1), date(2024, 6, 7))
+    monkeypatch.setattr(comparison, "days_of_events", lambda lake: days)
+    monkeypatch.setattr(comparison, "temporal_shop", lambda *_, **given: world())
+
+    def running(run_date: date) -> Iterator[Comparison]:
+        asked = Asked(("popularity",), run_date)
+        return compare(None, config, asked, peak_memory=no_memory)  # type: ignore[arg-type]
+
+    one, other, tomorrow = running(date.min), running(date(2024, 6, 8)), running(date(2024, 6, 9))
+    next(one)
+    with pytest.raises(Conflict, match="compare before 2024-06-08 is already running"):
+        next(other)
+    next(tomorrow)
+    assert not list(one)
+    next(running(date(2024, 6, 8)))
+
+
 def test_the_reference_is_the_best_simple_baseline_at_all_cut_offs() -> None:
     both = compared("item_item", "popularity", "transitions"), compared("popularity", "item_item")
     assert reference_of(Comparison(WINDOW.end, both), "") == "item_item"
@@ -222,10 +265,14 @@ def test_what_is_wrong_is_said_before_anything_is_read(
         openers(names, RecsysConfig(), cut_offs=cut_offs)
 
 
-def test_reports_of_other_models_have_other_names() -> None:
-    assert (
-        file_name(["/data/s.parquet", "mlflow:1"], "2024-06-08") == "2024-06-08-s.parquet-mlflow_1"
+def test_reports_of_what_was_asked_otherwise_have_other_names() -> None:
+    assert file_name(Asked(("my.models:Own", "mlflow:1")), "d") == "d-my.models_Own-mlflow_1"
+    whole = Asked(("blend", "popularity"), cut_offs=3, sample=0.2, reference="blend")
+    assert file_name(whole, "d") == "d-blend-popularity-3_cut_offs-sample_0.2-above_blend"
+    here, there = (
+        file_name(Asked((f"/{folder}/s.parquet",)), "d") for folder in ("monday", "tuesday")
     )
-    long = ["recommender"] * 9
-    assert file_name(long, "d") != file_name(long[1:], "d")
-    assert len(file_name(long, "d")) < 20
+    assert here != there and here.startswith("d-s.parquet_")
+    long = ("recommender",) * 9
+    assert file_name(Asked(long), "d") != file_name(Asked(long[1:]), "d")
+    assert len(file_name(Asked(long), "d")) < 20

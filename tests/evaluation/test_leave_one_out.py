@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from recsys.evaluation import leave_one_out
+from recsys.config import RecsysConfig
+from recsys.config.places import PathsConfig
+from recsys.errors import Refused
+from recsys.evaluation import finished_rows, leave_one_out
 from recsys.evaluation.leave_one_out import (
     NO_RANK,
     Asked,
@@ -24,7 +28,9 @@ from recsys.evaluation.leave_one_out import (
     result,
     table,
 )
-from recsys.recommenders import Histories, Shop, blend
+from recsys.recommenders import Histories, Shop, Users, blend
+from recsys.recommenders.popularity import Popularity
+from recsys.recommenders.shop import Scores
 
 
 def ranked(scores: list[list[float]], seen: list[list[bool]], targets: list[int]) -> list[int]:
@@ -110,6 +116,101 @@ def test_what_is_measured_teaches_nothing(monkeypatch: pytest.MonkeyPatch) -> No
         ended, ("transitions", "item_item", "blend"), peak_memory=no_memory
     )
     assert [row.recall[10] for row in rows] == [0, 0, 0]
+
+
+class Greedy(Popularity):
+    """Takes memory when it is asked, and none before."""
+
+    name = "greedy"
+
+    def scores(self, users: Users) -> Scores:
+        taken[-1][0] = 7e9
+        return super().scores(users)
+
+
+taken: list[list[float]] = []
+
+
+@contextmanager
+def watched() -> Iterator[list[float]]:
+    taken.append([1e6])
+    yield taken[-1]
+
+
+def test_the_memory_that_scoring_takes_counts_and_is_that_of_who_took_it() -> None:
+    greedy = f"{__name__}:Greedy"
+    rows = leave_one_out.one_seed(
+        chains(), ("popularity", greedy, "transitions"), peak_memory=watched
+    )
+    assert {row.recommender: row.peak_memory_mb for row in rows} == {
+        "popularity": 1, greedy: 7000, "transitions": 1,
+    }  # fmt: skip
+
+
+def test_a_score_that_is_no_number_is_not_first_but_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(Refused, match="no number"):
+        ranked([[0.5, math.nan, 0.7]], [[False] * 3], [2])
+
+    monkeypatch.setattr(blend, "PARTS", ("transitions", "popularity"))
+    summed = blend.Blend.summed
+    monkeypatch.setattr(
+        blend.Blend, "summed", lambda self, *given: summed(self, *given) * np.float32(math.nan)
+    )
+    with pytest.raises(Refused, match="blend gave a score that is not finite to 300 users"):
+        leave_one_out.one_seed(chains(), ("blend",), peak_memory=no_memory)
+
+
+def test_a_killed_benchmark_goes_on_after_the_last_seed_that_it_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tmp_path / "shop.txt"
+    data.write_text("1 5 6 7\n2 6 7 5\n3 7 5 6\n")
+    asked, names = Asked(data, None, 2), ("popularity", "trending", "transitions")
+    config = RecsysConfig(paths=PathsConfig(root=str(tmp_path / "var")))
+    seeds: list[int] = []
+    one_seed, commit, dies = leave_one_out.one_seed, "", False
+
+    def counted(shop: Shop, of: Sequence[str], **given: Any) -> list[Row]:
+        if dies and seeds:
+            raise KeyboardInterrupt
+        seeds.append(shop.seed)
+        return one_seed(shop, of, **given)
+
+    def run() -> list[Row]:
+        seeds.clear()
+        return leave_one_out.benchmark(asked, names, config, None, peak_memory=no_memory)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(finished_rows, "checkout_commit", lambda: commit)
+    monkeypatch.setattr(leave_one_out, "one_seed", counted)
+    for then, measured in (("abc", [2]), ("def", [1, 2]), ("abc-dirty", [1, 2])):
+        commit, dies = "abc", True
+        with pytest.raises(KeyboardInterrupt):
+            run()
+        assert seeds == [1]
+        commit, dies = then, False
+        rows = run()
+        assert seeds == measured
+        assert [(row.seed, row.recommender) for row in rows] == [
+            (seed, name) for seed in (1, 2) for name in ("popularity", "transitions")
+        ]
+        assert rows[0].figures == rows[2].figures
+        run()
+        assert seeds == [1, 2], "what came to its end is measured again"
+
+
+def test_reports_of_what_was_asked_otherwise_have_other_names() -> None:
+    asked = Asked(Path("/data/one/shop.txt"), None, 3)
+    others = [
+        replace(asked, num_seeds=1),
+        replace(asked, data=Path("/data/two/shop.txt")),
+        replace(asked, only=("blend",)),
+        replace(asked, attributes=Path("/data/one/items.tsv")),
+        replace(asked, attributes=Path("/data/two/items.tsv")),
+    ]
+    assert len({one.report for one in (asked, *others)}) == 6
+    assert asked.report.startswith("shop.txt-") and "-1_seeds" in others[0].report
 
 
 def test_the_table_says_mean_and_spread_and_the_result_is_the_blends() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from jobs import compare
+from jobs import benchmark_leave_one_out, compare
 from recsys import contracts
 from recsys.config import RecsysConfig
 from recsys.config.sections import EvaluationConfig
@@ -86,6 +86,42 @@ def test_a_class_of_ones_own_beside_shipped_ones(
     assert json.loads((reports / f"{name}.json").read_text()) == told
     assert f"`{own}`" in (reports / f"{name}.md").read_text()
     assert not (config.paths.work / "compare" / str(RUN_DATE)).exists()
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (["--cut-offs", "0"], "--cut-offs must be at least 1, got 0"),
+        (["--sample", "2"], "--sample must be above 0 and at most 1, got 2.0"),
+        (["--reference", "blend"], "--reference blend is not among the models: popularity"),
+        (["--models", "scores.parquet", "--cut-offs", "2"], "scores of one day, and --cut-offs 2"),
+    ],
+)
+def test_a_dry_run_refuses_what_the_run_would(asked: list[str], said: str) -> None:
+    found = CliRunner().invoke(compare.app, ["--models", "popularity", *asked, "--dry-run"])
+    assert found.exit_code == 2
+    assert said in found.stderr
+
+
+@pytest.mark.parametrize(
+    ("asked", "exit_code", "said"),
+    [
+        (["--data", "{}/shop.txt", "--only", "blent"], 2, "no recommender is called 'blent'"),
+        (["--data", "{}/none.txt"], 1, "no file "),
+        (["--data", "{}/odd.txt"], 1, "line 1: 'tea' is no whole number"),
+        (["--data", "{}/shop.txt", "--attributes", "{}/none.txt"], 1, "no file "),
+        (["--data", "{}/shop.txt"], 0, "users   2, items 3"),
+    ],
+)
+def test_a_dry_run_of_leave_one_out_looks_at_the_files(
+    tmp_path: Path, asked: list[str], exit_code: int, said: str
+) -> None:
+    (tmp_path / "shop.txt").write_text("1 5 6\n2 6 7\n")
+    (tmp_path / "odd.txt").write_text("1 tea\n")
+    given = [argument.format(tmp_path) for argument in asked]
+    found = CliRunner().invoke(benchmark_leave_one_out.app, [*given, "--dry-run"])
+    assert found.exit_code == exit_code, found.output
+    assert said in found.output
 
 
 @pytest.mark.parametrize("asked", [{"cut_offs": 0}, {"sample": 0.0}, {"sample": 1.5}])
