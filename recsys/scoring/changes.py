@@ -10,9 +10,9 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recsys.config import RecsysConfig
-from recsys.config.rules import RETURNED
 from recsys.contracts import EVENTS
 from recsys.lake import Lake
+from recsys.scoring.returned import RETURN
 
 READ = ("event_id", "event_type", "user_id", "item_id", "event_ts", "event_date")
 """What lists take from an event; a new price, or a new name of the file, changes none."""
@@ -35,11 +35,8 @@ def types_read(config: RecsysConfig) -> tuple[str, ...]:
     if shop.exclude_seen:
         types |= {name for name, signal in shop.signals.items() if signal.seen_days > 0}
     if config.rules.returned_days:
-        types.add(RETURNED_TYPE)
+        types.add(RETURN)
     return tuple(sorted(types))
-
-
-RETURNED_TYPE = RETURNED.removesuffix("ed")
 
 
 def users_with_changes(

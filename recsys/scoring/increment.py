@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 
+from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import functions as F
 
@@ -76,21 +78,41 @@ def plan(lake: Lake, config: RecsysConfig, run_date: date, live: LiveLists | Non
     )  # fmt: skip
 
 
+GONE = re.compile(
+    "FILE_NOT_EXIST|FileNotFoundException|Path does not exist"
+    "|DELTA_(FILE_NOT_FOUND|FILE_OR_DIR_NOT_FOUND|LOG_FILE_NOT_FOUND|VERSION_NOT_FOUND|CANNOT_FIND_VERSION"
+    "|VERSIONS_NOT_CONTIGUOUS|TRUNCATED_TRANSACTION_LOG|MISSING_CHANGE_DATA|INVALID_CDC_RANGE"
+    "|CHANGE_TABLE_FEED_DISABLED)"
+)
+"""What Spark and Delta say of files that VACUUM, or the clean-up of a table's log, took away."""
+NOTHING_WRITTEN = "Nothing was written"
+
+
 @contextmanager
-def read_as_it_was(step: Increment) -> Iterator[None]:
-    """Around reading a change feed, or tables at the versions of the full run.
+def read_as_it_was(step: Increment, *, written: str = NOTHING_WRITTEN) -> Iterator[None]:
+    """Around reading a change feed, or tables at the versions of the full run; ``written`` says how far we are.
+
+    A version that is gone is noticed as a plan is made, a file of it only as the plan is carried out.
 
     Raises:
         Refused: their files are gone.
     """
     try:
         yield
-    except PySparkException as error:
+    except (PySparkException, Py4JJavaError) as error:
+        if not GONE.search(str(error)):
+            raise
         raise Refused(
             f"the change feed of events from version {step.since_full.version} on, or a table at the version that the "
-            f"full run of {step.full_as_of} read, can no longer be read: {str(error)[:300]}. Nothing was written. "
+            f"full run of {step.full_as_of} read, can no longer be read: {_in_short(error)}. {written}. "
             f"{FULL_RUN}"
         ) from error
+
+
+def _in_short(error: Exception) -> str:
+    """The lines that name what is gone: the first one of a failed task only says that it failed."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    return next((line for line in lines if GONE.search(line)), lines[0])[:300]
 
 
 def _full_run_due(

@@ -8,12 +8,14 @@ from pyspark.sql import functions as F
 from recsys import contracts
 from recsys.errors import CorruptArtifact
 from recsys.scoring.affected import Scene
+from recsys.scoring.increment import read_as_it_was
 from recsys.scoring.same_lists import difference, places
 from recsys.scoring.spark import ScoringTask, score_users
 
 log = structlog.get_logger()
 
 MOST_EXAMPLES = 5
+NO_RECORD = "The lists were written and could not be audited; no record was written, so they cannot be published"
 
 
 def audit_lists(scene: Scene, task: ScoringTask) -> None:
@@ -21,13 +23,13 @@ def audit_lists(scene: Scene, task: ScoringTask) -> None:
 
     Raises:
         CorruptArtifact: a list is another; the message names the users.
+        Refused: what the full run read is gone; the lists are written, and cannot be published.
     """
     run_date, scoring = scene.step.now.before, scene.config.scoring
     written = scene.lake.read(contracts.TOP_N_LISTS, as_of=run_date)
     by_hash = (F.xxhash64("user_id", F.lit(str(run_date))), "user_id")
-    sample = scene.kept(written.select("user_id").orderBy(*by_hash).limit(scoring.audit_users))
-    users = scene.users(sample)
-    anew = score_users(users, task, scene.entry, n=scoring.n, partitions=1)
+    sample = written.select("user_id").orderBy(*by_hash).limit(scoring.audit_users).persist()
+    scene.stack.callback(sample.unpersist)
     columns = ("user_id", "item_ids", "scores", "sources")
     found = {
         row["user_id"]: places(row)
@@ -35,7 +37,9 @@ def audit_lists(scene: Scene, task: ScoringTask) -> None:
         .select(*columns)
         .collect()
     }
-    wanted = {row["user_id"]: places(row) for row in anew.select(*columns).collect()}
+    with read_as_it_was(scene.step, written=NO_RECORD):
+        anew = score_users(scene.users(sample), task, scene.entry, n=scoring.n, partitions=1)
+        wanted = {row["user_id"]: places(row) for row in anew.select(*columns).collect()}
     problems = [
         f"user {user!r}: {problem}"
         for user in sorted(found.keys() | wanted.keys())

@@ -44,7 +44,8 @@ def score_changes(
     """Write top_n_lists, similar_items, popular_items and rules of ``run_date``, then what they were made with.
 
     Raises:
-        Refused: a full run is due, and why; or a rule leaves nothing to offer. Nothing was written.
+        Refused: a full run is due, and why; or a rule leaves nothing to offer. Nothing was written, or, where files
+            went while it ran, no record, so that nothing can be published.
         CorruptArtifact: a file of the model is damaged, and nothing was written; or the audit found a list that a
             full run would not give, and no record was written, so that nothing can be published.
     """
@@ -62,13 +63,15 @@ def score_changes(
         changes = _rule_changes(lake, config, step, ruled, entry)
     with ExitStack() as stack:
         scene = Scene(lake, frozen, config, step, entry, stack)
-        affected = affected_users(scene, ruled.kit, changes)
+        with read_as_it_was(step):
+            affected = affected_users(scene, ruled.kit, changes)
         ScoringRecord.discard(config.paths, run_date)
         rankings = (entry.ranking_version,) if entry.ranking_version else ()
         task = stack.enter_context(
             scoring_task(lake.spark, config, ruled.kit, (entry.model_version,), rankings)
         )
-        counted, lists_version = _write_lists(scene, task, affected)
+        with read_as_it_was(step, written="No list was written"):
+            counted, lists_version = _write_lists(scene, task, affected)
         write_shelves(lake, ruled.kit, task.rules, config.scoring, run_date)
         _write_rules(scene, task, ruled, counted if affected is None else {})
         if config.scoring.audit_users:

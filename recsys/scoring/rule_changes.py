@@ -14,13 +14,13 @@ from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
 from recsys import contracts
+from recsys.candidates.popularity import WHOLE_SHOP
 from recsys.config.rules import RETURNED, SEEN
 from recsys.lake import Lake, local_rows
 from recsys.scoring.kit import Kit
 from recsys.scoring.rule_counts import Row as RuleRow
 
 Bools = NDArray[np.bool_]
-WHOLE_SHOP = ""
 TOLERANCE = 1e-5
 """Of a score, relative: an item so near to a list's last place may be in it."""
 
