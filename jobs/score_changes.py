@@ -22,7 +22,6 @@ from recsys.records import ScoringRecord
 from recsys.release.pointer import live_release
 from recsys.runner import Job, job_app
 from recsys.scoring import incremental
-from recsys.scoring.choice import LiveModel
 from recsys.scoring.increment import LiveLists
 
 JOB = Job(
@@ -44,11 +43,9 @@ def live_lists(config: RecsysConfig) -> LiveLists | None:
     release = live_release(config.paths)
     if release is None:
         return None
-    model = release.model
     versions = {name: table.version for name, table in release.tables.items()}
-    live = LiveModel(model.version, model.as_of, release.recipe, model.ranking_version)
     lists = release.tables[TOP_N_LISTS.name]
-    return LiveLists(release.run_date, live, versions, lists.content_hash)
+    return LiveLists(release.run_date, release.scored_by, versions, lists.content_hash)
 
 
 app = job_app(JOB, run, __doc__)

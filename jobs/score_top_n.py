@@ -18,10 +18,9 @@ from datetime import date
 from recsys.config import RecsysConfig
 from recsys.lake import Lake
 from recsys.records import EvaluationRecord, ScoringRecord
-from recsys.release.manifest import ReleaseManifest
 from recsys.release.pointer import live_release
 from recsys.runner import Job, job_app
-from recsys.scoring.choice import LiveModel, choose_model
+from recsys.scoring.choice import choose_model
 from recsys.scoring.daily import score_day
 
 JOB = Job(
@@ -35,14 +34,9 @@ JOB = Job(
 
 def run(lake: Lake, config: RecsysConfig, run_date: date) -> ScoringRecord:
     release = live_release(config.paths)
-    live = _live_model(release) if release else None
+    live = release.scored_by if release else None
     evaluation = EvaluationRecord.read_if_there(config.paths, run_date)
     return score_day(lake, config, run_date, choose_model(evaluation, live, run_date))
-
-
-def _live_model(release: ReleaseManifest) -> LiveModel:
-    model = release.model
-    return LiveModel(model.version, model.as_of, release.recipe, model.ranking_version)
 
 
 app = job_app(JOB, run, __doc__)

@@ -212,6 +212,9 @@ class PublishConfig(Config):
     """Releases whose snapshots stay on disk."""
     golden_users: int = Field(100, ge=0)
     """Users whose answers are compared between table and snapshot before the swap."""
+    min_users_share: Share = 0.9
+    """A release with lists for a smaller part of the users that the live one has lists for, or that were to be scored,
+    does not go live. 0: no limit."""
     category_n: int = Field(100, ge=1)
     """Length of each category's popular list, which fills up a list that was asked for by category."""
     bought: int = Field(20, ge=0)

@@ -46,7 +46,7 @@ NOT_CONTENT: dict[str, bool | set[str]] = {
     **dict.fromkeys(
         ("env", "paths", "spark", "serving", "generate_shop", "audit", "retention"), True
     ),
-    "publish": {"url"},
+    "publish": {"url", "min_users_share"},
 }
 """Sections and keys that say where and how, not what."""
 
@@ -85,6 +85,11 @@ def table_facts(
         )
         for table in tables
     }
+
+
+def users_with_a_list(user_lists: DataFrame) -> int:
+    """Users for whom something is left to offer."""
+    return user_lists.where(F.size("item_ids") > 0).count()
 
 
 def key_counts(lists: list[Lists], tables: dict[str, TableVersion]) -> dict[str, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 
@@ -26,7 +26,7 @@ from recsys.lake.as_of import instant, known_before
 from recsys.release.encoding import encode_batches, keys_and_values
 from recsys.release.snapshot import FORMAT, Kind
 from recsys.release.snapshot_builder import Chunk
-from recsys.release.stored_list import MAX_KEY_BYTES
+from recsys.release.stored_list import CATEGORY_PATH, MAX_KEY_BYTES, WHOLE_SHOP
 
 PUBLISHED: dict[str, TableContract] = {
     "top_n": TOP_N_LISTS,
@@ -37,11 +37,6 @@ PUBLISHED: dict[str, TableContract] = {
 
 LISTS_PER_PARTITION = 20_000
 """About 100 MB of stored lists: what the driver holds at a time."""
-
-
-CATEGORY_PATH = " > "
-"""Between a category and the one below it."""
-WHOLE_SHOP = ""
 
 
 @dataclass(frozen=True)
@@ -56,41 +51,68 @@ class Lists:
 def published_lists(
     lake: Lake,
     config: RecsysConfig,
-    versions: dict[str, int],
+    versions: Mapping[str, int],
     run_date: date,
     *,
     inputs_as_of: date,
 ) -> list[Lists]:
-    """What goes into the snapshot, read at ``versions``. Kinds whose tables are not there are left out.
+    """What goes into the snapshot: ``list_sources``, all of them."""
+    sources = list_sources(
+        lake, config, versions, run_date,
+        inputs_as_of=inputs_as_of, category_n=config.publish.category_n,
+    )  # fmt: skip
+    return [Lists(kind, rows()) for kind, rows in sources.items()]
 
-    ``inputs_as_of`` is the day of histories and popularity: the run date, but after score_changes.
+
+def list_sources(
+    lake: Lake,
+    config: RecsysConfig,
+    versions: Mapping[str, int],
+    run_date: date,
+    *,
+    inputs_as_of: date,
+    category_n: int,
+) -> dict[Kind, Callable[[], DataFrame]]:
+    """Kind -> what reads its rows at ``versions``; one whose tables cannot be read hinders no other.
+
+    Kinds whose tables are not there are left out. ``inputs_as_of`` is the day of histories and popularity: the run
+    date, but after score_changes.
     """
 
     def rows(contract: TableContract) -> DataFrame:
         as_of = inputs_as_of if contract in {HISTORIES, POPULARITY} else run_date
         return lake.read(contract, version=versions[contract.name], as_of=as_of)
 
-    users = rows(TOP_N_LISTS).select(F.col("user_id").alias("id"), "item_ids", "scores", "sources")
-    similar = _ranked(rows(SIMILAR_ITEMS), "item_id", "similar_item_id", "similar")
-    popular = _ranked(rows(POPULAR_ITEMS), "segment", "item_id", "popular")
-    lists = [Lists("users", users), Lists("segments", popular)]
-    if ITEMS.name in versions:
+    def catalogue() -> DataFrame:
         items = lake.read(ITEMS, version=versions[ITEMS.name]).select(
             "item_id", "valid_from", "source", "source_file", "title", "category", "price"
         )
-        catalogue = known_before(items, "item_id", run_date)
+        return known_before(items, "item_id", run_date)
+
+    def similar() -> DataFrame:
+        shelves = _ranked(rows(SIMILAR_ITEMS), "item_id", "similar_item_id", "similar")
+        if ITEMS.name not in versions:
+            return shelves
         # An item that goes with nothing is known all the same: its shelf is empty, not unknown.
-        similar = _with_empty(similar, catalogue.select(F.col("item_id").alias("id")))
-        lists.append(Lists("facts", item_facts(catalogue)))
+        return _with_empty(shelves, catalogue().select(F.col("item_id").alias("id")))
+
+    def categories() -> DataFrame:
+        hidden = hidden_items(rows(RULES)) if RULES.name in versions else None
+        return popular_by_category(catalogue(), rows(POPULARITY), hidden, n=category_n)
+
+    sources: dict[Kind, Callable[[], DataFrame]] = {
+        "users": lambda: rows(TOP_N_LISTS).select(
+            F.col("user_id").alias("id"), "item_ids", "scores", "sources"
+        ),
+        "segments": lambda: _ranked(rows(POPULAR_ITEMS), "segment", "item_id", "popular"),
+    }
+    if ITEMS.name in versions:
+        sources["facts"] = lambda: item_facts(catalogue())
         if POPULARITY.name in versions:
-            hidden = hidden_items(rows(RULES)) if RULES.name in versions else None
-            best = popular_by_category(
-                catalogue, rows(POPULARITY), hidden, n=config.publish.category_n
-            )
-            lists.append(Lists("categories", best))
+            sources["categories"] = categories
     if HISTORIES.name in versions and config.publish.bought:
-        lists.append(Lists("bought", bought(rows(HISTORIES), config, inputs_as_of)))
-    return [*lists, Lists("items", similar)]
+        sources["bought"] = lambda: bought(rows(HISTORIES), config, inputs_as_of)
+    return sources | {"items": similar}
 
 
 def snapshot_options(config: RecsysConfig) -> dict[str, int]:

@@ -12,6 +12,7 @@ from pydantic import SerializerFunctionWrapHandler, ValidationError, model_seria
 from recsys.config.base import Config
 from recsys.errors import CorruptArtifact
 from recsys.records import Recipe
+from recsys.scoring.choice import LiveModel
 
 MANIFEST_FILE = "manifest.json"
 ID_DIGITS = 12
@@ -74,6 +75,10 @@ class ReleaseInputs(Config):
     """The full run whose histories, candidates and popularity the lists rest on."""
     versions: dict[str, int]
     """Tables as that full run read them; the next score_changes, and an audit, read them so again."""
+    events_version: int | None = None
+    """The newest events that the lists rest on; None: a release from before it was written down."""
+    is_increment: bool | None = None
+    """Whether score_changes made the lists, be it on the full run's own day; None: as ``events_version``."""
 
 
 class ReleaseManifest(Config):
@@ -98,11 +103,33 @@ class ReleaseManifest(Config):
     """Keys in the snapshot by kind: users, items, segments."""
     inputs: ReleaseInputs | None = None
     """None: a release from before it was written down."""
+    snapshot: dict[str, int] | None = None
+    """What, beside the tables, decided what the snapshot holds (``lists.snapshot_options``); None: as ``inputs``."""
+    users_with_a_list: int | None = None
+    """Users whose list is not empty; None: as ``inputs``."""
 
     @property
     def inputs_as_of(self) -> date:
         """The day that histories, candidates and popularity are of."""
         return self.inputs.as_of if self.inputs else self.run_date
+
+    @property
+    def is_increment(self) -> bool:
+        """Whether score_changes made the lists. An older release on the full run's own day does not say."""
+        said = self.inputs.is_increment if self.inputs else None
+        return self.inputs_as_of != self.run_date if said is None else said
+
+    @property
+    def events_version(self) -> int:
+        """The version of ``events`` that the lists rest on; an older release knows that of its publish alone."""
+        said = self.inputs.events_version if self.inputs else None
+        return self.tables["events"].version if said is None else said
+
+    @property
+    def scored_by(self) -> LiveModel:
+        """What made the lists, for whoever scores on with it."""
+        model = self.model
+        return LiveModel(model.version, model.as_of, self.recipe, model.ranking_version)
 
     def to_json(self) -> str:
         """The file's text: sorted keys, so that equal manifests are equal bytes."""

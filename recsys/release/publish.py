@@ -22,6 +22,7 @@ from recsys.records import ScoringRecord, sha256_of, write_atomically
 from recsys.release import facts, shelf
 from recsys.release.actions import Action, append_action, read_actions
 from recsys.release.announcement import announce
+from recsys.release.coverage import check_coverage
 from recsys.release.data_files import write_data_files
 from recsys.release.lists import (
     PUBLISHED,
@@ -41,7 +42,7 @@ from recsys.release.pointer import (
 )
 from recsys.release.pull_state import refuse_where_pulled
 from recsys.release.remote import open_target
-from recsys.release.served import write_served
+from recsys.release.served import were_live, write_served
 from recsys.release.snapshot import (
     CHECKED_FILES,
     CHECKSUMS_FILE,
@@ -78,8 +79,8 @@ def publish(lake: Lake, config: RecsysConfig, run_date: date, *, now: datetime) 
 
     Raises:
         MissingInput: the lists of ``run_date`` were never scored.
-        Refused: the snapshot failed its checks, and the old release is live as before; or ``publish.url`` has a
-            newer announcement, and all else is done.
+        Refused: the lists are of too few users, or the snapshot failed its checks, and the old release is live as
+            before; or ``publish.url`` has a newer announcement, and all else is done.
         Unreachable: ``publish.url`` does not answer; all else is done.
         ConfigError: this host pulls its releases, or ``publish.url`` is no place to publish to.
         Conflict: another publish is running.
@@ -95,6 +96,8 @@ def publish(lake: Lake, config: RecsysConfig, run_date: date, *, now: datetime) 
             log.info("leftovers_swept", folders=swept)
         scoring = ScoringRecord.read(paths, run_date)
         manifest, lists = _describe(lake, config, run_date, scoring)
+        if _would_be_swapped_in(paths, manifest):
+            check_coverage(paths, manifest, config.publish.min_users_share)
         folder = release_folder(paths, manifest.release_id)
         built = not _is_whole(folder)
         if built:
@@ -104,8 +107,7 @@ def publish(lake: Lake, config: RecsysConfig, run_date: date, *, now: datetime) 
         write_data_files(lake, paths, manifest)
         held = _go_live(paths, manifest, now)
         _record(lake, paths, manifest)
-        if not held:
-            write_served(lake, manifest)
+        write_served(lake, were_live(paths))
         if removed := shelf.sweep_old(paths, config.publish.keep, spare=manifest.release_id):
             log.info("releases_removed", releases=removed)
         if target:
@@ -130,9 +132,8 @@ def _describe(
             f"top_n_lists has no rows as of {run_date}: run score_top_n for it first"
         )
     model = facts.model_facts(config.paths, scoring)
-    release_id, digest = content_id(
-        run_date, tables, model, scoring.recipe, snapshot_options(config)
-    )
+    options = snapshot_options(config)
+    release_id, digest = content_id(run_date, tables, model, scoring.recipe, options)
     lists = published_lists(lake, config, versions, run_date, inputs_as_of=scoring.inputs_as_of)
     users = next(one.rows for one in lists if one.kind == "users")
     manifest = ReleaseManifest(
@@ -149,7 +150,15 @@ def _describe(
         accepted_volumes=facts.accepted_volumes(lake, run_date),
         golden_users=facts.golden_users(users, config.publish.golden_users),
         counts=facts.key_counts(lists, tables),
-        inputs=ReleaseInputs(as_of=scoring.inputs_as_of, versions=scoring.versions),
+        inputs=ReleaseInputs(
+            as_of=scoring.inputs_as_of,
+            versions=scoring.versions,
+            # A record from before it named its tables does not know.
+            events_version=scoring.events_version if scoring.versions else None,
+            is_increment=scoring.full_as_of is not None,
+        ),
+        snapshot=options,
+        users_with_a_list=facts.users_with_a_list(users),
     )
     return manifest, lists
 
@@ -240,6 +249,13 @@ def _go_live(paths: PathsConfig, manifest: ReleaseManifest, now: datetime) -> st
             done = _action(manifest, "published", live.at, manifest.model.reason)
             append_action(paths, done.model_copy(update={"epoch": live.epoch}))
     return ""
+
+
+def _would_be_swapped_in(paths: PathsConfig, manifest: ReleaseManifest) -> bool:
+    live = read_pointer(paths)
+    if live is not None and live.release_id == manifest.release_id:
+        return False
+    return not _reason_to_hold(live, manifest)
 
 
 def _reason_to_hold(live: Pointer | None, manifest: ReleaseManifest) -> str:

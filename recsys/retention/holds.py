@@ -12,6 +12,7 @@ from pathlib import Path
 
 from recsys.config import RecsysConfig
 from recsys.config.places import PathsConfig
+from recsys.contracts import EVENTS
 from recsys.errors import ContractError
 from recsys.records import EvaluationRecord, ScoringRecord, TrainingRecord
 from recsys.release.manifest import ReleaseManifest
@@ -52,6 +53,12 @@ class Holds:
         for release in reversed(self.releases):
             if release.inputs and table in release.inputs.versions:
                 found[release.inputs.versions[table]] = release.release_id
+            if (
+                table == EVENTS.name
+                and release.inputs
+                and release.inputs.events_version is not None
+            ):
+                found[release.inputs.events_version] = release.release_id
             if table in release.tables:
                 found[release.tables[table].version] = release.release_id
         return found

@@ -16,7 +16,7 @@ from recsys.config import RecsysConfig
 from recsys.config.places import PathsConfig
 from recsys.config.sections import PublishConfig
 from recsys.config.shop import ShopConfig
-from recsys.contracts import POPULAR_ITEMS, RELEASES
+from recsys.contracts import POPULAR_ITEMS, RELEASES, SERVED_HISTORY
 from recsys.errors import Conflict, CorruptArtifact, MissingInput, Refused
 from recsys.lake import Lake
 from recsys.locks import exclusive
@@ -24,7 +24,7 @@ from recsys.records import Recipe, write_atomically
 from recsys.release.actions import Action
 from recsys.release.lists import bought, hidden_items, popular_by_category
 from recsys.release.manifest import AcceptedVolume, ReleaseManifest
-from recsys.release.pins import roll_back, unpin
+from recsys.release.pins import pin, roll_back, unpin
 from recsys.release.pointer import (
     live_release,
     pointer_path,
@@ -198,6 +198,30 @@ def test_a_pin_holds_later_releases_back_until_unpin(
         "unpinned",
         "published",
     ]
+
+
+def test_what_a_roll_back_served_is_in_served_history_after_the_next_publish(
+    spark: SparkSession, lists: RecsysConfig
+) -> None:
+    lake, root = Lake(spark, lists.paths), Path(lists.paths.lake_uri)
+
+    def recorded() -> set[str]:
+        return {row["release_id"] for row in lake.read(SERVED_HISTORY).collect()}
+
+    first = publish(lake, lists, RUN_DATE, now=NOON).manifest.release_id
+    pin(lists.paths, None, reason="sales week", now=NOON)
+    write_lists(root, LISTS | {"bob": (["pot"], [1.0], ["model"])})
+    held = publish(lake, lists, RUN_DATE, now=LATER).manifest.release_id
+    assert recorded() == {first}
+    roll_back(lists.paths, held, reason="better", now=LATER + timedelta(minutes=1))
+
+    write_lists(root, LISTS | {"bob": (["tea"], [1.0], ["model"])})
+    never_live = publish(lake, lists, RUN_DATE, now=LATER + timedelta(minutes=2))
+
+    assert not never_live.live
+    assert recorded() == {first, held}
+    rows = lake.read(SERVED_HISTORY, release_id=held).where("user_id = 'bob'").collect()
+    assert [row["item_ids"] for row in rows] == [["pot"]]  # of the table's version then
 
 
 def test_a_backfilled_day_does_not_replace_a_later_one(

@@ -20,7 +20,12 @@ FULL = RUN_DATE - timedelta(days=4)
 def test_what_a_release_was_computed_from_stays_as_long_as_the_release(tmp_path: Path) -> None:
     config = RecsysConfig(paths=PathsConfig(root=str(tmp_path)))
     made = make_release(config.paths, RUN_DATE)
-    inputs = ReleaseInputs(as_of=FULL, versions={"histories": 7, "top_n_lists": 5})
+    inputs = ReleaseInputs(
+        as_of=FULL,
+        versions={"histories": 7, "top_n_lists": 5, "events": 3},
+        events_version=8,
+        is_increment=True,
+    )
     rested = made.model_copy(update={"inputs": inputs})
     folder = release_folder(config.paths, made.release_id)
     write_atomically(folder / MANIFEST_FILE, rested.to_json().encode())
@@ -29,4 +34,6 @@ def test_what_a_release_was_computed_from_stays_as_long_as_the_release(tmp_path:
 
     assert found.versions("histories") == {7: made.release_id}
     assert found.versions("top_n_lists") == {5: made.release_id, 1: made.release_id}
+    # The full run's events, and those that the lists, made since, rest on.
+    assert set(found.versions("events")) == {3, 8}
     assert {RUN_DATE, FULL} <= found.days

@@ -29,6 +29,7 @@ SAID_IN = [
     ("export_onnx: parity", "export/parity.py", "ONNX does not give what torch gives"),
     ('score_top_n: "rule … leaves nothing to offer"', "scoring/kit_tables.py", "leaves nothing to offer to"),
     ("score_top_n, publish: a checksum is off", "release/snapshot.py", "is no snapshot of ours"),
+    ("publish: too few users have a list", "release/coverage.py", "users have a list in it that is not empty"),
     ('audit_release: "release … is not what it was published as"', "monitoring/audit.py", "is not what it was"),
     ('clean_up: "nothing is cleaned up"', "retention/holds.py", "nothing is cleaned up"),
     ('score_changes: "Run a full night for this run date"', "scoring/increment.py", "no release is live whose lists"),
