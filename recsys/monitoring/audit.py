@@ -7,6 +7,7 @@ from datetime import date, datetime
 from functools import partial
 
 import structlog
+from pyspark.sql import DataFrame
 
 from recsys.blocked import blocked_path, read_blocked
 from recsys.config import RecsysConfig
@@ -28,10 +29,17 @@ from recsys.monitoring.tables import (
     compare_tables,
 )
 from recsys.monitoring.verdicts import Comparison, compared, skipped
-from recsys.release.lists import published_lists
+from recsys.release.lists import Lists, list_sources, snapshot_options
 from recsys.release.manifest import ReleaseManifest
 from recsys.release.pointer import live_release, release_folder
-from recsys.release.snapshot import CHECKED_FILES, DATA_FILE, LIST_KINDS, Snapshot, verify_checksums
+from recsys.release.snapshot import (
+    CHECKED_FILES,
+    DATA_FILE,
+    LIST_KINDS,
+    Kind,
+    Snapshot,
+    verify_checksums,
+)
 
 log = structlog.get_logger()
 
@@ -105,13 +113,22 @@ def _of_lists(
         with Snapshot(folder) as snapshot:  # an older format has not all kinds
             kinds = tuple(kind for kind in LIST_KINDS if kind in snapshot.meta.kinds)
     versions = {name: table.version for name, table in manifest.tables.items()}
+    # As it was built, whatever conf says now; an older release does not say.
+    built_with = manifest.snapshot or snapshot_options(config)
+    sources = list_sources(
+        lake, config, versions, manifest.run_date,
+        inputs_as_of=manifest.inputs_as_of, category_n=built_with["category_n"],
+    )  # fmt: skip
     with asking(is_whole=is_whole) as ask:
-        for lists in published_lists(
-            lake, config, versions, manifest.run_date, inputs_as_of=manifest.inputs_as_of
-        ):
-            if lists.kind in kinds:
-                compare = partial(compare_lists, Copies(lake, manifest, folder, ask), lists)
-                yield or_unreadable(*names_of(lists), compare)
+        copies = Copies(lake, manifest, folder, ask)
+        for kind, rows in sources.items():
+            if kind in kinds:
+                yield or_unreadable(*names_of(kind), partial(_compare, copies, kind, rows))
+
+
+def _compare(copies: Copies, kind: Kind, rows: Callable[[], DataFrame]) -> Comparison:
+    """Whose tables are opened here: a version that is gone is told of this kind alone."""
+    return compare_lists(copies, Lists(kind, rows()))
 
 
 def _of_services(

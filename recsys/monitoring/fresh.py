@@ -14,7 +14,7 @@ from scipy.sparse import csr_array, vstack
 
 from recsys.config import RecsysConfig
 from recsys.config.rules import MAX_PER, RETURNED, SEEN, RulesConfig
-from recsys.contracts import EVENTS, RULES, TOP_N_LISTS
+from recsys.contracts import RULES, TOP_N_LISTS
 from recsys.lake import Lake
 from recsys.monitoring.verdicts import Comparison, compared
 from recsys.release import facts
@@ -114,12 +114,12 @@ def _users(
 ) -> DataFrame:
     """Columns ``spark.INPUT`` of the users in ``only``, as those were who were scored."""
     numbered, as_of = bool(manifest.model.ranking_version), manifest.inputs_as_of
-    if as_of == manifest.run_date:
+    if not manifest.is_increment:
         everybody = users_to_score(
             lake, as_of, numbered=numbered, returned_days=rules.returned_days
         )
         return everybody.join(F.broadcast(only), "user_id")
-    used = Used(manifest.tables[EVENTS.name].version, manifest.run_date)
+    used = Used(manifest.events_version, manifest.run_date)
     then = config.rules.model_copy(update={"returned_days": rules.returned_days})
     config = config.model_copy(update={"rules": then})
     return rebuilt_users(lake, config, as_of, used, numbered=numbered, only=only)

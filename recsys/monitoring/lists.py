@@ -21,6 +21,7 @@ from recsys.monitoring.verdicts import MOST_EXAMPLES, Comparison, compared
 from recsys.release.encoding import encode_lists
 from recsys.release.lists import PUBLISHED, Lists
 from recsys.release.manifest import ReleaseManifest
+from recsys.release.snapshot import Kind
 from recsys.release.stored_list import Place, decode, key_of, keys_of
 
 COLUMNS = ("id", "item_ids", "scores", "sources")
@@ -49,7 +50,7 @@ def compare_lists(copies: Copies, lists: Lists) -> Comparison:
     kind, folder, ask = lists.kind, copies.folder, copies.ask
     of_table = table_fingerprint(lists.rows)
     of_snapshot: Fingerprint = ask(snapshot_pairs.fingerprint, folder, kind)
-    one, other = names_of(lists)
+    one, other = names_of(kind)
     checked = max(of_table.rows, of_snapshot.rows)
     buckets = of_table.differing(of_snapshot)
     if not buckets:
@@ -61,11 +62,11 @@ def compare_lists(copies: Copies, lists: Lists) -> Comparison:
     return compared(one, other, checked=checked, differing=len(differing), examples=examples)
 
 
-def names_of(lists: Lists) -> tuple[str, str]:
+def names_of(kind: Kind) -> tuple[str, str]:
     """What the two copies are called."""
     tables = {"users": "top_n", "items": "similar", "segments": "popular"}
-    table = PUBLISHED[tables[lists.kind]].name if lists.kind in tables else lists.kind
-    return f"table {table}", f"snapshot {lists.kind}"
+    table = PUBLISHED[tables[kind]].name if kind in tables else kind
+    return f"table {table}", f"snapshot {kind}"
 
 
 def table_fingerprint(rows: DataFrame) -> Fingerprint:

@@ -11,7 +11,8 @@ import pytest
 
 from jobs import audit_release
 from recsys.config import RecsysConfig
-from recsys.contracts import CONSISTENCY, TOP_N_LISTS
+from recsys.config.sections import PublishConfig
+from recsys.contracts import CONSISTENCY, ITEMS, TOP_N_LISTS
 from recsys.errors import CorruptArtifact
 from recsys.monitoring.audit import _of_lists, compare_snapshot  # noqa: PLC2701
 from recsys.monitoring.failures import or_unreadable
@@ -155,6 +156,34 @@ def test_a_data_file_that_cannot_be_read_is_named(lake: Lake, shop: RecsysConfig
     assert "table top_n_lists cannot be read" in tables.examples[0]
     assert file.name in tables.examples[0]
     assert users.verdict == "unreadable" and file.name in users.examples[0]
+
+
+def test_lists_are_built_as_they_were_whatever_conf_says_now(
+    lake: Lake, shop: RecsysConfig
+) -> None:
+    changed = shop.model_copy(update={"publish": PublishConfig(category_n=1)})
+
+    found = {
+        one.other_copy: one for one in _of_lists(lake, changed, manifest_of(shop), is_whole=True)
+    }
+
+    assert found["snapshot categories"].checked == 2  # Home, and Home > Wares with its two items
+    assert {one.verdict for one in found.values()} == {"ok"}
+
+
+def test_a_version_that_is_gone_spoils_the_lists_that_rest_on_it_alone(
+    lake: Lake, shop: RecsysConfig
+) -> None:
+    manifest = manifest_of(shop)
+    gone = manifest.tables[ITEMS.name].model_copy(update={"version": 99})
+    tables = manifest.tables | {ITEMS.name: gone}
+
+    of_lists = _of_lists(lake, shop, manifest.model_copy(update={"tables": tables}), is_whole=True)
+
+    assert {one.other_copy: one.verdict for one in of_lists} == {
+        "snapshot users": "ok", "snapshot segments": "ok", "snapshot categories": "unreadable",
+        "snapshot items": "unreadable",
+    }  # fmt: skip
 
 
 def test_one_byte_of_the_snapshot_is_found_and_the_file_and_the_user_are_named(

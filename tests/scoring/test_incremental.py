@@ -100,7 +100,8 @@ def assert_published_whole(shop: Shop, record: ScoringRecord) -> None:
     published = publish(shop.lake, shop.config, record.run_date, now=NOW)
     assert published.live
     manifest = published.manifest
-    assert manifest.inputs_as_of == FULL
+    assert (manifest.inputs_as_of, manifest.is_increment) == (FULL, True)
+    assert manifest.events_version == record.events_version < manifest.tables["events"].version
     with open_release(release_folder(shop.config.paths, manifest.release_id)) as snapshot:
         assert snapshot.get("categories", "group 1")
         assert snapshot.get("bought", "u01")
@@ -174,7 +175,11 @@ def test_two_days_are_what_full_runs_with_the_same_inputs_give(shop: Shop) -> No
     assert said.scored < len(found)
     rules = shop.lake.read(t.RULES, as_of=day(2)).where("rule = 'out_of_stock'").collect()
     assert [row.item_ids for row in rules] == [["i01", "i06"]]
+    late_event = shop.act(day(-2), "u08", "i03")  # comes between scoring and publish: not yet used
+    shop.deliver(day(-2))
     assert_published_whole(shop, second)
+    del shop.days[day(-2)][late_event]
+    shop.deliver(day(-2))
 
 
 @pytest.mark.slow
