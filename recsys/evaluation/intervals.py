@@ -68,7 +68,7 @@ class Means:
     def at(self, group: int, figure: int = 0) -> Estimate:
         return Estimate(
             float(self.values_GX[group, figure]),
-            *_interval(self.by_round_KGX[:, group, figure]),
+            *interval(self.by_round_KGX[:, group, figure]),
             int(self.num_users_G[group]),
         )
 
@@ -84,8 +84,19 @@ class Means:
             by_round_K = self.by_round_KGX[:, over, figure] / self.by_round_KGX[:, under, figure]
         users = int(self.num_users_G[over])
         return Estimate(
-            float(value) if np.isfinite(value) else np.nan, *_interval(by_round_K), users
+            float(value) if np.isfinite(value) else np.nan, *interval(by_round_K), users
         )
+
+
+def stretched(found: Estimate, *, of: int) -> Estimate:
+    """The interval for one of so many comparisons, all of which hold together (Bonferroni), from that for one alone.
+
+    Both arms are lengthened as those of a normal mean would be: 1,000 resamples have no percentile so far out.
+    """
+    longer = stats.norm.isf((1 - SURE) / 2 / of) / stats.norm.isf((1 - SURE) / 2)
+    low = found.value - longer * (found.value - found.low)
+    high = found.value + longer * (found.high - found.value)
+    return replace(found, low=float(low), high=float(high))
 
 
 def resampled_means(figures: Mapping[str, ByUser], *, rounds: int, seed: int) -> dict[str, Means]:
@@ -97,7 +108,7 @@ def resampled_means(figures: Mapping[str, ByUser], *, rounds: int, seed: int) ->
         everybody = np.ones((1, len(one.present_UG)))
         found[name] = Means(_means(one, everybody)[0], by_round, one.present_UG.sum(axis=0))
     users = len(next(iter(figures.values())).present_UG) if figures else 0
-    for start, counts_KU in _resamples(users, rounds, seed):
+    for start, counts_KU in resamples(users, rounds, seed):
         for name, one in figures.items():
             found[name].by_round_KGX[start : start + len(counts_KU)] = _means(one, counts_KU)
     return found
@@ -151,10 +162,15 @@ class Bootstrap:
         return METRICS.index(metric) * len(ks) + ks.index(k)
 
 
-def _resamples(users: int, rounds: int, seed: int) -> Iterator[tuple[int, Floats]]:
-    """(first round, how often each user was drawn in it and those after it), a few rounds at a time."""
+def resamples(
+    users: int, rounds: int, seed: int, *, row_cells: int = 0
+) -> Iterator[tuple[int, Floats]]:
+    """(first round, how often each user was drawn in it and those after it), a few rounds at a time.
+
+    ``row_cells``: how many numbers a round of theirs takes whoever asks; at least one per user.
+    """
     draw = np.random.default_rng(seed)
-    at_once = max(1, min(rounds, CELLS_AT_ONCE // max(users, 1)))
+    at_once = max(1, min(rounds, CELLS_AT_ONCE // max(users, row_cells, 1)))
     for start in range(0, rounds, at_once):
         counts_KU = np.zeros((min(at_once, rounds - start), users))
         for row_U in counts_KU if users else ():
@@ -173,7 +189,8 @@ def _means(one: ByUser, counts_KU: Floats) -> Floats:
     return found
 
 
-def _interval(resampled_K: Floats) -> tuple[float, float]:
+def interval(resampled_K: Floats) -> tuple[float, float]:
+    """The ends of the 95 % interval; NaN where no resample has a figure."""
     finite_K = resampled_K[np.isfinite(resampled_K)]
     if not len(finite_K):
         return np.nan, np.nan

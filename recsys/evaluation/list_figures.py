@@ -57,14 +57,17 @@ def list_figures(measured: Measured, *, rounds: int, seed: int) -> Iterator[List
 
 
 def churn(before_BK: ItemNums, after_BK: ItemNums) -> float:
-    """The share of places that change, 0 to 1: mean over users of 1 - |both lists have it| / K; NaN without users."""
+    """The share of a list that changes, 0 to 1: mean over users of 1 - |both lists have it| / |the longer list|.
+
+    Two empty lists are alike. NaN without users.
+    """
     users, places = after_BK.shape
     if not users:
         return np.nan
-    kept = sum(
-        ((before_BK[:, [place]] == after_BK) & (after_BK != 0)).sum() for place in range(places)
-    )
-    return float(1 - kept / (users * places))
+    alike_BK = [(before_BK[:, [place]] == after_BK) & (after_BK != 0) for place in range(places)]
+    kept_B = np.sum(alike_BK, axis=(0, 2))
+    longer_B = np.maximum((before_BK != 0).sum(axis=1), (after_BK != 0).sum(axis=1))
+    return float(1 - np.mean(np.where(longer_B > 0, kept_B / np.maximum(longer_B, 1), 1.0)))
 
 
 def coverage_at(measured: Measured, name: str, k: int) -> float:

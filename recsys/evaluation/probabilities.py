@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.errors import ContractError
+from recsys.evaluation.intervals import interval, resamples
 from recsys.models.calibration import SMALLEST
 
 # Shape suffixes in this file:
@@ -27,8 +28,6 @@ Ints = NDArray[np.int64]
 
 METRICS = ("auc", "log_loss", "calibration_error")
 BINS = 15
-PERCENTILES = (2.5, 97.5)
-CELLS_AT_ONCE = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -67,14 +66,8 @@ def compare(
     users, place_S = np.unique(user_S, return_inverse=True)
     measures = {n: _Measure(taken_S, p, place_S, len(users)) for n, p in probabilities.items()}
     whole = {name: measure.of(np.ones((1, len(users))))[0] for name, measure in measures.items()}
-    random = np.random.default_rng(seed)
-    at_once = max(1, CELLS_AT_ONCE // max(len(taken_S), 1))
     resampled: dict[str, list[Floats]] = {name: [] for name in measures}
-    for start in range(0, rounds, at_once):
-        counts_KU = np.stack([
-            np.bincount(random.integers(0, len(users), len(users)), minlength=len(users))
-            for _ in range(start, min(start + at_once, rounds))
-        ]).astype(np.float64)  # fmt: skip
+    for _, counts_KU in resamples(len(users), rounds, seed, row_cells=len(taken_S)):
         for name, measure in measures.items():
             resampled[name].append(measure.of(counts_KU))
     by_round = {name: np.concatenate(parts) for name, parts in resampled.items()}
@@ -173,9 +166,7 @@ def _losses(taken_S: NDArray[np.bool_], probabilities_S: Floats) -> Floats:
 
 
 def _figure(value: np.float64, resampled_K: Floats) -> Figure:
-    finite = resampled_K[np.isfinite(resampled_K)]
-    low, high = np.percentile(finite, PERCENTILES) if len(finite) else (np.nan, np.nan)
-    return Figure(float(value), float(low), float(high))
+    return Figure(float(value), *interval(resampled_K))
 
 
 def _check(taken_S: NDArray[np.bool_], probabilities: Mapping[str, Floats]) -> None:

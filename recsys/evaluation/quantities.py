@@ -3,7 +3,8 @@
 mae    mean of |predicted - actual| over rows
 rmse   square root of the mean of (predicted - actual)^2 over rows; never below mae
 
-Both are in the unit of the quantity, from 0 on. Rows of one user are alike, so users are resampled and not rows.
+Both are in the unit of the quantity, from 0 on. Rows of one user are alike, so users are resampled and not rows. No
+model of the nightly jobs predicts a quantity: this is for those who add one (docs/evaluation.md).
 """
 
 from __future__ import annotations
@@ -12,14 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.errors import ContractError
-from recsys.evaluation.probabilities import PERCENTILES, Figure
+from recsys.evaluation.intervals import interval, resamples
+from recsys.evaluation.probabilities import Figure
 
 # Shape suffixes in this file:
 #   S rows   U users   K rounds of the bootstrap   3 what is summed
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-
-ROUNDS_AT_ONCE = 50
 
 
 def quantity_errors(
@@ -40,18 +40,12 @@ def quantity_errors(
         ],
         axis=1,
     )
-    random = np.random.default_rng(seed)
-    resampled: list[Floats] = []
-    for start in range(0, rounds, ROUNDS_AT_ONCE):
-        counts_KU = np.stack([
-            np.bincount(random.integers(0, len(users), len(users)), minlength=len(users))
-            for _ in range(start, min(start + ROUNDS_AT_ONCE, rounds))
-        ]).astype(np.float64)  # fmt: skip
-        resampled.append(_errors(counts_KU @ sums_U3))
-    low, high = np.percentile(np.concatenate(resampled), PERCENTILES, axis=0)
+    by_round_K2 = np.concatenate([
+        _errors(counts_KU @ sums_U3) for _, counts_KU in resamples(len(users), rounds, seed)
+    ])  # fmt: skip
     value = _errors(sums_U3.sum(axis=0))
     return {
-        name: Figure(float(value[n]), float(low[n]), float(high[n]))
+        name: Figure(float(value[n]), *interval(by_round_K2[:, n]))
         for n, name in enumerate(("mae", "rmse"))
     }
 

@@ -6,7 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from recsys.evaluation.intervals import Bootstrap, ByUser, jackknifed, resampled_means
+from recsys.evaluation.intervals import (
+    Bootstrap,
+    ByUser,
+    Estimate,
+    jackknifed,
+    resampled_means,
+    stretched,
+)
 from recsys.evaluation.list_figures import churn, list_figures
 from recsys.evaluation.measuring import Measured
 from recsys.evaluation.ranking import METRICS
@@ -101,6 +108,7 @@ def test_the_table_shows_every_recommender_with_its_interval() -> None:
     assert text.startswith("blend: model 0, repeat 0.5, decay 0.95\n")
     assert "all purchases, measuring window from 2024-06-01, k = 10" in text
     assert "first purchases alone" in text
+    assert "over 400 users, each for itself; differences are paired" in text
     lines = [line for line in text.splitlines() if "blend " in line and "[" in line]
     assert len(lines) == 2 and "+.1" in lines[0]
 
@@ -140,6 +148,17 @@ def test_the_jackknife_of_a_mean_is_that_of_the_textbook() -> None:
     assert np.isnan(jackknifed(0.5, without[:1], 1).low)
 
 
+def test_the_interval_for_one_of_many_is_that_of_a_normal_mean() -> None:
+    found = Estimate(-1.0, -1.0 - 1.959964, -1.0 + 1.959964, 100)
+
+    alone, of_twenty = stretched(found, of=1), stretched(found, of=20)
+
+    assert (alone.low, alone.high) == pytest.approx((found.low, found.high))
+    # Two-sided at 5 % / 20 = .25 %: 3.0233 standard errors.
+    assert (of_twenty.low, of_twenty.high) == pytest.approx((-4.0233, 2.0233), abs=1e-4)
+    assert (of_twenty.value, of_twenty.num_users) == (-1.0, 100)
+
+
 def test_coverage_and_gini_are_of_all_lists() -> None:
     lists = [[1, 2], [1, 2], [1, 3]]
     shop = shop_of(people([1], [1], [1]), {"blend": lists}, num_items=4)
@@ -172,6 +191,15 @@ def test_churn_is_the_share_of_places_that_change() -> None:
     assert churn(before, before[:, ::-1]) == 0  # another order is no change
     assert churn(before, np.array([[1, 2], [3, 9], [8, 9]])) == pytest.approx((0 + 1 + 2) / 6)
     assert np.isnan(churn(before[:0], before[:0]))
+
+
+def test_lists_that_end_early_change_by_what_is_in_them() -> None:
+    short = np.array([[1, 0, 0], [0, 0, 0]])
+
+    assert churn(short, short) == 0
+    assert churn(short, np.array([[1, 2, 0], [0, 0, 0]])) == (1 / 2 + 0) / 2
+    assert churn(np.array([[1, 2, 0], [0, 0, 0]]), short) == (1 / 2 + 0) / 2
+    assert churn(short, np.array([[2, 0, 0], [3, 0, 0]])) == 1
 
 
 def test_recipe_in_words_tells_a_model_weight_of_nothing() -> None:
