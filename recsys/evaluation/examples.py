@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,15 +14,16 @@ from recsys.evaluation.recommenders import BLEND
 
 NUM_EXAMPLES = 3
 """Of each sort."""
-DIGITS = 8
 
 
 @dataclass(frozen=True)
 class Example:
-    """One measured user; items by title."""
+    """One measured user; items by title.
 
-    user: str
-    """The first hex digits of sha256 of the user id: a report is passed on more freely than the tables."""
+    Nothing of the id is kept: a report is passed on more freely than the tables, and the hash of an id is reversed by
+    hashing all ids.
+    """
+
     ndcg: float
     had: tuple[str, ...]
     """The newest items of the history, oldest first."""
@@ -51,7 +51,6 @@ def _example(measured: Measured, items: ItemFacts, row: int, ndcg: float) -> Exa
     taken = targets.item_nums[targets.offsets[row] : targets.offsets[row + 1]].tolist()
     offered = measured.lists[BLEND][row, :GATE_K].tolist()
     return Example(
-        user=hashlib.sha256(people.user_ids[row].encode()).hexdigest()[:DIGITS],
         ndcg=ndcg,
         had=tuple(items.titles[num] for num in people.newest_UK[row].tolist() if num),
         offered=tuple((items.titles[num], num in taken) for num in offered if num),

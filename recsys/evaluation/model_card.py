@@ -45,7 +45,8 @@ def _figures(report: NightReport) -> Iterator[str]:
     yield "## Figures\n"
     yield (
         f"The same recipe, fitted on what happened before {report.as_of}, on what {users:,} users went on to have "
-        f"until {report.last_day}: the whole catalogue ranked, first {GATE_K} places, 95 % intervals in brackets.\n"
+        f"until {report.last_day}: the whole catalogue ranked, first {GATE_K} places, 95 % intervals in brackets, each "
+        "for itself.\n"
     )
     yield from _table("recommender", RANKING, figures)
     listed = {metric: name for metric, name in LISTS.items() if metric in figures.get(BLEND, {})}

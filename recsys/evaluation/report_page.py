@@ -82,6 +82,7 @@ def _figures(report: NightReport) -> Iterator[str]:
         if found := report.figures(targets):
             yield f"<h3>{title.capitalize()}</h3>"
             yield _by_recommender(found, RANKING)
+    yield '<p class="quiet">Each interval is for itself: of twenty, one may lie beside the truth by chance.</p>'
     shown: dict[str, dict[str, Row]] = {}
     for row in report.rows:
         if row["metric"] in PROBABILITIES:
@@ -126,7 +127,8 @@ def _slices(report: NightReport) -> Iterator[str]:
     yield _table(("part", "users", "targets", *heads), rows)
     yield (
         f'<p class="quiet">A part with fewer than {report.slice_users} users is not measured. Cold targets were '
-        "unknown at the cut-off: nobody can find them, and they count.</p>"
+        "unknown at the cut-off: nobody can find them, and they count. Each interval is for itself, and there are "
+        "many: the gate judges parts by wider ones, which hold for all of them together.</p>"
     )
 
 
@@ -147,22 +149,21 @@ def _examples(report: NightReport) -> Iterator[str]:
     if report.examples:
         yield "<h2>Lists to look at: the best and the worst by NDCG@10</h2>"
         yield '<div class="examples">'
-        yield from (_example(one) for one in report.examples)
+        yield from (_example(number, one) for number, one in enumerate(report.examples, start=1))
         yield "</div>"
         yield (
-            '<p class="quiet">A user is named by the first 8 hex digits of sha256(user_id). What was taken is marked.'
-            "</p>"
+            '<p class="quiet">Users are numbered for this page alone. What was taken is marked.</p>'
         )
 
 
-def _example(one: Example) -> str:
+def _example(number: int, one: Example) -> str:
     offered = "".join(
         f'<li class="hit">{escape(title)}</li>' if taken else f"<li>{escape(title)}</li>"
         for title, taken in one.offered
     )
     cold = f", and {one.num_cold} new to the shop" if one.num_cold else ""
     return (
-        f"<section><h3>User {one.user}: {one.ndcg:.3f}</h3>"
+        f"<section><h3>User {number}: {one.ndcg:.3f}</h3>"
         f'<p class="quiet">Had lately: {escape(", ".join(one.had))}</p>'
         f"<ol>{offered}</ol>"
         f'<p class="quiet">Took: {escape(", ".join(one.taken))}{cold}</p></section>'

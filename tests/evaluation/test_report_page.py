@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import os
 import re
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import pytest
 from recsys.evaluation.model_card import model_card
 from recsys.evaluation.night_report import NightReport
 from recsys.evaluation.report_page import page
-from tests.evaluation.night import HOSTILE, night_report
+from tests.evaluation.night import HOSTILE, NUM_USERS, night_report
 from tests.serving.operations.chromium import WIDTH, Browser, chromium
 from tests.setup.conftest import CHECKOUT
 
@@ -69,7 +70,9 @@ def test_what_the_shop_says_is_shown_and_not_run(browser: Browser, html: str) ->
     assert browser.evaluate("document.title") == "Evaluation of gift shop, 2024-06-29"
 
 
-def test_users_are_named_by_a_hash(report: NightReport, html: str) -> None:
+def test_users_are_numbered_and_nothing_of_their_ids_is_told(
+    report: NightReport, html: str
+) -> None:
     assert len(report.examples) == 6
     assert [one.ndcg for one in report.examples[:3]] == sorted(
         (one.ndcg for one in report.examples[:3]), reverse=True
@@ -77,8 +80,12 @@ def test_users_are_named_by_a_hash(report: NightReport, html: str) -> None:
     assert max(one.ndcg for one in report.examples[3:]) < min(
         one.ndcg for one in report.examples[:3]
     )
-    assert re.findall(r"User (\w+):", html) == [one.user for one in report.examples]
-    assert all(re.fullmatch("[0-9a-f]{8}", one.user) for one in report.examples)
+    assert re.findall(r"User (\w+):", html) == list("123456")
+    ids = [f"u{user}" for user in range(NUM_USERS)]
+    told = set(re.findall(r"\w+", re.sub(r'src="[^"]*"', "", html)))
+    hashes = {hashlib.sha256(one.encode()).hexdigest()[:8] for one in ids}
+    assert not told & {*ids, *hashes}
+    assert html.count("Each interval is for itself") == 2
 
 
 def test_a_browser_has_nothing_to_complain_about(browser: Browser) -> None:
