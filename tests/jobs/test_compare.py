@@ -81,7 +81,7 @@ def test_a_class_of_ones_own_beside_shipped_ones(
 
     assert {table: lake.version(table) for table in before} == before
     reports = config.paths.reports / "compare"
-    name = f"{RUN_DATE}-my_shop.models_Basket-transitions-popularity"
+    name = f"{RUN_DATE}-my_shop.models_Basket-transitions-popularity-2_cut_offs"
     assert sorted(path.name for path in reports.iterdir()) == [f"{name}.json", f"{name}.md"]
     assert json.loads((reports / f"{name}.json").read_text()) == told
     assert f"`{own}`" in (reports / f"{name}.md").read_text()
