@@ -26,7 +26,7 @@ PER_BATCH = 500  # metrics in a request
 PARAMS_PER_BATCH = 100
 
 MODEL_ROLES = ("choosing", "measuring", "release")
-"""Tags ``model.ROLE`` of a run name its sequential models. Those of ranking models have other roles; ``live`` is the fit
+"""Tags ``model.ROLE`` of a run name its sequential models. Those of ranking models have others; ``live`` is the fit
 of the settings that are live, of the same day as ``measuring``: not what the run is known for."""
 
 
