@@ -23,11 +23,12 @@ from typing import Annotated
 import typer
 
 from recsys.config import RecsysConfig
-from recsys.evaluation.nightly import Evaluation, Live, evaluate_models, without_a_new_model
+from recsys.evaluation.live_recipe import Live
+from recsys.evaluation.nightly import Evaluation, evaluate_models, without_a_new_model
 from recsys.export import export_model, export_ranking
 from recsys.lake import Lake
 from recsys.records import TrainingRecord
-from recsys.release.pointer import live_release
+from recsys.release.pointer import live_model, live_release
 from recsys.runner import DryRunOption, EnvOption, Job, RunDateOption, SetOption, help_text, running
 
 JOB = Job(
@@ -43,7 +44,7 @@ JOB = Job(
 def run(lake: Lake, config: RecsysConfig, run_date: date) -> Evaluation:
     training = TrainingRecord.read(config.paths, run_date)
     release = live_release(config.paths)
-    live = Live(release.release_id, release.recipe) if release else None
+    live = Live(release.release_id, release.recipe, live_model(config.paths)) if release else None
     if not training.trained:
         return without_a_new_model(config, run_date, training.reason, live)
     for role, version in training.models.items():

@@ -41,19 +41,19 @@ class Catalogue:
     num_buyers: int
     """Of anything; at least as many as of any item."""
     vectors_ND: NDArray[np.float32] | None
-    """Of the model; None where none was fitted."""
+    """Of the model that is measured, whoever made the lists: figures are compared. None where it is not loaded."""
 
     @classmethod
-    def of(cls, kit: Kit, num_buyers: int) -> Catalogue:
-        """``num_buyers`` bought anything in the popularity window."""
+    def of(cls, kit: Kit, num_buyers: int, vectors_of: str) -> Catalogue:
+        """``num_buyers`` bought anything in the popularity window; ``vectors_of`` is a version of the kit's models."""
         num_buyers_N = kit.buyers[[0]].toarray()[0].astype(np.int64)
-        vectors = [kit.bundles[version].item_vectors for version in sorted(kit.bundles)]
+        bundle = kit.bundles.get(vectors_of)
         category = kit.groups.get("category", np.full(kit.width, -1))
         return cls(
             category.astype(np.int64) + 1,
             num_buyers_N,
             max(num_buyers, int(num_buyers_N.max(initial=1))),
-            vectors[0] if vectors else None,
+            None if bundle is None else bundle.item_vectors,
         )
 
     def figures(self, lists_BK: ItemNums, users: UserBatch, ks: Sequence[int]) -> Floats:

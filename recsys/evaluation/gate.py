@@ -6,18 +6,15 @@ What is not there or NaN is never ok, an exact tie is.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from statistics import NormalDist
+from dataclasses import dataclass, replace
 
 from recsys.config.gate import GateConfig
-from recsys.evaluation.intervals import Estimate
+from recsys.evaluation.intervals import Estimate, stretched
 from recsys.evaluation.recommenders import BASELINES, BLEND, LIVE
 
 OK, REFUSED = "ok", "refused"
 MEGABYTE = 1_000_000
 MOST_TOLD = 5
-UNSURE = 0.05
-"""How often, at most, a blend that is worse for nobody may be refused for some slice by chance."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +28,10 @@ class SliceGain:
     num_users: int
     gain: Estimate
     """NDCG@10 of the blend less that of ``other``, paired by user, over these users."""
+    other_ndcg: float
+    """NDCG@10 of ``other`` over these users."""
+    of_targets: bool = False
+    """Of the targets, not of the users: each user counts with those targets alone."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +44,13 @@ class Candidate:
     coverage_at_10: float
     live_release: str = ""
     """Id of the live release; empty where there is none."""
+    live_without: str = ""
+    """What the live recipe was measured without, and why; empty where it was fitted again as it is."""
     slices: tuple[SliceGain, ...] = ()
     list_churn: float = math.nan
     """Share of the first 10 that changes against the live recipe, 0 to 1; NaN where none is live."""
     model_bytes: int = 0
-    """On disk: the model's folder, and the ranking model's where the blend re-ranks."""
+    """On disk, as train wrote them: the model, and the ranking model where the blend re-ranks."""
 
     @property
     def ndcg(self) -> float:
@@ -64,6 +67,8 @@ class Verdict:
     wanted: str
     ok: bool
     reason: str
+    beware: str = ""
+    """What a rule that is ok does not vouch for; part of the reason too."""
 
     @property
     def verdict(self) -> str:
@@ -89,10 +94,11 @@ def judge(candidate: Candidate, config: GateConfig) -> list[Verdict]:
 
 
 def reason_of(verdicts: list[Verdict]) -> str:
-    """In one line: all passed, or what refused and why."""
+    """In one line: all passed, and what to beware of; or what refused and why."""
     refused = [verdict for verdict in verdicts if not verdict.ok]
     if not refused:
-        return f"passed all {len(verdicts)} rules of the gate"
+        passed = f"passed all {len(verdicts)} rules of the gate"
+        return "; but ".join([passed, *(v.beware for v in verdicts if v.beware)])
     return "the gate refused: " + "; ".join(f"{v.rule} ({v.reason})" for v in refused)
 
 
@@ -128,8 +134,17 @@ def _live_recipe(candidate: Candidate, config: GateConfig) -> Verdict:
         wanted = "a live release, or --bootstrap"
         return Verdict("live_recipe", candidate.ndcg, wanted, config.bootstrap, reason)
     live = candidate.ndcg_at_10.get(LIVE, math.nan)
-    what = f"the recipe of {candidate.live_release}, fitted at the same cut-off,"
-    return _not_below("live_recipe", candidate.ndcg, live, config.tolerance, what)
+    fitted, without = "fitted at the same cut-off", candidate.live_without
+    if without:
+        fitted = f"{fitted} without {without}"
+    what = f"the recipe of {candidate.live_release}, {fitted},"
+    found = _not_below("live_recipe", candidate.ndcg, live, config.tolerance, what)
+    if not without:
+        return found
+    if not config.accept_live_stand_in:
+        reason = f"{found.reason}; gate.accept_live_stand_in is false"
+        return replace(found, ok=False, reason=reason)
+    return replace(found, beware=f"the live recipe was measured without {without}")
 
 
 def _not_below(rule: str, ndcg: float, other: float, tolerance: float, name: str) -> Verdict:
@@ -144,7 +159,7 @@ def _not_below(rule: str, ndcg: float, other: float, tolerance: float, name: str
 
 
 def _slices(candidate: Candidate, config: GateConfig) -> Verdict:
-    """No slice with enough users is shown to lose more than the tolerance.
+    """No slice with enough users is shown to lose more than the tolerance, of what the other has in that slice.
 
     Many slices are looked at, so each is asked for more certainty (Bonferroni; Dunn, JASA 56, 1961): at 95 % each, one
     of 20 slices that lose nothing would refuse. Holm's procedure, which is less strict with the slices after the
@@ -153,13 +168,16 @@ def _slices(candidate: Candidate, config: GateConfig) -> Verdict:
     rule = "slice_regressions"
     enough = [one for one in candidate.slices if one.num_users >= config.min_slice_users]
     judged = sorted(enough, key=lambda one: one.gain.value)
-    wanted = f"no slice that loses more than {config.slice_tolerance:.1%}"
+    wanted = (
+        f"no slice that loses more than {config.slice_tolerance:.1%} of the other's NDCG@10 there, of targets "
+        f"{config.target_slice_tolerance:.1%}, or {config.slice_allowance:g}"
+    )
     if not judged:
-        reason = f"no slice has {config.min_slice_users} users"
+        reason = f"no slice was judged: none has {config.min_slice_users} users"
         if not candidate.slices:
             reason = "no slice was measured"
-        return Verdict(rule, math.nan, wanted, bool(candidate.slices), reason)
-    lost = [one for one in judged if not _holds(one, candidate, config, of=len(judged))]
+        return Verdict(rule, math.nan, wanted, bool(candidate.slices), reason, beware=reason)
+    lost = [one for one in judged if not _holds(one, config, of=len(judged))]
     if not lost:
         reason = (
             f"none of {len(judged)} slices is shown to lose more; least gain {_in_words(judged[0])}"
@@ -170,20 +188,11 @@ def _slices(candidate: Candidate, config: GateConfig) -> Verdict:
     return Verdict(rule, lost[0].gain.value, wanted, False, reason)
 
 
-def _holds(one: SliceGain, candidate: Candidate, config: GateConfig, *, of: int) -> bool:
+def _holds(one: SliceGain, config: GateConfig, *, of: int) -> bool:
     """Whether the slice may have lost no more than the tolerance; False for NaN anywhere."""
-    allowed = config.slice_tolerance * candidate.ndcg_at_10.get(one.other, math.nan)
-    return highest(one.gain, of=of) >= -allowed
-
-
-def highest(gain: Estimate, *, of: int) -> float:
-    """The upper end of the interval for one of so many comparisons.
-
-    The 95 % interval is widened as that of a normal mean would be: 1,000 resamples have no percentile so far out.
-    """
-    normal = NormalDist()
-    wider = normal.inv_cdf(1 - UNSURE / 2 / of) / normal.inv_cdf(1 - UNSURE / 2)
-    return gain.value + (gain.high - gain.value) * wider
+    share = config.target_slice_tolerance if one.of_targets else config.slice_tolerance
+    least = min(-share * one.other_ndcg, -config.slice_allowance)  # NaN comes first, and stays
+    return stretched(one.gain, of=of).high >= least
 
 
 def _in_words(one: SliceGain) -> str:

@@ -6,7 +6,7 @@ N catalogue (num_items + 1).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -105,7 +105,7 @@ class Measured:
 
 def measure(
     users: DataFrame, task: ScoringTask, kit: Kit, entries: tuple[Entry, ...], *,
-    window: str, ks: tuple[int, ...], num_buyers: int, partitions: int,
+    window: str, ks: tuple[int, ...], catalogue_of: Callable[[Kit], Catalogue], partitions: int,
 ) -> Measured:  # fmt: skip
     """Score ``users`` (``targets.measured_users``, read twice) by every entry, through the published path.
 
@@ -116,7 +116,7 @@ def measure(
 
     def score(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         scorer = task.scorer()
-        catalogue = Catalogue.of(scorer.kit, num_buyers)
+        catalogue = catalogue_of(scorer.kit)
         for batch in batches:
             if not batch.num_rows:
                 continue

@@ -19,8 +19,10 @@ from recsys.evaluation.intervals import Bootstrap
 from recsys.evaluation.item_facts import ItemFacts, item_facts
 from recsys.evaluation.leaks import check_leaks
 from recsys.evaluation.list_figures import churn, coverage_at, list_figures
+from recsys.evaluation.live_recipe import Live, refitted
 from recsys.evaluation.measuring import Measured
 from recsys.evaluation.model_card import CARD_FILE, model_card
+from recsys.evaluation.model_size import bytes_as_trained
 from recsys.evaluation.night_report import NightReport
 from recsys.evaluation.ranking_figures import ranking_rows
 from recsys.evaluation.recommenders import BLEND, LIVE, RERANKED, WITHOUT_RANKING
@@ -36,21 +38,13 @@ from recsys.evaluation.rows import (
     verdict_rows,
 )
 from recsys.evaluation.search import Chosen
-from recsys.evaluation.slices import Sliced, slices
+from recsys.evaluation.slices import OF_USERS, Sliced, slices
 from recsys.evaluation.windows import Window, choose, measure_everybody
 from recsys.lake import Lake, local_rows, struct_type
-from recsys.records import EvaluationRecord, Recipe, TrainingRecord, write_atomically
+from recsys.records import EvaluationRecord, TrainingRecord, write_atomically
 from recsys.training.tracking import log_evaluation
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True)
-class Live:
-    """The live release, as the gate needs it."""
-
-    release_id: str
-    recipe: Recipe
 
 
 @dataclass(frozen=True)
@@ -64,6 +58,8 @@ class Found:
     """As of the measuring cut-off."""
     training: TrainingRecord
     live: Live | None
+    live_without: str
+    """What the live recipe was measured without."""
 
     @property
     def release(self) -> tuple[str, str]:
@@ -128,9 +124,12 @@ def evaluate_models(
         tried=chosen.tried,
     )
     measuring = Window.at("measuring", lake, config, cut_offs.measuring)
-    on_measuring = measure_everybody(measuring, chosen, training, live.recipe if live else None)
+    again = refitted(live, training, config) if live else None
+    on_measuring = measure_everybody(measuring, chosen, training, again.entry if again else None)
     items = item_facts(lake, measuring.kit)
-    found = Found(chosen, on_choosing, on_measuring, items, training, live)
+    found = Found(
+        chosen, on_choosing, on_measuring, items, training, live, again.without if again else ""
+    )
     report = _report(found, config, run_date)
     _write(lake, config, report)
     log.info("gate_decided", passed=report.record.passed, reason=report.record.reason)
@@ -222,19 +221,17 @@ def _candidate(
         },
         coverage_at_10=coverage_at(measured, BLEND, GATE_K),
         live_release="" if live is None else live.release_id,
+        live_without=found.live_without,
         slices=tuple(
-            SliceGain(part.slice, part.part, other, gain.num_users, gain) for part, gain in gains
+            SliceGain(
+                part.slice, part.part, other, gain.num_users, gain,
+                sliced.estimate(other, part, "ndcg").value, of_targets=part.slice not in OF_USERS,
+            )
+            for part, gain in gains
         ),
         list_churn=math.nan if live is None else churn(first[LIVE], first[BLEND]),
-        model_bytes=_bytes_of(config, found.release),
-    )
-
-
-def _bytes_of(config: RecsysConfig, versions: Iterable[str]) -> int:
-    """What the models of a release take up on disk."""
-    folders = [config.paths.models / version for version in versions if version]
-    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
-    return sum(path.stat().st_size for path in files)
+        model_bytes=bytes_as_trained(config.paths.models, *found.release),
+    )  # fmt: skip
 
 
 def _write(lake: Lake, config: RecsysConfig, report: NightReport) -> None:

@@ -10,7 +10,7 @@ Shape suffixes: U users, P parts, K list places, N catalogue (num_items + 1), S 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -34,6 +34,8 @@ DECILES, FIFTHS = 10, 5
 MOST_SEGMENTS = 20
 """Segments with a part of their own, those with most users; the others share one."""
 UNKNOWN, OTHERS = "unknown", "all others"
+OF_USERS = ("history_length", "segment")
+"""Slices that tell users apart; the others tell targets apart."""
 
 
 class Part(NamedTuple):
@@ -112,8 +114,16 @@ def parts_of_users(people: People) -> Iterator[tuple[Part, Bools]]:
     users = Counter(people.segments)
     most_users = sorted(users, key=lambda segment: (-users[segment], segment))
     for segment in most_users[:MOST_SEGMENTS]:
-        yield Part("segment", segment or UNKNOWN), segments == segment
-    yield Part("segment", OTHERS), np.isin(segments, most_users[MOST_SEGMENTS:])
+        name = segment or _free(UNKNOWN, users)
+        yield Part("segment", name), segments == segment
+    yield Part("segment", _free(OTHERS, users)), np.isin(segments, most_users[MOST_SEGMENTS:])
+
+
+def _free(name: str, taken: Container[str]) -> str:
+    """``name``, in brackets where a shop calls a segment so: both are parts."""
+    while name in taken:
+        name = f"({name})"
+    return name
 
 
 def parts_of_targets(items: ItemFacts) -> Iterator[tuple[Part, Bools]]:

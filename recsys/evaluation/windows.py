@@ -6,27 +6,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date
+from functools import partial
 
-import structlog
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recsys import contracts
 from recsys.config import RecsysConfig
+from recsys.evaluation.catalogue import Catalogue
 from recsys.evaluation.measuring import Measured, measure
-from recsys.evaluation.recommenders import LIVE, recommenders
+from recsys.evaluation.recommenders import recommenders
 from recsys.evaluation.search import BlendSearch, Chosen, sampled
 from recsys.evaluation.targets import measured_users
 from recsys.lake import Lake
-from recsys.records import Recipe, TrainingRecord
+from recsys.records import TrainingRecord
 from recsys.scoring.bundle import open_bundle
 from recsys.scoring.kit import Kit
 from recsys.scoring.kit_tables import build_kit
 from recsys.scoring.ranking_bundle import checked_ranking, open_ranking
 from recsys.scoring.scorer import Entry, Rules, Scorer
 from recsys.scoring.spark import scoring_task, signals_of
-
-log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
@@ -43,19 +42,24 @@ class Window:
     def at(cls, name: str, lake: Lake, config: RecsysConfig, cut_off: date) -> Window:
         return cls(name, lake, config, build_kit(lake, config, cut_off))
 
-    def measure(self, users: DataFrame, entries: list[Entry]) -> Measured:
-        """``users`` are ``measured_users``, and kept in memory: they are read twice."""
+    def measure(self, users: DataFrame, entries: list[Entry], *, vectors_of: str) -> Measured:
+        """``users`` are ``measured_users``, and kept in memory: they are read twice.
+
+        ``vectors_of`` is the model by whose vectors all lists are said to be diverse.
+        """
         config = self.config
         versions = tuple(sorted({one.model_version for one in entries if one.recipe.model > 0}))
         for version in versions:
             open_bundle(config.paths.models / version)
+        buyers = num_buyers(self.lake, self.kit.as_of)
+        catalogue_of = partial(Catalogue.of, num_buyers=buyers, vectors_of=vectors_of)
         rankings = rankings_of(entries)
         for version in rankings:
             checked_ranking(config.paths.models / version)
         with scoring_task(self.lake.spark, config, self.kit, versions, rankings) as task:
             return measure(
                 users, task, self.kit, tuple(entries), window=self.name, ks=config.evaluation.ks,
-                num_buyers=num_buyers(self.lake, self.kit.as_of), partitions=config.scoring.partitions,
+                catalogue_of=catalogue_of, partitions=config.scoring.partitions,
             )  # fmt: skip
 
     @contextmanager
@@ -91,18 +95,19 @@ def choose(window: Window, models: TrainingRecord) -> tuple[Chosen, Measured]:
         )
         signals = signals_of(config.shop)
         chosen = BlendSearch(scorer, users, signals, model_version, ranking_version).best()
-        return chosen, window.measure(measured, entries_of(chosen, models, window.name))
+        entries = entries_of(chosen, models, window.name)
+        return chosen, window.measure(measured, entries, vectors_of=model_version)
 
 
 def measure_everybody(
-    window: Window, chosen: Chosen, training: TrainingRecord, live: Recipe | None
+    window: Window, chosen: Chosen, training: TrainingRecord, live: Entry | None
 ) -> Measured:
     """The blend as it was chosen, everything it is compared with, and the live recipe where there is one."""
     entries = entries_of(chosen, training, window.name)
     if live is not None:
-        entries.append(_live_entry(live, training))
+        entries.append(live)
     with window.users(numbered=bool(rankings_of(entries))) as users:
-        return window.measure(users, entries)
+        return window.measure(users, entries, vectors_of=training.models[window.name])
 
 
 def entries_of(chosen: Chosen, training: TrainingRecord, role: str) -> list[Entry]:
@@ -122,17 +127,3 @@ def num_buyers(lake: Lake, as_of: date) -> int:
     popular = lake.read(contracts.POPULARITY, as_of=as_of, segment="").where("score > 0")
     found = popular.agg(F.max(F.col("num_users") / F.col("score")).alias("buyers")).first()
     return 0 if found is None or found["buyers"] is None else round(found["buyers"])
-
-
-def _live_entry(live: Recipe, training: TrainingRecord) -> Entry:
-    """The live recipe with what was fitted at the measuring cut-off: its stage 2 is today's ranking model."""
-    recipe = live.model_copy(update={"name": LIVE})
-    ranking_version = training.ranking.get("measuring", "")
-    if recipe.re_ranks and not ranking_version:
-        log.warning(
-            "live_recipe_without_stage_two",
-            reason="its recipe re-ranks, and no ranking model was fitted at the measuring cut-off",
-        )
-        recipe = recipe.model_copy(update={"rerank": 0, "rerank_weight": 1.0})
-    models = training.models
-    return Entry(recipe, models.get("live", models["measuring"]), ranking_version)

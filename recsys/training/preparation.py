@@ -162,20 +162,32 @@ def other_settings(config: RecsysConfig, live: ModelManifest) -> TrainingConfig 
 
     None, too, where its recipe cannot be fitted again: settings of another version of the code,
     histories of another length than today's examples have, or a batch that does not divide over today's
-    processes. The log says so; the gate then gives the live recipe today's model.
+    processes. The log says so; the gate then gives the live recipe today's model, and its verdict says so too.
     """
-    try:
-        theirs = TrainingConfig.model_validate(live.training)
-    except ValidationError:
-        theirs = None
-    if (
-        theirs is None
-        or live.history_length != config.training_set.max_length
-        or theirs.global_batch_size % world_size(config.training)
-    ):
-        log.warning("live_recipe_not_fitted_again", model_version=live.model_version)
+    theirs, why = _settings_of(live), why_not_fitted_again(config, live)
+    if theirs is None or why:
+        log.warning("live_recipe_not_fitted_again", model_version=live.model_version, reason=why)
         return None
     return None if recipe_settings(theirs) == recipe_settings(config.training) else theirs
+
+
+def why_not_fitted_again(config: RecsysConfig, live: ModelManifest) -> str:
+    """Why the live model's settings cannot be fitted on today's examples; empty where they can."""
+    theirs, processes = _settings_of(live), world_size(config.training)
+    if theirs is None:
+        return "its settings are of another version of the code"
+    if live.history_length != config.training_set.max_length:
+        return f"it looks at {live.history_length} events, today's examples have {config.training_set.max_length}"
+    if theirs.global_batch_size % processes:
+        return f"its batch of {theirs.global_batch_size} does not divide over {processes} processes"
+    return ""
+
+
+def _settings_of(live: ModelManifest) -> TrainingConfig | None:
+    try:
+        return TrainingConfig.model_validate(live.training)
+    except ValidationError:
+        return None
 
 
 def _fit(

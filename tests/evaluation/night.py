@@ -57,7 +57,10 @@ def night_report(*, live_release: str = "", **gate: float) -> NightReport:
     ndcg = {name: bootstrap.estimate(name, "all", "ndcg", 10).value for name in bootstrap.names}
     candidate = Candidate(
         NUM_USERS, ndcg, 0.4, live_release,
-        tuple(SliceGain(part.slice, part.part, other, g.num_users, g) for part, g in gains),
+        slices=tuple(
+            SliceGain(*part, other, g.num_users, g, sliced.estimate(other, part, "ndcg").value)
+            for part, g in gains
+        ),
         model_bytes=1_000_000,
     )  # fmt: skip
     verdicts = judge(candidate, GateConfig(bootstrap=True, **gate))

@@ -16,7 +16,7 @@ from recsys.evaluation.gate import Candidate, SliceGain, Verdict, judge
 from recsys.evaluation.intervals import Bootstrap
 from recsys.evaluation.item_facts import ItemFacts
 from recsys.evaluation.list_figures import churn, coverage_at
-from recsys.evaluation.slices import slices
+from recsys.evaluation.slices import OF_USERS, slices
 from recsys.recommenders import Histories, Recommender, Shop
 from recsys.recommenders.item_item import ClassicItemItem
 from recsys.recommenders.last_purchases import LastPurchases
@@ -92,10 +92,16 @@ def verdicts_on(blend: Lists) -> list[Verdict]:
         ndcg_at_10={n: bootstrap.estimate(n, "all", "ndcg", K).value for n in bootstrap.names},
         coverage_at_10=coverage_at(shop, "blend", K),
         live_release="2024-05-31-abc",
-        slices=tuple(SliceGain(*part, "live", gain.num_users, gain) for part, gain in gains),
+        slices=tuple(
+            SliceGain(
+                *part, "live", gain.num_users, gain, sliced.estimate("live", part, "ndcg").value,
+                of_targets=part.slice not in OF_USERS,
+            )
+            for part, gain in gains
+        ),
         list_churn=churn(lists["live"], blend),
         model_bytes=1000,
-    )
+    )  # fmt: skip
     return judge(candidate, GateConfig())
 
 

@@ -53,6 +53,18 @@ def test_users_are_told_apart_by_history_and_segment() -> None:
     assert Part("history_length", "20-99") not in found.parts  # nobody is
 
 
+def test_a_segment_that_is_called_as_we_call_the_rest_is_a_part_of_its_own() -> None:
+    segments = [*["unknown"] * 3, "", *["all others"] * 2, *[f"s{n:02}" for n in range(20)]]
+    right = [*[[1]] * 3, [9], [1], [9], *[[1]] * 20]
+
+    found = sliced(people(*[[1]] * len(segments), segments=segments), right)
+
+    assert ndcg(found, "segment", "unknown") == (1, 3)
+    assert ndcg(found, "segment", "(unknown)") == (0, 1)
+    assert ndcg(found, "segment", "all others") == (0.5, 2)
+    assert ndcg(found, "segment", "(all others)") == (1, 3)
+
+
 def test_beyond_twenty_segments_the_rest_share_a_part() -> None:
     segments = [f"s{n:02}" for n in range(22)] + ["s21"]  # two of s21, one of each other
 

@@ -14,7 +14,8 @@ from recsys.config import RecsysConfig
 from recsys.config.gate import GateConfig
 from recsys.config.sections import EvaluationConfig
 from recsys.errors import Refused
-from recsys.evaluation.nightly import Evaluation, Live, evaluate_models
+from recsys.evaluation.live_recipe import Live
+from recsys.evaluation.nightly import Evaluation, evaluate_models
 from recsys.evaluation.recommenders import BASELINES
 from recsys.lake import Lake
 from recsys.records import EvaluationRecord, Recipe, TrainingRecord
@@ -181,7 +182,11 @@ def test_a_night_with_ranking_models(lake: Lake, shop_config: RecsysConfig) -> N
     alone = training.model_copy(update={"ranking": {}})
     with structlog.testing.capture_logs() as logs:
         evaluate_models(lake, shop_config, RUN_DATE, alone, live)
-    assert "live_recipe_without_stage_two" in [one["event"] for one in logs]
+    assert "live_recipe_without" in [one["event"] for one in logs]
+    [rule] = lake.read(contracts.GATE_VERDICTS, run_date=RUN_DATE, rule="live_recipe").collect()
+    assert "at the same cut-off without stage 2 (no ranking model was fitted at that" in rule.reason
+    page = shop_config.paths.reports / str(RUN_DATE) / "evaluation_report.html"
+    assert "; but the live recipe was measured without stage 2" in page.read_text()
     rows = figures(lake)
     assert rows["measuring", "live", "all", "mrr"] == rows["measuring", "transitions", "all", "mrr"]
     assert not [name for _, name, _, _ in rows if "rank" in name]
