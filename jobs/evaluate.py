@@ -8,9 +8,8 @@ why. With no release to fall back on the job is refused (exit 3); --bootstrap al
 Before anything is measured, what was built as of the two days is checked for knowledge of later ones; such a
 leak is refused whatever is live (exit 3).
 
-Reads    what train made, events, items, users, and as of the choosing and the measuring day vocabularies,
-         histories, seen_items, item_similarity, transitions, reorder_intervals, popularity, item_features,
-         user_features
+Reads    what train made, events, items, users, and as of the two days vocabularies, histories, seen_items,
+         item_similarity, transitions, reorder_intervals, popularity, item_features, user_features
 Writes   metrics, metric_slices, gate_verdicts    run_date = run-date, replaced atomically
          a page under reports, a model card beside the release's model
 """
@@ -42,8 +41,7 @@ JOB = Job(
 
 
 def run(lake: Lake, config: RecsysConfig, run_date: date) -> Evaluation:
-    training = TrainingRecord.read(config.paths, run_date)
-    release = live_release(config.paths)
+    training, release = TrainingRecord.read(config.paths, run_date), live_release(config.paths)
     live = Live(release.release_id, release.recipe, live_model(config.paths)) if release else None
     if not training.trained:
         return without_a_new_model(config, run_date, training.reason, live)

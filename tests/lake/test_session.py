@@ -14,7 +14,7 @@ def test_a_cached_frame_has_as_many_parts_as_its_rows_need(
 ) -> None:
     """With 2 MB a part here; 400,000 hashes of 64 letters are some 30 MB."""
     setting = "spark.sql.adaptive.advisoryPartitionSizeInBytes"
-    before = spark.conf.get(setting)
+    before = str(spark.conf.get(setting))
     spark.conf.set(setting, "2m")
     named = spark.range(rows).select("id", F.sha2(F.col("id").cast("string"), 256).alias("name"))
     frame = named.repartition("name").persist(StorageLevel.MEMORY_AND_DISK_DESER)

@@ -79,22 +79,23 @@ def reference_list(
 
 def _chance(users: UserBatch, b: int, kit: Kit, item: int) -> float:
     """That the user, who has had the item, takes it again within 28 days; leaning as if on five purchases."""
+    reorders = kit.reorders
     days = sorted(
         -float(users.ages_days[p])
         for p in range(users.history_offsets[b], users.history_offsets[b + 1])
         if users.is_target[p] and users.history_nums[p] == item
     )
-    if not days or kit.reorders is None:
+    if not days or reorders is None:
         return 0.0
     gaps = [
         math.log(day - before) for before, day in itertools.pairwise(days) if day - before > 0.5
     ]
-    again = (5 * kit.reorders.again[item] + len(gaps)) / (5 + len(gaps) + 1)
-    middle = (5 * kit.reorders.log_days[item] + sum(gaps)) / (5 + len(gaps))
+    again = (5 * reorders.again[item] + len(gaps)) / (5 + len(gaps) + 1)
+    middle = (5 * reorders.log_days[item] + sum(gaps)) / (5 + len(gaps))
     since = max(-days[-1], 0.5)
 
     def come_by(after: float) -> float:
-        z = (math.log(after) - middle) / kit.reorders.spread[item]
+        z = (math.log(after) - middle) / reorders.spread[item]
         return 0.5 * (1 + math.erf(z / math.sqrt(2)))
 
     before = come_by(since)
