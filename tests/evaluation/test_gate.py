@@ -208,6 +208,16 @@ def test_a_slice_that_is_shown_to_lose_refuses(gain: SliceGain, ok: bool) -> Non
     assert verdict(replace(GOOD, slices=(gain,)), "slice_regressions").ok is ok
 
 
+def test_a_first_release_may_lose_a_part_of_the_targets_to_a_baseline() -> None:
+    of_targets, of_users = (
+        a_slice(-0.03, -0.031, -0.029, other="last_purchases", of_targets=which) for which in (True, False)
+    )  # fmt: skip
+
+    assert refused(replace(FIRST, slices=(of_targets,)), bootstrap=True) == []
+    assert refused(replace(FIRST, slices=(of_users,)), bootstrap=True) == ["slice_regressions"]
+    assert refused(replace(GOOD, slices=(of_targets,))) == ["slice_regressions"]
+
+
 def test_what_a_slice_may_lose_is_never_less_than_the_allowance() -> None:
     lost = replace(GOOD, slices=(a_slice(-0.002, -0.002, -0.002, had=0.002),))
 
