@@ -23,8 +23,8 @@ class GateConfig(Config):
     slice_tolerance: Share = 0.1
     """How much a part of the users may lose against another recommender, as a share of the other's NDCG@10 there."""
     target_slice_tolerance: Share = 0.25
-    """The same of a part of the targets, against the live recipe alone: a list has ten places, and what is better on the
-    whole gives up something elsewhere."""
+    """The same of a part of the targets, against the live recipe alone: a list has ten places, and what is better on
+    the whole gives up something elsewhere."""
     slice_allowance: Share = 0.002
     """NDCG@10 that any part may lose: of next to nothing a share says nothing."""
     min_slice_users: int = Field(100, ge=1)
