@@ -3,7 +3,8 @@
     ./spark-submit.sh tune --env local --run-date 2010-12-10 --trials 20 --minutes 60
 
 Every trial trains a model at the choosing cut-off and chooses the best blend with it; its NDCG@10 there is what counts.
-The budget holds for a run date, over all calls: a search that was killed goes on, and a larger budget adds trials. The
+The budget holds over all calls: a search that was killed goes on, and a larger budget adds trials. Another space of
+settings, or another live model, begins a new search, but a run date shows the gate one winner at most. The
 table of trials is printed; the last line is RESULT {json}. run_pipeline does this by itself where the gate refuses a
 new model (tuning.when).
 
