@@ -27,6 +27,7 @@ DEFAULT_DAYS = {
     "seen_items": CUT_OFF_DAYS,
     "item_similarity": CUT_OFF_DAYS,
     "transitions": CUT_OFF_DAYS,
+    "reorder_intervals": CUT_OFF_DAYS,
     "popularity": CUT_OFF_DAYS,
     "training_examples": CUT_OFF_DAYS,
     "item_vectors": CUT_OFF_DAYS,

@@ -35,6 +35,7 @@ class Race:
         """Note every version that was acknowledged to ``writer``."""
         acknowledged = []
         for version in range(ROUNDS):
+            self.round_begins.wait(60)  # else what is cleared is what the other still waits for
             self.has_looked[writer].clear()
             self.round_begins.wait(60)
             with exclusive(self.lock, wait=True, what="a commit") if self.lock else nullcontext():
