@@ -82,7 +82,7 @@ def test_a_body_that_is_too_large_is_refused_before_it_is_sent(
     server: Server, chunked: bool
 ) -> None:
     kind = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: 1000000000"
-    chunk = b"10000\r\n" + b"x" * 0x10000 + b"\r\n" if chunked else b"x" * 10
+    chunk = b"100000\r\n" + b"x" * 0x100000 + b"\r\n" if chunked else b"x" * 10
     with server.connect() as large:
         large.sendall(b"POST /echo HTTP/1.1\r\nHost: x\r\n" + kind + b"\r\n\r\n" + chunk)
         if chunked:
