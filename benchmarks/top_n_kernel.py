@@ -31,7 +31,7 @@ from benchmarks.paired import ROUNDS, Condition, alternately, arguments, ratios,
 from recsys.records import Recipe
 from recsys.scoring.kernel import Retriever
 from recsys.scoring.kit import Kit
-from recsys.scoring.parts import DenseParts, Parts, item_item_parts
+from recsys.scoring.parts import DenseParts, Fading, Parts, item_item_parts
 from recsys.scoring.select import largest_norm, library, rounding, top_items
 from recsys.scoring.users import UserBatch
 
@@ -181,7 +181,7 @@ def batches(size: Size, kit: Kit, recipe: Recipe) -> list[Parts]:
             dense, user_BD=dense.user_BD[rows], mean_B=dense.mean_B[rows],
             inverse_spread_B=dense.inverse_spread_B[rows], error_B=dense.error_B[rows],
         )  # fmt: skip
-        history = item_item_parts(batch, kit, decay=recipe.decay, targets_only=False)
+        history = item_item_parts(batch, kit, Fading.of(recipe))
         made.append(Parts(batch, mine, history if recipe.uses_item_item else None))
     return made
 

@@ -45,8 +45,10 @@ class Pairs:
 
     users: Ints
     item_nums: Ints
+    last: Ints
+    """(P,) the place of the last purchase among the T."""
     newest: Floats
-    """(P,) the day of the last purchase."""
+    """(P,) its day."""
     gaps: Floats
     """(P,) how many times it was taken again."""
     log_gaps: Floats
@@ -60,8 +62,8 @@ def pairs_of(users: NDArray[Any], item_nums: NDArray[Any], days: NDArray[Any]) -
     order = np.lexsort((days, item_nums, users))
     users, items = users[order].astype(np.int64), item_nums[order].astype(np.int64)
     when = days[order].astype(np.float64)
-    starts = np.ones(len(order), dtype=bool)
-    starts[1:] = (users[1:] != users[:-1]) | (items[1:] != items[:-1])
+    starts, ends = np.ones((2, len(order)), dtype=bool)
+    starts[1:] = ends[:-1] = (users[1:] != users[:-1]) | (items[1:] != items[:-1])
     pair = np.cumsum(starts) - 1
     between = np.diff(when, prepend=0.0)
     again = ~starts & (between > SAME_VISIT_DAYS)
@@ -71,12 +73,11 @@ def pairs_of(users: NDArray[Any], item_nums: NDArray[Any], days: NDArray[Any]) -
     def summed(values: Floats) -> Floats:
         return np.bincount(pair[again], weights=values, minlength=count).astype(np.float64)
 
-    newest = np.full(count, -np.inf)
-    np.maximum.at(newest, pair, when)
     return Pairs(
         users=users[starts],
         item_nums=items[starts],
-        newest=newest,
+        last=order[ends],
+        newest=when[ends],
         gaps=summed(np.ones_like(logs)),
         log_gaps=summed(logs),
         squares=summed(logs**2),

@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import norm
 
 from recsys.config import RecsysConfig
 from recsys.config.sections import GATE_K
 from recsys.evaluation.comparison import Asked, AtCutOff, Comparison, Result
 from recsys.evaluation.history_file import short_hash
-from recsys.evaluation.intervals import SURE, ByUser, Estimate, Means, jackknifed, resampled_means
-from recsys.evaluation.list_quality import coverage, times_shown
+from recsys.evaluation.intervals import ByUser, Estimate, Means, resampled_means, stretched
+from recsys.evaluation.list_figures import COVERAGE, of_all_lists
 from recsys.evaluation.ranking import METRICS
 from recsys.records import write_atomically
 
@@ -34,8 +33,6 @@ SIMPLE = (
 
 SHOWN = ("ndcg", "recall", "hit_rate", "mrr")
 ALL_TARGETS, NEW_ITEMS = 0, 1
-GROUPS = 20
-"""Of users, for the interval of coverage."""
 LONGEST_NAME = 80
 """Of a report's file, in characters."""
 
@@ -70,17 +67,6 @@ def reference_of(found: Comparison, asked: str) -> str:
         return float(np.mean([_ndcg(one.results[name]) for one in found.cut_offs]))
 
     return max(simple, key=ndcg) if simple else everywhere[0]
-
-
-def stretched(found: Estimate, comparisons: int) -> Estimate:
-    """The interval for one of ``comparisons``, from that for one alone.
-
-    Of a thousand resamples one or two lie that far out, too few to tell a percentile by; so both arms are lengthened
-    as a normal distribution's would be.
-    """
-    factor = norm.isf((1 - SURE) / 2 / max(comparisons, 1)) / norm.isf((1 - SURE) / 2)
-    low = found.value - factor * (found.value - found.low)
-    return Estimate(found.value, low, found.value + factor * (found.high - found.value), found.num_users)  # fmt: skip
 
 
 def table(told: Json) -> str:
@@ -137,11 +123,11 @@ def _at(one: AtCutOff, reference: str, comparisons: int, config: RecsysConfig) -
     for name, result in one.results.items():
         mine = means[name]
         figures = {metric: mine.at(ALL_TARGETS, METRICS.index(metric)) for metric in SHOWN}
-        figures["coverage"] = _coverage(result, one)
+        figures[COVERAGE] = dict(of_all_lists(result.lists_UK, one.allowed_N))[COVERAGE]
         figures["ndcg_of_new_items"] = _ndcg_at(mine, NEW_ITEMS)
         if name != reference and reference in means:
             gain = _ndcg_at(mine.less(means[reference]), ALL_TARGETS)
-            figures["ndcg_above_reference"] = stretched(gain, comparisons)
+            figures["ndcg_above_reference"] = stretched(gain, of=max(comparisons, 1))
         models[name] = {metric: _json(found) for metric, found in figures.items()} | {
             "fit_seconds": round(result.cost.fit_seconds, 2),
             "score_seconds": round(result.cost.score_seconds, 2),
@@ -165,16 +151,6 @@ def _ndcg(result: Result) -> float:
 
 def _ndcg_at(means: Means, kind: int) -> Estimate:
     return means.at(kind, METRICS.index("ndcg"))
-
-
-def _coverage(result: Result, one: AtCutOff) -> Estimate:
-    lists_UK, groups = result.lists_UK, min(GROUPS, one.num_users)
-    times_N = times_shown(lists_UK, len(one.allowed_N))
-    without = [
-        coverage(times_N - times_shown(lists_UK[group::groups], len(times_N)), one.allowed_N)
-        for group in range(groups)
-    ]
-    return jackknifed(coverage(times_N, one.allowed_N), np.array(without), one.num_users)
 
 
 def _section(one: Json, k: int, reference: str) -> list[str]:

@@ -52,7 +52,7 @@ def list_figures(measured: Measured, *, rounds: int, seed: int) -> Iterator[List
             for metric, estimate in _of_each_list(means, measured.ks, k):
                 if estimate.num_users:
                     yield ListFigure(name, metric, k, estimate)
-            for metric, estimate in _of_all_lists(measured.lists[name][:, :k], measured.allowed_N):
+            for metric, estimate in of_all_lists(measured.lists[name][:, :k], measured.allowed_N):
                 yield ListFigure(name, metric, k, estimate)
 
 
@@ -86,9 +86,10 @@ def _of_each_list(means: Means, ks: tuple[int, ...], k: int) -> Iterator[tuple[s
     yield POPULARITY_LIFT, means.ratio(place(LISTED), place(HAD)).less(1.0)
 
 
-def _of_all_lists(
+def of_all_lists(
     lists_UK: ItemNums, allowed_N: NDArray[np.bool_]
 ) -> Iterator[tuple[str, Estimate]]:
+    """The figures of ``OF_ALL_LISTS``, with the interval of a delete-a-group jackknife."""
     users, width = len(lists_UK), len(allowed_N)
     groups = min(GROUPS, users)
     times_N = times_shown(lists_UK, width)

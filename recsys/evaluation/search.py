@@ -31,7 +31,7 @@ from recsys.evaluation.recommenders import (
 )
 from recsys.records import Recipe
 from recsys.scoring.lists import joined
-from recsys.scoring.parts import DenseParts, ItemItemParts
+from recsys.scoring.parts import DenseParts, Fading, ItemItemParts
 from recsys.scoring.scorer import Entry, Scorer
 from recsys.scoring.users import Signals, batch_from_arrow
 
@@ -112,7 +112,7 @@ class BlendSearch:
         self._ranking_version = ranking_version
         self._blocks = scorer.blocks(batch_from_arrow(users, signals, scorer.kit.segments))
         self._dense: list[dict[str, DenseParts]] = [{} for _ in self._blocks]
-        self._item_item: OrderedDict[tuple[float, bool], list[ItemItemParts]] = OrderedDict()
+        self._item_item: OrderedDict[Fading, list[ItemItemParts]] = OrderedDict()
         self._seen: dict[str, float] = {}
 
     def ndcg(self, recipe: Recipe) -> float:
@@ -180,15 +180,15 @@ class BlendSearch:
     def _best_of(self, recipes: list[Recipe]) -> Recipe:
         return max(recipes, key=self.ndcg)  # the first of equals
 
-    def _products(self, b: int, recipe: Recipe) -> dict[tuple[float, bool], ItemItemParts]:
+    def _products(self, b: int, recipe: Recipe) -> dict[Fading, ItemItemParts]:
         """The block's cache for this decay; ``Scorer.parts`` looks there."""
         if not recipe.uses_item_item:
             return {}
-        key = (recipe.decay, recipe.targets_only)
+        key = Fading.of(recipe)
         if key not in self._item_item:
             made = []
             for block in self._blocks:
-                cache: dict[tuple[float, bool], ItemItemParts] = {}
+                cache: dict[Fading, ItemItemParts] = {}
                 self._scorer.parts(
                     block, Entry(recipe.model_copy(update={"model": 0.0})), {}, cache
                 )

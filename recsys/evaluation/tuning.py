@@ -213,7 +213,11 @@ class Study:
         done = [one.seconds for one in self.searched().trials]
         longest = max(done, default=60 * self.config.minutes / self.config.trials)
         started = trial.datetime_start
-        return longest if started is None else min((now - started).total_seconds(), longest)
+        if started is None:
+            return longest
+        return min(
+            max((now - started).total_seconds(), 0.0), longest
+        )  # a clock may have been set back
 
 
 def why_to_stop(done: Sequence[Trial], config: TuningConfig, *, lost_seconds: float = 0.0) -> str:

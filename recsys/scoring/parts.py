@@ -6,12 +6,14 @@ Shape suffixes: B users, D embedding width, N catalogue (num_items + 1).
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from recsys.candidates.reorders import pairs_of
+from recsys.records import Recipe
 from recsys.scoring.bundle import ModelBundle
 from recsys.scoring.kit import Kit
 from recsys.scoring.select import rounding
@@ -109,17 +111,36 @@ def dense_parts(users: UserBatch, bundle: ModelBundle, statistics: ItemStatistic
     )
 
 
-def item_item_parts(
-    users: UserBatch, kit: Kit, *, decay: float, targets_only: bool
-) -> ItemItemParts:
-    """The decayed history and what is due, for a recipe that uses them."""
+class Fading(NamedTuple):
+    """All that decides the parts of a history: recipes that agree in it share them."""
+
+    decay: float
+    targets_only: bool
+    due: bool
+    """Whether the chances are asked for."""
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> Fading:
+        return cls(recipe.decay, recipe.targets_only, recipe.due > 0)
+
+
+def item_item_parts(users: UserBatch, kit: Kit, fading: Fading) -> ItemItemParts:
+    """The decayed history and what is due, for a recipe that uses them.
+
+    Row: user; an entry per event, oldest first: weight(type) * decay^(places to the newest event).
+    """
     counts = np.diff(users.history_offsets)
     rows = np.repeat(np.arange(len(users)), counts)
     places_to_newest = users.history_offsets[1:][rows] - 1 - np.arange(len(rows))
-    weights = np.power(float(decay), places_to_newest) * users.event_weights
-    chances = _chances(users, rows, kit)
-    kept = ((weights > 0) | (chances > 0)) & _known(users, kit)
-    if targets_only:
+    weights = np.power(fading.decay, places_to_newest) * users.event_weights
+    known = (users.history_nums > 0) & (users.history_nums < kit.width)
+    chances = np.zeros(len(rows))
+    if fading.due and kit.reorders is not None:
+        [bought] = np.nonzero(known & users.is_target)
+        pairs = pairs_of(rows[bought], users.history_nums[bought], -users.ages_days[bought])
+        chances[bought[pairs.last]] = kit.reorders.chances(pairs, today=0.0)
+    kept = known & ((weights > 0) | (chances > 0))
+    if fading.targets_only:
         kept &= users.is_target
     offsets = np.concatenate([[0], np.cumsum(np.bincount(rows[kept], minlength=len(users)))])
     places = users.history_nums[kept], offsets.astype(np.int32)
@@ -128,27 +149,6 @@ def item_item_parts(
         csr_array((weights[kept], *places), shape=shape),
         csr_array((chances[kept], *places), shape=shape),
     )
-
-
-def _known(users: UserBatch, kit: Kit) -> NDArray[np.bool_]:
-    return (users.history_nums > 0) & (users.history_nums < kit.width)
-
-
-def _chances(users: UserBatch, rows: NDArray[np.int64], kit: Kit) -> Floats:
-    """By event; 0 but at a user's newest purchase of each item."""
-    chances = np.zeros(len(rows))
-    if kit.reorders is None:
-        return chances
-    [bought] = np.nonzero(users.is_target & _known(users, kit))
-    nums = users.history_nums[bought].astype(np.int64)
-    pairs = pairs_of(rows[bought], nums, -users.ages_days[bought])
-    # Histories are oldest first: the last of equal keys is the newest.
-    newest = np.full(len(pairs.users), -1)
-    keys = rows[bought] * kit.width + nums
-    place = np.searchsorted(pairs.users * kit.width + pairs.item_nums, keys)
-    np.maximum.at(newest, place, bought)
-    chances[newest] = kit.reorders.chances(pairs, today=0.0)
-    return chances
 
 
 def only_rows(parts: Parts, users: UserBatch, rows: NDArray[np.int64]) -> Parts:

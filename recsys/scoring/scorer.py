@@ -17,6 +17,7 @@ from recsys.scoring.list_rules import AtMost, Limited, longest_list, under_list_
 from recsys.scoring.lists import Lists, joined
 from recsys.scoring.parts import (
     DenseParts,
+    Fading,
     ItemItemParts,
     ItemStatistics,
     Parts,
@@ -97,7 +98,7 @@ class Scorer:
         blocks: list[list[Lists]] = [[] for _ in entries]
         for block in self.blocks(users):
             dense: dict[str, DenseParts] = {}
-            item_item: dict[tuple[float, bool], ItemItemParts] = {}
+            item_item: dict[Fading, ItemItemParts] = {}
             for entry, done in zip(entries, blocks, strict=True):
                 parts = self.parts(block, entry, dense, item_item)
                 done.append(self.lists_of_parts(parts, entry, n))
@@ -113,7 +114,7 @@ class Scorer:
         block: UserBatch,
         entry: Entry,
         dense: dict[str, DenseParts],
-        item_item: dict[tuple[float, bool], ItemItemParts],
+        item_item: dict[Fading, ItemItemParts],
     ) -> Parts:
         """What ``entry`` weighs, taken from the two caches of this block or put there.
 
@@ -124,15 +125,13 @@ class Scorer:
         check_reorders(recipe, self.kit)
         if recipe.model > 0 and version not in dense:
             dense[version] = self._dense(block, version)
-        history = (recipe.decay, recipe.targets_only)
-        if recipe.uses_item_item and history not in item_item:
-            item_item[history] = item_item_parts(
-                block, self.kit, decay=recipe.decay, targets_only=recipe.targets_only
-            )
+        fading = Fading.of(recipe)
+        if recipe.uses_item_item and fading not in item_item:
+            item_item[fading] = item_item_parts(block, self.kit, fading)
         return Parts(
             block,
             dense[version] if recipe.model > 0 else None,
-            item_item[history] if recipe.uses_item_item else None,
+            item_item[fading] if recipe.uses_item_item else None,
         )
 
     def lists_of_parts(self, parts: Parts, entry: Entry, n: int) -> Lists:

@@ -29,9 +29,9 @@ from recsys.evaluation.comparison import (
     best_items,
     compare,
 )
-from recsys.evaluation.comparison_table import file_name, reference_of, stretched, summary, table
+from recsys.evaluation.comparison_table import file_name, reference_of, summary, table
 from recsys.evaluation.contestants import openers
-from recsys.evaluation.intervals import Estimate
+from recsys.evaluation.intervals import Estimate, stretched
 from recsys.evaluation.splits import Targets, Window
 from recsys.evaluation.temporal_shop import TemporalShop
 from recsys.recommenders import Histories, Shop, Users
@@ -189,14 +189,19 @@ def test_a_reference_that_is_not_compared_is_refused() -> None:
         next(compare(None, RecsysConfig(), asked, peak_memory=no_memory))  # type: ignore[arg-type]
 
 
+def without_a_lake(folder: Path, monkeypatch: pytest.MonkeyPatch) -> RecsysConfig:
+    """``compare`` finds the ``world`` instead of a lake's events."""
+    days = (date(2024, 1, 1), date(2024, 6, 7))
+    monkeypatch.setattr(comparison, "days_of_events", lambda lake: days)
+    monkeypatch.setattr(comparison, "temporal_shop", lambda *_, **given: world())
+    return RecsysConfig(paths=PathsConfig(root=str(folder)))
+
+
 def test_a_reference_that_lacks_something_is_refused_and_not_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of ``all``, what lacks something is left out; the others are to be compared with this one."""
-    config = RecsysConfig(paths=PathsConfig(root=str(tmp_path)))
-    days = (date(2024, 1, 1), date(2024, 6, 7))
-    monkeypatch.setattr(comparison, "days_of_events", lambda lake: days)
-    monkeypatch.setattr(comparison, "temporal_shop", lambda *_, **given: world())
+    config = without_a_lake(tmp_path, monkeypatch)
     monkeypatch.setattr(contestants, "SHIPPED", {"popularity": "", "content": ""})
 
     def first(reference: str) -> Comparison:
@@ -212,10 +217,7 @@ def test_two_of_one_day_do_not_share_a_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whether the day was asked for or is that after the last event."""
-    config = RecsysConfig(paths=PathsConfig(root=str(tmp_path)))
-    days = (date(2024, 1, 1), date(2024, 6, 7))
-    monkeypatch.setattr(comparison, "days_of_events", lambda lake: days)
-    monkeypatch.setattr(comparison, "temporal_shop", lambda *_, **given: world())
+    config = without_a_lake(tmp_path, monkeypatch)
 
     def running(run_date: date) -> Iterator[Comparison]:
         asked = Asked(("popularity",), run_date)
@@ -240,7 +242,7 @@ def test_the_reference_is_the_best_simple_baseline_at_all_cut_offs() -> None:
     ("comparisons", "arm"), [(1, 0.02), (5, 0.02 * norm.isf(0.005) / norm.isf(0.025))]
 )
 def test_an_interval_for_one_of_several_is_longer(comparisons: int, arm: float) -> None:
-    found = stretched(Estimate(0.1, 0.08, 0.13, 9), comparisons)
+    found = stretched(Estimate(0.1, 0.08, 0.13, 9), of=comparisons)
     assert found.low == pytest.approx(0.1 - arm)
     assert found.high == pytest.approx(0.1 + 1.5 * arm)
 

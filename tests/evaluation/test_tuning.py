@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import count
 from pathlib import Path
 from textwrap import dedent
@@ -185,15 +185,29 @@ def test_what_a_killed_trial_took_is_spent(tmp_path: Path) -> None:
     assert searched.stopped.startswith("3.3 of 4 minutes are spent")
 
 
-def test_a_first_trial_that_was_killed_took_its_share_of_the_budget_at_most(tmp_path: Path) -> None:
-    interrupted(tmp_path / "long", at=1, minutes=6)
-    interrupted(tmp_path / "short", at=1, minutes=6)
+@pytest.mark.parametrize(
+    ("after", "lost"),
+    [
+        (timedelta(seconds=7), 7),
+        (timedelta(days=1), 60),  # its share of the budget, at most
+        (timedelta(seconds=-7), 0),  # a clock that was set back
+    ],
+)
+def test_a_first_trial_that_was_killed_took_what_passed_since_it_began(
+    tmp_path: Path, after: timedelta, lost: float
+) -> None:
+    interrupted(tmp_path, at=1, minutes=6)
+    [killed] = (
+        trial
+        for trial in optuna.load_study(study_name="a shop", storage=f"sqlite:///{tmp_path / 'study.db'}").trials
+        if trial.datetime_start is not None
+    )  # fmt: skip
+    began = killed.datetime_start
+    assert began is not None
 
-    searched = study(tmp_path / "long", minutes=6).run(hill, now=lambda: NEXT_MORNING)
-    at_once = study(tmp_path / "short", minutes=6).run(hill, now=datetime.now)
+    searched = study(tmp_path, minutes=6).run(hill, now=lambda: began + after)
 
-    assert searched.lost_seconds == 60
-    assert 0 <= at_once.lost_seconds < 60
+    assert searched.lost_seconds == lost
     assert len(searched.trials) == 6
 
 

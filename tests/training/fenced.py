@@ -15,6 +15,9 @@ from recsys.training.launch import launch
 from tests.training.worlds import tiny_training, world_spec
 
 LISTEN = "0A"
+# The rendezvous stands throughout; a rank listens for the moment in which the other connects, and a loaded
+# machine may look away just then: another training is watched until the ranks were seen too.
+EXPECTED_LISTENERS, LAUNCHES = 3, 5
 
 
 def listening() -> dict[int, str]:
@@ -45,7 +48,7 @@ def main(folder: Path, outside: str) -> None:
     ended = threading.Event()
 
     def watch() -> None:
-        while not ended.wait(0.02):
+        while not ended.wait(0.005):
             for port, address in listening().items():
                 if port not in listeners:
                     listeners[port] = address
@@ -57,7 +60,11 @@ def main(folder: Path, outside: str) -> None:
     watcher.start()
     training = tiny_training(launcher="horovodrun", max_epochs=2, restarts=0)
     try:
-        results = launch(world_spec(folder, training=training), training, None)
+        for attempt in range(LAUNCHES):
+            before = len(listeners)
+            results = launch(world_spec(folder / str(attempt), training=training), training, None)
+            if len(listeners) - before >= EXPECTED_LISTENERS:
+                break
     finally:
         ended.set()
         watcher.join()
