@@ -3,12 +3,13 @@
     ./spark-submit.sh compare --models my_shop.models:TwoTower,item_item,blend --cut-offs 3
 
 A model is a shipped recommender (`--models ?` lists them, `all` is all that the shop has enough for), a class of your
-own on PYTHONPATH or in the folder you call from, `mlflow:RUN_ID` for the sequential model of that run, or the full path
-of a .parquet of user_id, item_id, score. The others are compared with --reference, by default the best simple baseline
-among them; --run-date is by default the day after the last event. A table is printed and written after every cut-off;
-the last line is RESULT {json}.
+own on PYTHONPATH or in the folder you call from, `mlflow:RUN_ID` for the sequential model of that run, the full path
+of a .parquet of user_id, item_id, score, or `top_n_lists` for what the night of the cut-off listed. The others are
+compared with --reference, by default the best simple baseline among them; --run-date is by default the day after the
+last event. A table is printed and written after every cut-off; the last line is RESULT {json}.
 
-Reads    events, items, users, vocabularies, releases/blocked.json, of an MLflow run mlflow.db and its models/
+Reads    events, items, users, vocabularies, top_n_lists, releases/blocked.json; of an MLflow run mlflow.db and its
+         models/
 Writes   reports/compare/<run_date>-<models>.md and .json; what training needs under work/
 """
 
@@ -31,7 +32,7 @@ from recsys.runner import DryRunOption, EnvOption, Job, SetOption, help_text, ru
 
 JOB = Job(
     "compare",
-    reads=("events", "items", "users", "vocabularies", "releases/blocked.json", "mlflow.db", "models/<model_version>/"),
+    reads=("events", "items", "users", "vocabularies", "top_n_lists", "releases/blocked.json", "mlflow.db", "models/"),
     writes=("reports/compare/<run_date>-<models>.md", "reports/compare/<run_date>-<models>.json", "work/compare/"),
 )  # fmt: skip
 

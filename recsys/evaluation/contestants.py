@@ -1,4 +1,5 @@
-"""Who can be compared: shipped recommenders, classes of the user's own, models of MLflow runs, scores from a file."""
+"""Who can be compared: shipped recommenders, classes of the user's own, models of MLflow runs, scores from a file,
+what the nights listed."""
 
 from __future__ import annotations
 
@@ -7,9 +8,14 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
 
+import pyarrow as pa
+
 from recsys.config import RecsysConfig
-from recsys.errors import ConfigError, Refused
+from recsys.contracts import TOP_N_LISTS
+from recsys.errors import ConfigError, MissingInput, Refused
+from recsys.evaluation.night_lists import listed_pairs
 from recsys.evaluation.temporal_shop import TemporalShop
+from recsys.lake import Lake
 from recsys.recommenders import Shop, Users
 from recsys.recommenders.named import SHIPPED, recommender
 from recsys.recommenders.scored_pairs import ScoredPairs, read_pairs
@@ -55,6 +61,8 @@ def _opener(name: str, config: RecsysConfig, cut_offs: int) -> Opener:
         return _of_run(name, config)
     if name.endswith(PARQUET):
         return _of_file(name, cut_offs)
+    if name == TOP_N_LISTS.name:
+        return _of_nights(config)
     recommender(name)
     return lambda _: recommender(name)
 
@@ -84,3 +92,19 @@ def _of_file(name: str, cut_offs: int) -> Opener:
         )
     pairs = read_pairs(Path(name))
     return lambda world: ScoredPairs.of(pairs, world.user_ids, world.item_ids)
+
+
+def _of_nights(config: RecsysConfig) -> Opener:
+    """A night as of the cut-off knew what was before it, and no more: its lists can be measured as they were."""
+
+    def opened(world: TemporalShop) -> Contestant:
+        if world.shop.spark is None:
+            raise MissingInput(
+                "the lists of the nights are in a table, and this shop comes without Spark"
+            )
+        measured = world.user_ids.take(pa.array(world.users.user_nums - 1))
+        lake = Lake(world.shop.spark, config.paths)
+        pairs = listed_pairs(lake, world.window.cut_off, measured)
+        return ScoredPairs.of(pairs, world.user_ids, world.item_ids)
+
+    return opened

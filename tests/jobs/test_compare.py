@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,10 @@ from jobs import benchmark_leave_one_out, compare
 from recsys import contracts
 from recsys.config import RecsysConfig
 from recsys.config.sections import EvaluationConfig
-from recsys.errors import ConfigError
+from recsys.errors import ConfigError, MissingInput
 from recsys.evaluation.comparison import Asked
-from recsys.lake import Lake
-from tests.evaluation.shop import RUN_DATE, WINDOW_DAYS, write_shop
+from recsys.lake import Lake, local_rows, struct_type
+from tests.evaluation.shop import FIRST_DAY, NUM_ITEMS, NUM_USERS, RUN_DATE, WINDOW_DAYS, write_shop
 from tests.recommenders.contract import small_shop
 
 DOC = Path(__file__).parents[2] / "docs/add_a_model.md"
@@ -86,6 +87,40 @@ def test_a_class_of_ones_own_beside_shipped_ones(
     assert json.loads((reports / f"{name}.json").read_text()) == told
     assert f"`{own}`" in (reports / f"{name}.md").read_text()
     assert not (config.paths.work / "compare" / str(RUN_DATE)).exists()
+
+
+@pytest.mark.spark
+def test_what_a_night_listed_is_measured_on_the_days_after_it(
+    lake: Lake, config: RecsysConfig
+) -> None:
+    """The shop's users go round a circle: lists with the next items first are right, on the night that made them."""
+    evaluation = EvaluationConfig(window_days=WINDOW_DAYS, bootstrap_rounds=100)
+    config = config.model_copy(update={"evaluation": evaluation})
+    write_shop(lake, config)
+    cut_off = RUN_DATE - timedelta(days=WINDOW_DAYS)
+    days = (cut_off - FIRST_DAY).days
+    lists = [
+        (f"u{u:02}", cut_off, [f"i{(u + days + n) % NUM_ITEMS + 1}" for n in range(12)],
+         [0.5] * 12, ["model"] * 12, "v")
+        for u in range(NUM_USERS - 1)
+    ]  # fmt: skip
+    stale = ("u00", cut_off - timedelta(days=1), ["i1"], [0.5], ["model"], "v")
+    df = local_rows(lake.spark, [*lists, stale], struct_type(contracts.TOP_N_LISTS))
+    df.write.format("delta").save(lake.path(contracts.TOP_N_LISTS))
+
+    told = compare.run(lake, config, Asked(("top_n_lists", "transitions")))
+
+    [one] = told["cut_offs"]
+    # Who had no list that night counts as a miss.
+    assert one["models"]["top_n_lists"]["ndcg"]["value"] == pytest.approx(
+        (NUM_USERS - 1) / NUM_USERS
+    )
+    assert told["reference"] == "transitions"
+
+    with pytest.raises(
+        MissingInput, match=r"no lists as of 2024-06-21.* its days are 2024-06-24, 2024-06-25"
+    ):
+        compare.run(lake, config, Asked(("top_n_lists", "transitions"), cut_offs=2))
 
 
 @pytest.mark.parametrize(
