@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 
@@ -21,6 +21,7 @@ from recsys.config import RecsysConfig
 from recsys.config.sections import GATE_K
 from recsys.errors import ConfigError, MissingInput, Refused
 from recsys.evaluation.contestants import ALL, Contestant, Opener, openers
+from recsys.evaluation.costs import PeakMemory
 from recsys.evaluation.ranking import hits, metrics_by_user
 from recsys.evaluation.splits import Targets, Window, rolling_origin
 from recsys.evaluation.temporal_shop import TemporalShop, days_of_events, temporal_shop
@@ -34,9 +35,6 @@ log = structlog.get_logger()
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
-
-PeakMemory = Callable[[], AbstractContextManager[list[float]]]
-"""Yields a list whose one item becomes the peak of resident bytes."""
 
 
 @dataclass(frozen=True)

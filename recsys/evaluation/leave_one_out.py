@@ -9,12 +9,9 @@ Shape suffixes: B users of a block, N catalogue (num_items + 1).
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import structlog
@@ -24,8 +21,10 @@ from scipy.sparse import csr_array
 
 from recsys.config import RecsysConfig
 from recsys.errors import MissingInput, Refused
+from recsys.evaluation.costs import Costs, PeakMemory
 from recsys.evaluation.finished_rows import FinishedRows
 from recsys.evaluation.history_file import HistoryFile, read_attributes, read_histories, short_hash
+from recsys.evaluation.leave_one_out_table import KS, Row, summary, table
 from recsys.evaluation.ranking import METRICS, metrics_by_user
 from recsys.evaluation.splits import leave_one_out
 from recsys.recommenders import Recommender, Shop, Users
@@ -37,82 +36,10 @@ from recsys.records import write_atomically
 
 log = structlog.get_logger()
 
-KS = (5, 10)
 SEEDS = 3
 """By default."""
 NO_RANK = np.iinfo(np.int64).max
 """Of a target that no list can hold: the user had it before."""
-
-PeakMemory = Callable[[], AbstractContextManager[list[float]]]
-"""Yields a list whose one item becomes the peak of resident bytes."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One recommender, one seed."""
-
-    recommender: str
-    seed: int
-    num_users: int
-    recall: dict[int, float]
-    """By k: the share of users whose newest item is in the first k."""
-    ndcg: dict[int, float]
-    seconds: float
-    """To choose, to fit again and to score; of the blend with its parts."""
-    peak_memory_mb: float
-    """Of the whole process tree, those who were fitted before included, while it chose, was fitted and was asked."""
-
-    @classmethod
-    def from_json(cls, read: Mapping[str, Any]) -> Row:
-        by_k = {
-            name: {int(k): value for k, value in read[name].items()} for name in ("recall", "ndcg")
-        }
-        return cls(**{**read, **by_k})
-
-    @property
-    def figures(self) -> dict[str, float]:
-        return {
-            f"{letter}@{k}": values[k]
-            for k in KS
-            for letter, values in (("R", self.recall), ("N", self.ndcg))
-        }
-
-
-@dataclass
-class Cost:
-    seconds: float = 0.0
-    peak_bytes: float = 0.0
-
-
-@dataclass
-class Costs:
-    """What every recommender took so far."""
-
-    peak_memory: PeakMemory
-    of: dict[str, Cost] = field(default_factory=dict)
-
-    @contextmanager
-    def clock(self, name: str) -> Iterator[Cost]:
-        cost = self.of.setdefault(name, Cost())
-        started = time.monotonic()
-        yield cost
-        cost.seconds += time.monotonic() - started
-
-    @contextmanager
-    def asked(self, name: str, peak: list[float]) -> Iterator[None]:
-        """``peak``: of one watch over all blocks, since one for every block would cost more than what it watches."""
-        peak[0] = 0.0
-        with self.clock(name) as cost:
-            yield
-        cost.peak_bytes = max(cost.peak_bytes, peak[0])
-
-    @contextmanager
-    def measured(self, name: str, what: str) -> Iterator[None]:
-        with self.clock(name) as cost, self.peak_memory() as peak:
-            before = cost.seconds
-            yield
-        cost.peak_bytes = max(cost.peak_bytes, peak[0])
-        log.info(what, recommender=name, seconds=round(cost.seconds - before, 1))
 
 
 @dataclass(frozen=True)
@@ -197,7 +124,7 @@ def benchmark(
             done |= dict.fromkeys(wanted) | {row.recommender: asdict(row) for row in found}
             finished.keep(seed, done)
         rows += [Row.from_json(row) for row in map(done.get, names) if row]
-        text = table(rows, asked)
+        text = table(rows, file=asked.data.name, of_seeds=asked.num_seeds)
         print(text)  # noqa: T201
         write_atomically(report, text.encode())
     finished.done()
@@ -332,44 +259,6 @@ def figures_of(ranks_B: NDArray[np.int64]) -> tuple[dict[int, float], dict[int, 
         return {k: float(values_BK[:, place].mean()) for place, k in enumerate(KS)}
 
     return mean("recall"), mean("ndcg")
-
-
-def summary(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
-    """By recommender: mean over the seeds, and the spread (largest less smallest), of every figure."""
-    names = dict.fromkeys(row.recommender for row in rows)
-    found: dict[str, dict[str, float]] = {}
-    for name in names:
-        mine = [row for row in rows if row.recommender == name]
-        figures = {key: [row.figures[key] for row in mine] for key in mine[0].figures}
-        found[name] = {key: float(np.mean(values)) for key, values in figures.items()}
-        found[name] |= {
-            f"{key} spread": max(values) - min(values) for key, values in figures.items()
-        }
-        found[name]["seconds"] = float(np.mean([row.seconds for row in mine]))
-        found[name]["peak_memory_mb"] = max(row.peak_memory_mb for row in mine)
-    return found
-
-
-def table(rows: Sequence[Row], asked: Asked) -> str:
-    """For people, the best first."""
-    found = summary(rows)
-    seeds = len({row.seed for row in rows})
-    keys = [f"{letter}@{k}" for k in KS for letter in "RN"]
-    lines = [
-        f"{asked.data.name}: the newest item of {rows[0].num_users:,} users, all items ranked, mean of {seeds} of "
-        f"{asked.num_seeds} seeds (largest less smallest). Memory is that of the whole process tree, all who were "
-        "fitted before included, while one chose, was fitted and was asked.",
-        "",
-        "| recommender | " + " | ".join(keys) + " | seconds | peak memory, GB |",
-        "|-" * (len(keys) + 3) + "|",
-    ]
-    for name, values in sorted(found.items(), key=lambda one: -one[1]["N@10"]):
-        cells = [f"{values[key]:.4f} ({values[f'{key} spread']:.4f})" for key in keys]
-        memory = values["peak_memory_mb"] / 1000
-        lines.append(
-            f"| {name} | " + " | ".join(cells) + f" | {values['seconds']:.0f} | {memory:.1f} |"
-        )
-    return "\n".join(lines) + "\n"
 
 
 def result(rows: Sequence[Row], asked: Asked) -> dict[str, object]:

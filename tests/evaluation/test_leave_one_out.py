@@ -19,15 +19,8 @@ from recsys.config import RecsysConfig
 from recsys.config.places import PathsConfig
 from recsys.errors import Refused
 from recsys.evaluation import finished_rows, leave_one_out
-from recsys.evaluation.leave_one_out import (
-    NO_RANK,
-    Asked,
-    Row,
-    figures_of,
-    ranks_of,
-    result,
-    table,
-)
+from recsys.evaluation.leave_one_out import NO_RANK, Asked, figures_of, ranks_of, result
+from recsys.evaluation.leave_one_out_table import Row, table
 from recsys.recommenders import Histories, Shop, Users, blend
 from recsys.recommenders.popularity import Popularity
 from recsys.recommenders.shop import Scores
@@ -221,7 +214,7 @@ def test_the_table_says_mean_and_spread_and_the_result_is_the_blends() -> None:
         Row("blend", 2, 9, {5: 0.2, 10: 0.4}, {5: 0.05, 10: 0.3}, 30.0, 200),
         Row("popularity", 2, 9, {5: 0.0, 10: 0.1}, {5: 0.0, 10: 0.05}, 1.0, 50),
     ]
-    text = table(rows, asked)
+    text = table(rows, file=asked.data.name, of_seeds=asked.num_seeds)
     assert "mean of 2 of 2 seeds" in text
     assert (
         "| blend | 0.1500 (0.1000) | 0.0500 (0.0000) | 0.3000 (0.2000) | 0.2000 (0.2000) | 20 | 0.2 |"

@@ -1,0 +1,52 @@
+"""What each of several recommenders took: seconds and memory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+
+import structlog
+
+log = structlog.get_logger()
+
+PeakMemory = Callable[[], AbstractContextManager[list[float]]]
+"""Yields a list whose one item becomes the peak of resident bytes."""
+
+
+@dataclass
+class Cost:
+    seconds: float = 0.0
+    peak_bytes: float = 0.0
+
+
+@dataclass
+class Costs:
+    """What every recommender took so far."""
+
+    peak_memory: PeakMemory
+    of: dict[str, Cost] = field(default_factory=dict)
+
+    @contextmanager
+    def clock(self, name: str) -> Iterator[Cost]:
+        cost = self.of.setdefault(name, Cost())
+        started = time.monotonic()
+        yield cost
+        cost.seconds += time.monotonic() - started
+
+    @contextmanager
+    def asked(self, name: str, peak: list[float]) -> Iterator[None]:
+        """``peak``: of one watch over all blocks, since one for every block would cost more than what it watches."""
+        peak[0] = 0.0
+        with self.clock(name) as cost:
+            yield
+        cost.peak_bytes = max(cost.peak_bytes, peak[0])
+
+    @contextmanager
+    def measured(self, name: str, what: str) -> Iterator[None]:
+        with self.clock(name) as cost, self.peak_memory() as peak:
+            before = cost.seconds
+            yield
+        cost.peak_bytes = max(cost.peak_bytes, peak[0])
+        log.info(what, recommender=name, seconds=round(cost.seconds - before, 1))
