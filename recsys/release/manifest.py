@@ -12,9 +12,10 @@ from pydantic import SerializerFunctionWrapHandler, ValidationError, model_seria
 from recsys.config.base import Config
 from recsys.errors import CorruptArtifact
 from recsys.records import Recipe
+from recsys.release.snapshot import MANIFEST_FILE as MANIFEST_FILE  # noqa: PLC0414  (mypy's re-export)
+from recsys.release.snapshot import Promised
 from recsys.scoring.choice import LiveModel
 
-MANIFEST_FILE = "manifest.json"
 ID_DIGITS = 12
 """Hex digits of the content hash in a release's name."""
 
@@ -107,6 +108,11 @@ class ReleaseManifest(Config):
     """What, beside the tables, decided what the snapshot holds (``lists.snapshot_options``); None: as ``inputs``."""
     users_with_a_list: int | None = None
     """Users whose list is not empty; None: as ``inputs``."""
+
+    @property
+    def promised(self) -> Promised:
+        """What the snapshot is compared with."""
+        return Promised(self.release_id, self.counts, self.golden_users)
 
     @property
     def inputs_as_of(self) -> date:

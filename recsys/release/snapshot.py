@@ -1,18 +1,20 @@
-"""The lookup snapshot of a release: read-only LMDB, opened only after its checksums agree."""
+"""The lookup snapshot of a release: read-only LMDB, opened only after its checksums agree.
+
+Imports little: ``check`` starts a process with it for every release.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Self
 
 import lmdb
 import orjson
 
 from recsys.errors import CorruptArtifact
-from recsys.records import sha256_of
-from recsys.release.manifest import MANIFEST_FILE, ReleaseManifest
 from recsys.release.stored_list import answer_hash, decode, key_of, keys_of
 
 Kind = Literal["users", "items", "segments", "categories", "facts", "bought"]
@@ -27,9 +29,20 @@ KINDS_BY_FORMAT: dict[int, tuple[Kind, ...]] = {1: ("users", "items", "segments"
 META_KEY = b"meta"
 SNAPSHOT_FOLDER = "snapshot"
 DATA_FILE = f"{SNAPSHOT_FOLDER}/data.mdb"
+MANIFEST_FILE = "manifest.json"
 CHECKSUMS_FILE = "SHA256SUMS"
 """As ``sha256sum`` writes it, so that ``sha256sum -c SHA256SUMS`` checks a release by hand."""
 CHECKED_FILES = (DATA_FILE, MANIFEST_FILE)
+
+
+class Promised(NamedTuple):
+    """What a release's manifest says of its snapshot."""
+
+    release_id: str
+    counts: Mapping[str, int]
+    """Keys by kind."""
+    golden_users: Mapping[str, str]
+    """User -> hash of their list."""
 
 
 @dataclass(frozen=True)
@@ -142,11 +155,13 @@ def open_release(folder: Path) -> Snapshot:
     Raises:
         CorruptArtifact: something is missing, a checksum is off, or a golden user's answer differs.
     """
+    from recsys.release.manifest import ReleaseManifest  # noqa: PLC0415  (all of conf; it needs this module, too)
+
     manifest = ReleaseManifest.read(folder)
     verify_checksums(folder)
     snapshot = Snapshot(folder)
     try:
-        verify_content(snapshot, manifest)
+        verify_content(snapshot, manifest.promised)
     except CorruptArtifact:
         snapshot.close()
         raise
@@ -166,7 +181,8 @@ def verify_checksums(folder: Path) -> None:
     wanted = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
     for name in CHECKED_FILES:
         try:
-            found = sha256_of(folder / name)
+            with open(folder / name, "rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
         except FileNotFoundError:
             raise CorruptArtifact(f"release {folder.name} has no {folder / name}") from None
         if found != wanted.get(name):
@@ -176,27 +192,27 @@ def verify_checksums(folder: Path) -> None:
             )
 
 
-def verify_content(snapshot: Snapshot, manifest: ReleaseManifest) -> None:
+def verify_content(snapshot: Snapshot, promised: Promised) -> None:
     """Compare a snapshot with its manifest: name, counts, the golden users' answers.
 
     Raises:
         CorruptArtifact: they differ; the message names the first difference.
     """
-    if snapshot.release_id != manifest.release_id:
+    if snapshot.release_id != promised.release_id:
         raise CorruptArtifact(
-            f"the snapshot says it is {snapshot.release_id}, its manifest {manifest.release_id}"
+            f"the snapshot says it is {snapshot.release_id}, its manifest {promised.release_id}"
         )
     for kind in snapshot.meta.kinds:
-        found, wanted = snapshot.count(kind), manifest.counts.get(kind, 0)
+        found, wanted = snapshot.count(kind), promised.counts.get(kind, 0)
         if found != wanted:
             raise CorruptArtifact(
-                f"snapshot of {manifest.release_id} has {found} {kind}, its manifest says {wanted}"
+                f"snapshot of {promised.release_id} has {found} {kind}, its manifest says {wanted}"
             )
-    for user_id, expected in manifest.golden_users.items():
+    for user_id, expected in promised.golden_users.items():
         value = snapshot.get("users", user_id)
         answer = "no answer" if value is None else answer_hash(decode(value, "users"))
         if answer != expected:
             raise CorruptArtifact(
-                f"snapshot of {manifest.release_id} answers golden user {user_id!r} with {answer}, "
+                f"snapshot of {promised.release_id} answers golden user {user_id!r} with {answer}, "
                 f"the table with {expected}"
             )

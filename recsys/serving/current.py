@@ -60,7 +60,7 @@ class Current:
     """One reference, swapped whole: a request that took it answers from one release alone.
 
     Requests read what they need of ``open`` before their next ``await``, and the swap runs on the same
-    event loop, so a release that was swapped out has no readers and is closed at once.
+    event loop, so a release that was swapped out has no readers and may be closed.
     """
 
     open: Open
@@ -123,8 +123,7 @@ class Current:
         if self._refused_lately(pointer):
             return
         try:
-            # Checksums of a large snapshot take seconds: not on the loop that answers.
-            store = await asyncio.to_thread(self._releases.open, pointer.release_id)
+            store = await self._releases.open_aside(pointer.release_id)
         except (RecsysError, OSError) as error:
             self._refuse(pointer, error)
             return
@@ -133,7 +132,7 @@ class Current:
         self._recover("release")
         self._metrics.swaps.inc()
         log.info("release_swapped", release=store.release_id, previous=old.release_id)
-        old.close()
+        await asyncio.to_thread(old.close)  # to unmap a large file takes a while
 
     async def look_at_blocked(self) -> None:
         """Take over what `recsys block-item` wrote; where that cannot be read, what is known stays off."""

@@ -9,6 +9,7 @@ from typing import Protocol
 from recsys.blocked import Blocked, blocked_path, read_blocked
 from recsys.config.places import PathsConfig
 from recsys.errors import MissingInput
+from recsys.release.aside import open_release_aside
 from recsys.release.pointer import Pointer, read_pointer, release_folder
 from recsys.release.pull_state import PullState, read_pull_state
 from recsys.release.snapshot import Kind, Snapshot, open_release
@@ -49,6 +50,10 @@ class Releases(Protocol):
         """Verify and open. Raises CorruptArtifact where something is off."""
         ...
 
+    async def open_aside(self, release_id: str) -> Store:
+        """``open`` for a process that answers meanwhile: another one verifies."""
+        ...
+
     def blocked(self) -> dict[str, Blocked]:
         """Raises CorruptArtifact where that cannot be said."""
         ...
@@ -76,6 +81,9 @@ class PublishedReleases:
 
     def open(self, release_id: str) -> Snapshot:
         return open_release(release_folder(self._paths, release_id))
+
+    async def open_aside(self, release_id: str) -> Snapshot:
+        return await open_release_aside(release_folder(self._paths, release_id))
 
     def blocked(self) -> dict[str, Blocked]:
         path = blocked_path(self._paths)

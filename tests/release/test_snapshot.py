@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import pytest
 
 from recsys.config.places import PathsConfig
 from recsys.errors import ContractError, CorruptArtifact
+from recsys.release.aside import open_release_aside
 from recsys.release.manifest import MANIFEST_FILE, ReleaseManifest
 from recsys.release.pointer import release_folder
 from recsys.release.snapshot import (
@@ -95,6 +97,11 @@ def truncate_the_manifest(folder: Path) -> None:
     (folder / MANIFEST_FILE).write_text('{"release_id": ')
 
 
+def aside(folder: Path) -> Snapshot:
+    return asyncio.run(open_release_aside(folder))
+
+
+@pytest.mark.parametrize("opened", [open_release, aside], ids=["here", "aside"])
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -113,11 +120,11 @@ def truncate_the_manifest(folder: Path) -> None:
     ],
 )
 def test_a_damaged_release_is_refused(
-    folder: Path, damage: Callable[[Path], None], message: str
+    folder: Path, damage: Callable[[Path], None], message: str, opened: Callable[[Path], Snapshot]
 ) -> None:
     damage(folder)
     with pytest.raises(CorruptArtifact, match=message):
-        open_release(folder)
+        opened(folder)
 
 
 def test_checksums_are_those_of_sha256sum(folder: Path) -> None:

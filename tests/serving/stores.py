@@ -104,6 +104,9 @@ class MemoryReleases:
             raise CorruptArtifact(f"checksum of {release_id} is off")
         return self.stores[release_id]
 
+    async def open_aside(self, release_id: str) -> MemoryStore:
+        return self.open(release_id)
+
     def block(self, *item_ids: str) -> None:
         """Exactly these are off."""
         self.off = {item_id: Blocked(reason="recalled", at=NOON) for item_id in item_ids}

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import date
+from pathlib import Path
 
 import pytest
 
+from recsys.config.places import PathsConfig
 from recsys.errors import CorruptArtifact, MissingInput
 from recsys.serving import current as module
 from recsys.serving.current import Current
 from recsys.serving.metrics import Metrics
+from recsys.serving.store import PublishedReleases
+from tests.release.making import make_release
 from tests.serving.stores import NEWER, RELEASE, MemoryReleases, MemoryStore
 
 
@@ -65,6 +70,26 @@ def test_a_damaged_release_is_refused_and_the_old_one_stays(
     assert look(current) == NEWER
     assert current.problem == ""
     assert "recsys_degraded 0.0" in metrics.text().decode()
+
+
+def test_a_check_that_was_killed_keeps_the_old_release_and_is_tried_again(
+    tmp_path: Path, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = PathsConfig(root=str(tmp_path))
+    first = make_release(paths, date(2024, 6, 1)).release_id
+    current = Current(PublishedReleases(paths), metrics)
+    current.start()
+    second = make_release(paths, date(2024, 6, 2)).release_id
+    monkeypatch.setenv("RECSYS_FAILPOINT", "check:after-checksums")
+    assert look(current) == first
+    assert f"check of release {second} was ended by signal 9" in current.problem
+    assert current.open.store.get("users", "ana")  # it is open still
+    assert "recsys_degraded 1.0" in metrics.text().decode()
+    monkeypatch.delenv("RECSYS_FAILPOINT")
+    monkeypatch.setattr(module, "RETRY_SECONDS", 0)
+    assert look(current) == second
+    assert current.problem == ""
+    current.close()
 
 
 def test_going_back_from_a_damaged_release_ends_the_degradation(
