@@ -45,8 +45,7 @@ async def open_release_aside(folder: Path) -> Snapshot:
         (PATIENCE_SECONDS + size / BYTES_PER_SECOND, False),
     ):
         try:
-            async with asyncio.timeout(seconds):
-                await _check(folder, promised, idle=idle)
+            await _check(folder, promised, seconds, idle=idle)
             break
         except TimeoutError:
             log.warning("check_not_ended", release=folder.name, seconds=round(seconds), idle=idle)
@@ -57,8 +56,8 @@ async def open_release_aside(folder: Path) -> Snapshot:
     return await asyncio.to_thread(Snapshot, folder)
 
 
-async def _check(folder: Path, promised: Promised, *, idle: bool) -> None:
-    """Raises CorruptArtifact. Where it is cancelled, the process is ended."""
+async def _check(folder: Path, promised: Promised, seconds: float, *, idle: bool) -> None:
+    """Raises CorruptArtifact, or TimeoutError. However it ends, the process ends with it."""
     process = await asyncio.create_subprocess_exec(
         *COMMAND,
         str(folder),
@@ -70,7 +69,8 @@ async def _check(folder: Path, promised: Promised, *, idle: bool) -> None:
         if idle:
             with suppress(OSError):  # it has ended, or this host does not allow it
                 os.sched_setscheduler(process.pid, os.SCHED_IDLE, os.sched_param(0))
-        said, complained = await process.communicate(json.dumps(promised._asdict()).encode())
+        async with asyncio.timeout(seconds):
+            said, complained = await process.communicate(json.dumps(promised._asdict()).encode())
     finally:
         if process.returncode is None:
             with suppress(ProcessLookupError):
