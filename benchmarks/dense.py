@@ -1,4 +1,5 @@
-"""Random vectors, and the plain float32 product of two sides of them, which finds nothing: what others stand beside."""
+"""Random vectors, and what others stand beside: the plain float32 product of two sides of them, which finds nothing,
+and a copy of a batch's scores from memory to memory."""
 
 from __future__ import annotations
 
@@ -31,3 +32,10 @@ def product(users_BD: Floats, items_ND: Floats) -> Callable[[], None]:
             torch.mm(batch, items, out=out[: len(batch)])
 
     return multiply
+
+
+def copy(items: int) -> tuple[Callable[[], object], int]:
+    """A batch's scores copied, and how many bytes that reads and writes."""
+    source = torch.ones(BATCH, items)
+    out = torch.zeros(BATCH, items)
+    return lambda: out.copy_(source), 2 * source.nbytes

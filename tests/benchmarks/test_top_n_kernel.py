@@ -38,4 +38,5 @@ def test_every_condition_is_measured_and_judged(
     assert {line["case"]: line["wanted"] for line in found} == (FAISS if there else {}) | {
         BLEND: 1.5
     }
-    assert any(line.startswith("product alone: ") for line in lines)
+    limits = [line for line in lines if "GFLOP/s" in line]
+    assert len(limits) == 2 and all("memory copy: " in line for line in limits)
