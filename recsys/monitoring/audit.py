@@ -96,12 +96,12 @@ def compare_snapshot(config: RecsysConfig, manifest: ReleaseManifest) -> Compari
     """The files of the release, byte by byte."""
     folder = release_folder(config.paths, manifest.release_id)
     try:
-        verify_checksums(folder)
+        checked = verify_checksums(folder)
     except CorruptArtifact as error:
         return compared(
             SNAPSHOT, CHECKSUMS, checked=len(CHECKED_FILES), differing=1, examples=[str(error)]
         )
-    return compared(SNAPSHOT, CHECKSUMS, checked=len(CHECKED_FILES), differing=0, examples=())
+    return compared(SNAPSHOT, CHECKSUMS, checked=checked, differing=0, examples=())
 
 
 def _of_lists(

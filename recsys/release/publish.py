@@ -44,6 +44,7 @@ from recsys.release.pull_state import refuse_where_pulled
 from recsys.release.remote import open_target
 from recsys.release.served import were_live, write_served
 from recsys.release.snapshot import (
+    CARD_FILE,
     CHECKED_FILES,
     CHECKSUMS_FILE,
     LIST_KINDS,
@@ -101,7 +102,8 @@ def publish(lake: Lake, config: RecsysConfig, run_date: date, *, now: datetime) 
         folder = release_folder(paths, manifest.release_id)
         built = not _is_whole(folder)
         if built:
-            _build(folder, manifest, lists)
+            card = paths.models / manifest.model.version / CARD_FILE
+            _build(folder, manifest, lists, model_card=card)
         else:
             manifest = ReleaseManifest.read(folder)
         write_data_files(lake, paths, manifest)
@@ -175,7 +177,9 @@ def _is_whole(folder: Path) -> bool:
     return True
 
 
-def _build(folder: Path, manifest: ReleaseManifest, lists: list[Lists]) -> None:
+def _build(
+    folder: Path, manifest: ReleaseManifest, lists: list[Lists], *, model_card: Path
+) -> None:
     """Build beside, verify, then give it its name."""
     started = time.monotonic()
     building = folder.with_name(f"{shelf.BUILDING_PREFIX}{folder.name}")
@@ -185,7 +189,11 @@ def _build(folder: Path, manifest: ReleaseManifest, lists: list[Lists]) -> None:
             log.info("snapshot_part_written", kind=one.kind, keys=manifest.counts[one.kind])
         builder.finish()
     write_atomically(building / MANIFEST_FILE, manifest.to_json().encode())
-    sums = [f"{sha256_of(building / name)}  {name}\n" for name in CHECKED_FILES]
+    files = [*CHECKED_FILES]
+    if model_card.is_file():
+        write_atomically(building / CARD_FILE, model_card.read_bytes())
+        files.append(CARD_FILE)
+    sums = [f"{sha256_of(building / name)}  {name}\n" for name in files]
     write_atomically(building / CHECKSUMS_FILE, "".join(sums).encode())
     failpoint("publish:after-snapshot")
     _verify(building)

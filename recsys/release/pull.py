@@ -34,7 +34,7 @@ from recsys.release.pointer import (
 )
 from recsys.release.remote import Source, Unreachable
 from recsys.release.shelf import PULLING_PREFIX, remove, sweep_leftovers, sweep_old
-from recsys.release.snapshot import CHECKED_FILES, CHECKSUMS_FILE, open_release
+from recsys.release.snapshot import CHECKSUMS_FILE, files_of, open_release
 from recsys.release.snapshot_builder import sync_folder
 
 log = structlog.get_logger()
@@ -203,7 +203,10 @@ def _download(source: Source, release_id: str, pulling: Path, report: Report) ->
     if pulling.exists() and (not kept.exists() or kept.read_bytes() != sums):
         log.info("download_starts_over", release=release_id, because="the source has changed")
         shutil.rmtree(pulling)
-    sizes = {name: _size(source, f"{release_id}/{name}") for name in CHECKED_FILES}
+    sizes = {
+        name: _size(source, f"{release_id}/{name}")
+        for name in files_of(sums.decode(errors="replace"))
+    }
     for name in sizes:
         (pulling / name).parent.mkdir(parents=True, exist_ok=True)
     kept.write_bytes(sums)

@@ -32,7 +32,10 @@ DATA_FILE = f"{SNAPSHOT_FOLDER}/data.mdb"
 MANIFEST_FILE = "manifest.json"
 CHECKSUMS_FILE = "SHA256SUMS"
 """As ``sha256sum`` writes it, so that ``sha256sum -c SHA256SUMS`` checks a release by hand."""
+CARD_FILE = "model_card.md"
+"""How the model did where it was measured; a release of lists that no measured model made has none."""
 CHECKED_FILES = (DATA_FILE, MANIFEST_FILE)
+"""What every release has."""
 
 
 class Promised(NamedTuple):
@@ -168,18 +171,30 @@ def open_release(folder: Path) -> Snapshot:
     return snapshot
 
 
-def verify_checksums(folder: Path) -> None:
-    """Compare every file with ``SHA256SUMS``.
+def checksums(sums: str) -> dict[str, str]:
+    """File -> sha256, of the files that a release may have and this text of ``SHA256SUMS`` names."""
+    lines = (line.partition("  ") for line in sums.splitlines())
+    said = {name: digest for digest, _, name in lines}
+    return {name: said[name] for name in (*CHECKED_FILES, CARD_FILE) if name in said}
+
+
+def files_of(sums: str) -> tuple[str, ...]:
+    """What a release with these checksums has."""
+    return tuple(dict.fromkeys((*CHECKED_FILES, *checksums(sums))))
+
+
+def verify_checksums(folder: Path) -> int:
+    """Compare every file with ``SHA256SUMS``; returns how many there are.
 
     Raises:
         CorruptArtifact: a file is missing, or its checksum is off.
     """
     try:
-        lines = (folder / CHECKSUMS_FILE).read_text().splitlines()
+        sums = (folder / CHECKSUMS_FILE).read_text()
     except FileNotFoundError:
         raise CorruptArtifact(f"release {folder.name} has no {folder / CHECKSUMS_FILE}") from None
-    wanted = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
-    for name in CHECKED_FILES:
+    wanted, files = checksums(sums), files_of(sums)
+    for name in files:
         try:
             with open(folder / name, "rb") as file:
                 found = hashlib.file_digest(file, "sha256").hexdigest()
@@ -190,6 +205,7 @@ def verify_checksums(folder: Path) -> None:
                 f"checksum of {folder / name} is off: found {found[:16]}…, {CHECKSUMS_FILE} says "
                 f"{wanted.get(name, 'nothing')[:16]}…; publish its run date again, or roll back"
             )
+    return len(files)
 
 
 def verify_content(snapshot: Snapshot, promised: Promised) -> None:

@@ -11,13 +11,14 @@ from pyspark.sql import SparkSession
 from recsys.config import RecsysConfig
 from recsys.config.places import PathsConfig
 from recsys.contracts import RELEASES
-from recsys.errors import ConfigError
+from recsys.errors import ConfigError, CorruptArtifact
 from recsys.lake import Lake
+from recsys.records import ScoringRecord, write_atomically
 from recsys.release.pins import pin
 from recsys.release.pointer import live_release, read_pointer, release_folder
 from recsys.release.publish import publish
 from recsys.release.remote import Unreachable
-from recsys.release.snapshot import open_release
+from recsys.release.snapshot import CARD_FILE, open_release
 from recsys.release.stored_list import decode
 from tests.release.making import NOON, make_release
 from tests.release.pull.shops import poll
@@ -44,6 +45,8 @@ def test_a_publish_is_announced_and_pulled_and_one_that_could_not_be_is_complete
         update={"publish": lists.publish.model_copy(update={"url": folder.as_uri()})}
     )
     make_release(lists.paths, date(2024, 5, 31))
+    card = lists.paths.models / ScoringRecord.read(lists.paths, RUN_DATE).model_version / CARD_FILE
+    write_atomically(card, b"# Model m1 of the shop\n")
     folder.write_text("the folder's disk is not mounted")
 
     with pytest.raises(Unreachable, match=r"not announced there: .*`recsys release announce`"):
@@ -60,6 +63,11 @@ def test_a_publish_is_announced_and_pulled_and_one_that_could_not_be_is_complete
         poll(host, web.url)
     assert live_release(host) == live
     assert answers(host) == {user: items for user, (items, _, _) in LISTS.items()}
+    pulled = release_folder(host, live.release_id)
+    assert (pulled / CARD_FILE).read_text() == "# Model m1 of the shop\n"
+    (pulled / CARD_FILE).write_text("# Another model\n")
+    with pytest.raises(CorruptArtifact, match=rf"checksum of .*{CARD_FILE} is off"):
+        open_release(pulled)
 
     # What a pin holds back is not announced; what is pinned is.
     other = make_release(lists.paths, date(2024, 5, 30), live=False).release_id
