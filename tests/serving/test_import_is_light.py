@@ -48,7 +48,11 @@ def test_the_import_brings_no_engine(names: tuple[str, ...]) -> None:
 def test_a_process_that_checks_a_release_brings_no_configuration() -> None:
     brought = loaded_by("recsys.release.check")
     assert "lmdb" in brought
-    assert not brought & {"pydantic", "yaml", "structlog"}  # they take five times as long as the rest
+    assert not brought & {
+        "pydantic",
+        "yaml",
+        "structlog",
+    }  # they take five times as long as the rest
 
 
 def test_the_question_finds_an_engine_where_there_is_one() -> None:
