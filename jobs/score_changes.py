@@ -45,7 +45,7 @@ def live_lists(config: RecsysConfig) -> LiveLists | None:
         return None
     versions = {name: table.version for name, table in release.tables.items()}
     lists = release.tables[TOP_N_LISTS.name]
-    return LiveLists(release.run_date, release.scored_by, versions, lists.content_hash)
+    return LiveLists(release.run_date, release.scored_by, versions, lists.content_hash, lists.rows)
 
 
 app = job_app(JOB, run, __doc__)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import cached_property
 
+import pyarrow as pa
 import structlog
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -30,6 +32,15 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
+class Found:
+    """Users; none comes twice."""
+
+    users: DataFrame
+    """Column user_id."""
+    ids: pa.StringArray
+
+
+@dataclass(frozen=True)
 class Scene:
     """Everything that an increment's questions are asked of."""
 
@@ -45,11 +56,16 @@ class Scene:
     def numbered(self) -> bool:
         return bool(self.entry.ranking_version)
 
+    @cached_property
+    def live_table(self) -> DataFrame:
+        """top_n_lists as it was published: one frame, since Delta works out an older version for each anew."""
+        version = self.step.live.versions[contracts.TOP_N_LISTS.name]
+        return self.lake.read(contracts.TOP_N_LISTS, version=version)
+
+    @property
     def carried_lists(self) -> DataFrame:
         """The lists that are live."""
-        live = self.step.live
-        version = live.versions[contracts.TOP_N_LISTS.name]
-        return self.lake.read(contracts.TOP_N_LISTS, version=version, as_of=live.run_date)
+        return self.live_table.where(F.col("as_of") == F.lit(self.step.live.run_date))
 
     def users(self, only: DataFrame | None) -> DataFrame:
         """Those who are scored: ``only`` these, or everybody, with today's events and the full run's clock."""
@@ -59,7 +75,7 @@ class Scene:
                 self.frozen, self.config, step.full_as_of, step.now,
                 numbered=self.numbered, only=only,
             )  # fmt: skip
-        changed = self.kept(self.changed_since(step.since_full))
+        changed = self.found(self.changed_since(step.since_full)).users
         return frozen_users(
             self.frozen, self.config, step.full_as_of, step.now, changed, numbered=self.numbered
         )
@@ -69,21 +85,20 @@ class Scene:
         items = numbers(self.frozen.vocabulary(self.step.full_as_of), "item").select("item_id")
         return users_with_changes(self.lake, earlier, self.step.now, items, types_read(self.config))
 
-    def kept(self, users: DataFrame) -> DataFrame:
-        """Computed once, here.
+    def found(self, users: DataFrame) -> Found:
+        """Computed once, here, and held by this process, which hands the ids out for each join anyway.
 
         Raises:
             Refused: a change feed, or a version of a table, is gone.
         """
-        kept = users.persist()
-        self.stack.callback(kept.unpersist)
         with read_as_it_was(self.step):
-            kept.count()
-        return kept
+            ids = users.select("user_id").toArrow()
+        users = self.lake.spark.createDataFrame(ids, "user_id string")
+        return Found(users, ids.column("user_id").combine_chunks())
 
 
-def affected_users(scene: Scene, kit: Kit, changes: RuleChanges) -> DataFrame | None:
-    """(user_id) of those to score; None: everybody."""
+def affected_users(scene: Scene, kit: Kit, changes: RuleChanges) -> Found | None:
+    """Those to score; None: everybody."""
     step = scene.step
     said = dict(
         since=str(step.live.run_date), full_as_of=str(step.full_as_of),
@@ -93,17 +108,17 @@ def affected_users(scene: Scene, kit: Kit, changes: RuleChanges) -> DataFrame | 
     if changes.everybody:
         log.info("everybody_affected", reason=changes.everybody, **said)
         return None
-    affected = acted = scene.kept(scene.changed_since(step.since_live))
-    lists = scene.carried_lists()
+    affected = acted = scene.found(scene.changed_since(step.since_live))
+    lists = scene.carried_lists
     if changes.hidden_SN.any():
         segments = segments_of(scene.frozen, step.full_as_of)
         losers = users_who_lose(scene.lake, lists, segments, changes, kit)
-        affected = scene.kept(affected.unionByName(losers).distinct())
+        affected = scene.found(affected.users.unionByName(losers).distinct())
     if changes.allowed_SN.any():
-        best = _best_newly_allowed(scene, only_newly_allowed(kit, changes), affected)
+        best = _best_newly_allowed(scene, only_newly_allowed(kit, changes), affected.users)
         winners = users_who_win(lists, best, scene.config.scoring.n)
-        affected = scene.kept(affected.unionByName(winners))
-    log.info("users_affected", users=affected.count(), by_events=acted.count(), **said)
+        affected = scene.found(affected.users.unionByName(winners))
+    log.info("users_affected", users=len(affected.ids), by_events=len(acted.ids), **said)
     return affected
 
 

@@ -44,13 +44,14 @@ def users_with_changes(
 ) -> DataFrame:
     """(user_id): those whose events of ``types`` and ``items`` are not the ones they were, row by row.
 
-    What ``now`` uses is what ``earlier`` used, and the rows that were written since, less those that were taken
-    away, and what lay there already, of days that were not yet used. A row that went and came again with the same
-    content adds up to nothing, however often its file was rewritten. ``items`` has a column ``item_id``.
+    Of the days that ``earlier`` used: the rows that were written since, less those that were taken away. A row that
+    went and came again with the same content adds up to nothing, however often its file was rewritten. Of the days
+    that only ``now`` uses: all rows that are there. ``items`` has a column ``item_id``.
     """
-    signed = _read(lake.read(EVENTS, version=earlier.version), F.lit(1)).where(
-        F.col("event_date") >= F.lit(earlier.before)
-    )
+    # Not what lay there already and the feed of these days: the sum is the same, and an older version of a table is
+    # some Spark jobs.
+    new_days = F.col("event_date") >= F.lit(earlier.before)
+    signed = _read(lake.read(EVENTS, version=now.version), F.lit(1)).where(new_days)
     if now.version > earlier.version:
         feed = (
             lake.spark.read.format("delta")
@@ -60,7 +61,7 @@ def users_with_changes(
             .load(lake.path(EVENTS))
         )
         sign = F.create_map(*(F.lit(part) for pair in SIGNS.items() for part in pair))
-        signed = signed.unionByName(_read(feed, sign[F.col("_change_type")]))
+        signed = signed.unionByName(_read(feed, sign[F.col("_change_type")]).where(~new_days))
     kept = signed.where(
         (F.col("event_date") < F.lit(now.before))
         & F.col("user_id").isNotNull()

@@ -11,14 +11,14 @@ import structlog
 
 from recsys import contracts
 from recsys.config import RecsysConfig
-from recsys.lake import Lake, local_rows, struct_type
+from recsys.lake import Lake
 from recsys.records import ModelManifest, RankingManifest, ScoringRecord
 from recsys.scoring.bundle import open_bundle
 from recsys.scoring.choice import Choice, proven
 from recsys.scoring.kit_tables import build_ruled_kit
 from recsys.scoring.list_files import write_lists
 from recsys.scoring.ranking_bundle import checked_ranking
-from recsys.scoring.rule_counts import Row, rule_rows
+from recsys.scoring.rule_counts import Row, rule_rows, write_rules
 from recsys.scoring.scorer import Entry, check_reorders
 from recsys.scoring.shelves import write_shelves
 from recsys.scoring.spark import scoring_task, users_to_score
@@ -91,15 +91,14 @@ def score_day(lake: Lake, config: RecsysConfig, run_date: date, choice: Choice) 
             lake, run_date, numbered=bool(rankings), returned_days=config.rules.returned_days
         )
         to = lake.destination(contracts.TOP_N_LISTS, where)
-        files, counted = write_lists(
+        lists = write_lists(
             users, task, entry, to, n=config.scoring.n, partitions=config.scoring.partitions
         )
-        written = lake.commit_files(to, files)
+        written = lake.commit_files(to, lists.files)
     write_shelves(lake, kit, task.rules, config.scoring, run_date)
-    rows = rule_rows(ruled, config, task.rules, counted)
-    rules = local_rows(lake.spark, rows, struct_type(contracts.RULES)).coalesce(1)
-    lake.replace(rules, contracts.RULES, where)
-    _say_what_rules_took(rows, counted, run_date)
+    rows = rule_rows(ruled, config, task.rules, lists.counted)
+    write_rules(lake, rows, run_date)
+    _say_what_rules_took(rows, lists.counted, run_date)
 
     as_of = bundle.manifest.as_of
     record = ScoringRecord(

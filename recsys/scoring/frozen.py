@@ -26,13 +26,20 @@ class FrozenLake(Lake):
     def __init__(self, lake: Lake, config: RecsysConfig, versions: Mapping[str, int]) -> None:
         super().__init__(lake.spark, config.paths)
         self._versions = versions
+        self._frames: dict[tuple[str, int], DataFrame] = {}
 
     def read(
         self, contract: TableContract, *, version: int | None = None, **where: Values
     ) -> DataFrame:
         if version is None:
             version = self._versions.get(contract.name)
-        return super().read(contract, version=version, **where)
+        if version is None or where:
+            return super().read(contract, version=version, **where)
+        # Delta works out an older version anew for each frame.
+        key = (contract.name, version)
+        if key not in self._frames:
+            self._frames[key] = super().read(contract, version=version)
+        return self._frames[key]
 
 
 def rebuilt_users(
@@ -63,6 +70,8 @@ def rebuilt_users(
         max_user_events_90d=config.candidates.max_user_events_90d,
     )  # fmt: skip
     user_nums = numbers(vocabulary, "user")
+    if only is not None:
+        user_nums = user_nums.join(F.broadcast(only), "user_id", "left_semi")
     days = config.rules.returned_days
     return joined_users(
         _without_strangers(made, user_nums),

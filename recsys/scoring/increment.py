@@ -36,6 +36,8 @@ class LiveLists:
     """Of the tables, as its manifest names them."""
     lists_hash: str
     """Of its rows of top_n_lists."""
+    num_lists: int
+    """How many these are."""
 
 
 @dataclass(frozen=True)
@@ -79,12 +81,12 @@ def plan(lake: Lake, config: RecsysConfig, run_date: date, live: LiveLists | Non
 
 
 GONE = re.compile(
-    "FILE_NOT_EXIST|FileNotFoundException|Path does not exist"
+    "FILE_NOT_EXIST|FileNotFoundException|Path does not exist|a file of the live lists is gone: [^{]"
     "|DELTA_(FILE_NOT_FOUND|FILE_OR_DIR_NOT_FOUND|LOG_FILE_NOT_FOUND|VERSION_NOT_FOUND|CANNOT_FIND_VERSION"
     "|VERSIONS_NOT_CONTIGUOUS|TRUNCATED_TRANSACTION_LOG|MISSING_CHANGE_DATA|INVALID_CDC_RANGE"
     "|CHANGE_TABLE_FEED_DISABLED)"
 )
-"""What Spark and Delta say of files that VACUUM, or the clean-up of a table's log, took away."""
+"""What Spark, Delta and carry_over say of files that VACUUM, or the clean-up of a table's log, took away."""
 NOTHING_WRITTEN = "Nothing was written"
 
 
@@ -161,6 +163,6 @@ def _newer_than_full(
     newer = lake.read(contracts.ITEM_SIMILARITY).where(
         (F.col("as_of") > F.lit(full_as_of)) & (F.col("as_of") <= F.lit(run_date))
     )
-    if newer.limit(1).count():
+    if not newer.isEmpty():
         return f"there are newer candidates than those of {full_as_of}"
     return ""

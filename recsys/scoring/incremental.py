@@ -12,25 +12,29 @@ from contextlib import ExitStack
 from datetime import date
 
 import structlog
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 
 from recsys import contracts
 from recsys.config import RecsysConfig
-from recsys.lake import Lake, RowFile, local_rows, struct_type
+from recsys.lake import Lake, RowFile
 from recsys.records import ScoringRecord
-from recsys.scoring.affected import Scene, affected_users
+from recsys.scoring.affected import Found, Scene, affected_users
 from recsys.scoring.bundle import open_bundle
 from recsys.scoring.carried_files import carry_over
 from recsys.scoring.daily import settings_hash
 from recsys.scoring.frozen import FrozenLake
 from recsys.scoring.increment import Increment, LiveLists, plan, read_as_it_was
-from recsys.scoring.increment_audit import audit_lists
+from recsys.scoring.increment_audit import (
+    audit,
+    audit_everybody,
+    sample_of,
+    sample_of_everybody,
+    with_sample,
+)
 from recsys.scoring.kit_tables import RuledKit, build_ruled_again
 from recsys.scoring.list_files import write_lists
 from recsys.scoring.ranking_bundle import checked_ranking
 from recsys.scoring.rule_changes import RuleChanges, rule_changes
-from recsys.scoring.rule_counts import rule_rows
+from recsys.scoring.rule_counts import rule_rows, write_rules
 from recsys.scoring.scorer import Entry, Rules
 from recsys.scoring.shelves import write_shelves
 from recsys.scoring.spark import ScoringTask, scoring_task
@@ -46,8 +50,8 @@ def score_changes(
     Raises:
         Refused: a full run is due, and why; or a rule leaves nothing to offer. Nothing was written, or, where files
             went while it ran, no record, so that nothing can be published.
-        CorruptArtifact: a file of the model is damaged, and nothing was written; or the audit found a list that a
-            full run would not give, and no record was written, so that nothing can be published.
+        CorruptArtifact: a file of the model is damaged, or the audit found a list that a full run would not give.
+            Nothing was written; where the audit found it, there is no record any more, either.
     """
     step = plan(lake, config, run_date, live)
     model = step.live.model
@@ -73,9 +77,8 @@ def score_changes(
         with read_as_it_was(step, written="No list was written"):
             counted, lists_version = _write_lists(scene, task, affected)
         write_shelves(lake, ruled.kit, task.rules, config.scoring, run_date)
-        _write_rules(scene, task, ruled, counted if affected is None else {})
-        if config.scoring.audit_users:
-            audit_lists(scene, task)
+        known: Mapping[str, int | None] = counted if affected is None else defaultdict(lambda: None)
+        write_rules(lake, rule_rows(ruled, config, task.rules, known), run_date)
     record = ScoringRecord(
         run_date=run_date,
         model_version=entry.model_version,
@@ -107,34 +110,32 @@ def _rule_changes(
 
 
 def _write_lists(
-    scene: Scene, task: ScoringTask, affected: DataFrame | None
+    scene: Scene, task: ScoringTask, affected: Found | None
 ) -> tuple[Mapping[str, int], int]:
-    """The lists of those affected, scored, and the others' as they are.
+    """The lists of those affected, scored, and the others' as they are; a sample is audited before it is committed.
 
     Returns ``rule_counts.count_names`` of the former, and the table's version.
     """
-    scoring, run_date, live = scene.config.scoring, scene.step.now.before, scene.step.live
-    to = scene.lake.destination(contracts.TOP_N_LISTS, {"as_of": run_date})
+    scoring, live = scene.config.scoring, scene.step.live
+    to = scene.lake.destination(contracts.TOP_N_LISTS, {"as_of": scene.step.now.before})
+    n, partitions = scoring.n, scoring.partitions
     carried: list[RowFile] = []
-    if affected is not None:
-        version = live.versions[contracts.TOP_N_LISTS.name]
-        lists = scene.lake.read(contracts.TOP_N_LISTS, version=version)
-        carried = carry_over(lists, live.run_date, affected, to)
-    scored, counted = write_lists(
-        scene.users(affected), task, scene.entry, to, n=scoring.n, partitions=scoring.partitions
-    )
-    written = scene.lake.commit_files(to, [*carried, *scored])
-    log.info("lists_merged", scored=counted["users"], carried_over=written.rows - counted["users"])
-    return counted, written.version
-
-
-def _write_rules(
-    scene: Scene, task: ScoringTask, ruled: RuledKit, counted: Mapping[str, int]
-) -> None:
-    """The rules of the day; what they took from users is unknown where not all were scored."""
-    lake, run_date = scene.lake, scene.step.now.before
-    known: Mapping[str, int | None] = defaultdict(lambda: None, counted)
-    rows = rule_rows(ruled, scene.config, task.rules, known)
-    rules = local_rows(lake.spark, rows, struct_type(contracts.RULES)).coalesce(1)
-    dated = rules.withColumn("as_of", F.lit(run_date))
-    lake.replace(dated, contracts.RULES, {"as_of": run_date})
+    if affected is None:
+        picked = sample_of_everybody(scene)
+        scored = write_lists(
+            scene.users(None), task, scene.entry, to, n=n, partitions=partitions, picked=picked
+        )
+        audit_everybody(scene, task, picked, scored.picked)
+    else:
+        lists, day = scene.live_table, live.run_date
+        carried, kept = carry_over(lists, day, affected.ids, to, sample_of(scene))
+        picked, users = list(kept), scene.users(with_sample(scene, affected.users, kept))
+        scored = write_lists(
+            users, task, scene.entry, to, n=n, partitions=partitions, picked=picked,
+            unwritten=picked,
+        )  # fmt: skip
+        audit(scene, kept, scored.picked)
+    written = scene.lake.commit_files(to, [*carried, *scored.files])
+    num_scored = scored.counted["users"]
+    log.info("lists_merged", scored=num_scored, carried_over=written.rows - num_scored)
+    return scored.counted, written.version

@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import date
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from pyspark.sql.pandas.types import to_arrow_schema
 
 from recsys.config import RecsysConfig
 from recsys.config.rules import MAX_PER, RETURNED, SEEN
+from recsys.contracts import RULES
+from recsys.lake import Lake, Written, struct_type
 from recsys.scoring.kit import Kit
 from recsys.scoring.kit_tables import RuledKit
 from recsys.scoring.list_rules import Limited
-from recsys.scoring.lists import Lists
 from recsys.scoring.scorer import Rules
 from recsys.scoring.users import Ints, UserBatch
 
@@ -55,10 +58,10 @@ def count_names(rules: Rules) -> tuple[str, ...]:
     return ("users", "without_a_list", *each)
 
 
-def counts_of(lists: Lists, left_out_BR: Ints) -> Ints:
-    """``count_names`` of a batch; ``left_out_BR`` is ``left_out_by_user``."""
+def counts_of(lengths_B: Ints, left_out_BR: Ints) -> Ints:
+    """``count_names`` of a batch, of its lists' lengths; ``left_out_BR`` is ``left_out_by_user``."""
     per_rule = np.stack([(left_out_BR > 0).sum(axis=0), left_out_BR.sum(axis=0)], axis=1)
-    return np.concatenate([[len(lists), (lists.lengths == 0).sum()], per_rule.ravel()])
+    return np.concatenate([[len(lengths_B), (lengths_B == 0).sum()], per_rule.ravel()])
 
 
 def rule_rows(
@@ -71,6 +74,22 @@ def rule_rows(
         taken = (counted[f"users {name}"], counted[f"places {name}"])
         rows.append((name, as_of, "", stage, json.dumps(definition), threshold, [], 0, 0, *taken))
     return rows
+
+
+def write_rules(lake: Lake, rows: Sequence[Row], run_date: date) -> Written:
+    """Replace the rules of ``run_date`` by ``rows``, which ``rule_rows`` made; their day is that of the kit.
+
+    By Arrow, as the shelves are: a few rows cost Spark some ten jobs to check, write and count.
+
+    Raises:
+        ContractError: two rows are of one rule and segment, or another check failed; the table is as before.
+    """
+    schema = to_arrow_schema(struct_type(RULES))
+    columns = zip(*rows, strict=True) if rows else ([] for _ in schema)
+    arrays = [pa.array(values, one.type) for values, one in zip(columns, schema, strict=True)]
+    table = pa.Table.from_arrays(arrays, schema=schema).drop_columns(["as_of"])
+    in_order = table.sort_by([("rule", "ascending"), ("segment", "ascending")])
+    return lake.replace_by_arrow(in_order, RULES, {"as_of": run_date})
 
 
 def _declared_by_user(config: RecsysConfig) -> Iterator[tuple[str, object, float | None, int]]:

@@ -223,7 +223,7 @@ def test_a_run_that_breaks_off_leaves_no_record_of_other_lists(
     def full(*_: object) -> None:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(Lake, "replace", full)
+    monkeypatch.setattr(Lake, "replace_by_arrow", full)
     with pytest.raises(OSError, match="no space"):
         score_top_n.run(lake, config, DAY_1)
     assert ScoringRecord.read_if_there(config.paths, DAY_1) is None, "publish must not believe it"

@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from recsys.errors import ContractError
+from recsys.errors import ContractError, MissingInput
 from recsys.lake import Destination, RowFileWriter
-from recsys.scoring.carried_files import copied
+from recsys.scoring.carried_files import Sample, copied
+from recsys.scoring.picked_lists import Picked, lists_of
 from tests.lake.test_row_files import DAY, batch_of, destination_in
 
 USERS = ("ana", "bo", "cy", "dan", "eve")
@@ -43,6 +44,63 @@ def test_every_row_but_those_left_out_is_in_the_copy(
     wanted = [row for row in rows_of(source) if row["user_id"] != "bo"]
     assert rows_of(Path(to.location, copy.path)) == wanted
     assert copied(str(source), pa.array(USERS), to) is None, "nobody is left: no file"
+
+
+def test_small_row_groups_are_put_together_and_hold_the_same_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    to = destination_in(tmp_path)
+    monkeypatch.setattr("recsys.lake.row_files.ROWS_PER_GROUP", 1)
+    with RowFileWriter(to) as writer:
+        for n, user in enumerate(USERS):
+            rows = pa.Table.from_batches([batch_of(user)])
+            own = pa.array([[f"item-{n}", "tea"]])  # so each group has a dictionary of its own
+            column = rows.schema.names.index("item_ids")
+            [batch] = rows.set_column(column, "item_ids", own).to_batches()
+            writer.write(batch)
+        file = writer.close()
+    assert file is not None
+    monkeypatch.setattr("recsys.scoring.carried_files.ROWS_PER_GROUP", 4)
+
+    copy = copied(str(Path(to.location, file.path)), pa.array([], pa.string()), to)
+
+    assert copy is not None
+    path = Path(to.location, copy.path)
+    found = pq.ParquetFile(path).metadata
+    assert [found.row_group(n).num_rows for n in range(found.num_row_groups)] == [4, 1]
+    assert rows_of(path) == rows_of(Path(to.location, file.path))
+    assert (copy.hash_sum, copy.hash_xor) == (file.hash_sum, file.hash_xor)
+
+
+def test_a_sample_of_what_is_kept_is_told_of_and_is_the_same_again(tmp_path: Path) -> None:
+    to = destination_in(tmp_path)
+    with RowFileWriter(to) as writer:
+        writer.write(batch_of(*USERS))
+        file = writer.close()
+    assert file is not None
+    path = Path(to.location, file.path)
+
+    def told(share: float, seed: int = 7) -> list[str]:
+        picked = Picked()
+        copied(str(path), pa.array(["bo"]), to, Sample(share, seed), picked)
+        found = lists_of([picked.as_json()])
+        rows = {str(row["user_id"]): row for row in rows_of(path)}
+        for user, places in found.items():
+            assert [item for item, _, _ in places] == rows[user]["item_ids"]
+            assert [score for _, score, _ in places] == rows[user]["scores"]
+            assert [source for _, _, source in places] == rows[user]["sources"]
+        return list(found)
+
+    assert told(1.0) == ["ana", "cy", "dan", "eve"], "who is left out is not carried over"
+    assert told(0.0) == []
+    assert len(told(0.3)) == 2, "rounded up"
+    assert told(0.5) == told(0.5)
+    assert len({tuple(told(0.5, seed)) for seed in range(8)}) > 1, "other users with another seed"
+
+
+def test_a_file_that_is_gone_is_said_to_be(tmp_path: Path) -> None:
+    with pytest.raises(MissingInput, match=r"a file of the live lists is gone: .*nowhere"):
+        copied(str(tmp_path / "nowhere.parquet"), pa.array(["bo"]), destination_in(tmp_path))
 
 
 def test_a_file_that_spark_wrote_in_another_order_is_sorted(tmp_path: Path) -> None:

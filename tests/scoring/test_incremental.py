@@ -133,6 +133,22 @@ def listening() -> Iterator[Said]:
     said.events = list(events)
 
 
+@contextmanager
+def counting_rebuilds() -> Iterator[list[bool]]:
+    """An entry each time that users are made from events."""
+    from recsys.scoring.frozen import rebuilt_users
+
+    found: list[bool] = []
+
+    def counted(*args: Any, **named: Any) -> Any:
+        found.append(True)
+        return rebuilt_users(*args, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("recsys.scoring.affected.rebuilt_users", counted)
+        yield found
+
+
 def test_a_full_run_made_anew_from_events_is_the_full_run(shop: Shop) -> None:
     assert_as_a_full_run(shop, ScoringRecord.read(shop.config.paths, FULL))
 
@@ -144,10 +160,13 @@ def test_two_days_are_what_full_runs_with_the_same_inputs_give(shop: Shop) -> No
     shop.act(day(0), "u05", "i01", "search")  # no list reads it
     shop.act(day(1), "u06", "i01")  # its day is the run date: not yet used
     shop.deliver(*(day(n) for n in range(-7, 2)))
-    with listening() as said:
+    with listening() as said, counting_rebuilds() as rebuilds:
         first = shop.increment(day(1))
     assert said.scored == 4
     assert said.of("users_affected")["by_events"] == 4
+    audited = said.of("increment_audited")
+    assert (audited["users"] > 0, audited["differing"]) == (True, 0)
+    assert rebuilds == [True], "who is audited is made from events with those affected"
     assert (first.full_as_of, first.reason.split(":")[0]) == (FULL, "what changed since 2024-06-01")
     assert_as_a_full_run(shop, first)
     before, after = lists(shop, FULL), lists(shop, day(1))
@@ -305,6 +324,7 @@ def test_the_audit_names_a_list_that_was_carried_over_and_should_not_have_been(
         update={"scoring": shop.config.scoring.model_copy(update={"audit_users": 60})}
     )
     blind = replace(shop, config=config)
+    version = shop.lake.version(t.TOP_N_LISTS)
     with monkeypatch.context() as patch:
         patch.setattr(Scene, "changed_since", lambda *_: nobody)
         with pytest.raises(
@@ -312,6 +332,7 @@ def test_the_audit_names_a_list_that_was_carried_over_and_should_not_have_been(
         ):
             blind.increment(live)
     assert ScoringRecord.read_if_there(shop.config.paths, live) is None
+    assert shop.lake.version(t.TOP_N_LISTS) == version, "nothing was committed"
 
 
 def test_it_says_when_only_a_full_run_will_do(shop: Shop) -> None:

@@ -255,6 +255,31 @@ def test_the_same_night_again_gives_the_same_rows(scored: Any) -> None:
     assert sorted(again) == ask(config, f"SELECT {names} FROM rules ORDER BY rule, segment")
 
 
+def test_rules_are_written_without_a_job_of_spark_and_hashed_as_spark_does(scored: Any) -> None:
+    from recsys.errors import ContractError
+    from recsys.scoring.rule_counts import write_rules
+
+    lake, _, _ = scored
+    day = RUN_DATE + timedelta(days=400)
+    names = contracts.RULES.column_names
+    rows = [tuple(row[name] for name in names) for row in lake.read(contracts.RULES).collect()]
+    jobs = lake.spark.sparkContext._jsc.sc().dagScheduler().numTotalJobs
+
+    lake.version(contracts.RULES)
+    before = jobs()
+    written = write_rules(lake, rows[::-1], day)
+    assert jobs() == before
+
+    found = lake.read(contracts.RULES, as_of=day).collect()
+    at = names.index("as_of")
+    assert sorted(map(tuple, found)) == sorted((*row[:at], day, *row[at + 1 :]) for row in rows)
+    assert lake.content_hash(contracts.RULES, as_of=day) == written.content_hash
+    with pytest.raises(ContractError, match="rule, segment: two rows have one"):
+        write_rules(lake, [*rows, rows[0]], day)
+    assert write_rules(lake, [], day).rows == 0
+    assert lake.read(contracts.RULES, as_of=day).count() == 0
+
+
 def test_a_rule_that_leaves_nothing_refuses_the_run_but_not_an_evaluation(scored: Any) -> None:
     from recsys.scoring.kit_tables import build_kit, build_ruled_kit
 
