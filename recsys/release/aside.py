@@ -2,6 +2,7 @@
 
 The check runs when nobody else wants the processor (``SCHED_IDLE``, and so with the lowest I/O priority, too). On a
 host that is busy for long it would never come to an end: after a while it is started again as a process like others.
+What a person decided, a pin or a roll-back, is checked by a process like others at once.
 """
 
 from __future__ import annotations
@@ -32,18 +33,19 @@ REAP_SECONDS = 1.0
 _SHOWN = 200
 
 
-async def open_release_aside(folder: Path) -> Snapshot:
-    """``open_release``, the checks done by another process.
+async def open_release_aside(folder: Path, *, urgent: bool = False) -> Snapshot:
+    """``open_release``, the checks done by another process; one that is ``urgent`` does not wait for an idle moment.
 
     Raises:
         CorruptArtifact: as ``open_release``; or the check was killed, broke off, or did not end in time.
     """
     promised = ReleaseManifest.read(folder).promised
     size = _size_bytes(folder / DATA_FILE)
-    for seconds, idle in (
+    tries = [
         (IDLE_SECONDS + size / IDLE_BYTES_PER_SECOND, True),
         (PATIENCE_SECONDS + size / BYTES_PER_SECOND, False),
-    ):
+    ]
+    for seconds, idle in tries[urgent:]:
         try:
             await _check(folder, promised, seconds, idle=idle)
             break

@@ -123,7 +123,7 @@ class Current:
         if self._refused_lately(pointer):
             return
         try:
-            store = await self._releases.open_aside(pointer.release_id)
+            store = await self._releases.open_aside(pointer.release_id, urgent=pointer.pinned)
         except (RecsysError, OSError) as error:
             self._refuse(pointer, error)
             return

@@ -50,8 +50,8 @@ class Releases(Protocol):
         """Verify and open. Raises CorruptArtifact where something is off."""
         ...
 
-    async def open_aside(self, release_id: str) -> Store:
-        """``open`` for a process that answers meanwhile: another one verifies."""
+    async def open_aside(self, release_id: str, *, urgent: bool) -> Store:
+        """``open`` for a process that answers meanwhile: another one verifies, when it is idle or ``urgent``."""
         ...
 
     def blocked(self) -> dict[str, Blocked]:
@@ -82,8 +82,8 @@ class PublishedReleases:
     def open(self, release_id: str) -> Snapshot:
         return open_release(release_folder(self._paths, release_id))
 
-    async def open_aside(self, release_id: str) -> Snapshot:
-        return await open_release_aside(release_folder(self._paths, release_id))
+    async def open_aside(self, release_id: str, *, urgent: bool) -> Snapshot:
+        return await open_release_aside(release_folder(self._paths, release_id), urgent=urgent)
 
     def blocked(self) -> dict[str, Blocked]:
         path = blocked_path(self._paths)

@@ -69,12 +69,14 @@ def test_a_whole_release_is_opened_and_nothing_of_it_is_hashed_here(
         assert decode(opened.get("users", "ana") or b"") == USERS["ana"]
 
 
-def test_a_check_takes_the_processor_only_when_nobody_else_wants_it(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("urgent", [False, True])
+def test_a_check_takes_the_processor_only_when_nobody_else_wants_it_unless_it_is_urgent(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, urgent: bool
 ) -> None:
     monkeypatch.setattr(aside, "COMMAND", (sys.executable, "-c", SAY_POLICY))
-    with pytest.raises(CorruptArtifact, match=f"^policy {os.SCHED_IDLE}$"):
-        asyncio.run(open_release_aside(folder))
+    policy = os.sched_getscheduler(0) if urgent else os.SCHED_IDLE
+    with pytest.raises(CorruptArtifact, match=f"^policy {policy}$"):
+        asyncio.run(open_release_aside(folder, urgent=urgent))
 
 
 def test_one_that_does_not_end_is_started_again_as_a_process_like_others(

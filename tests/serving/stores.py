@@ -80,15 +80,16 @@ class MemoryReleases:
         self.off: dict[str, Blocked] | RecsysError = {}
         self.pointer: Pointer | None = None
         self.pulls: PullState | None = None
+        self.urgent: list[bool] = []
         self._moves = 0
         if stores:
             self.publish(stores[0].release_id)
 
-    def publish(self, release_id: str) -> None:
+    def publish(self, release_id: str, *, pinned: bool = False) -> None:
         previous = self.pointer.release_id if self.pointer else ""
         self._moves += 1
         at = NOON + timedelta(minutes=self._moves)
-        self.pointer = Pointer(release_id=release_id, previous=previous, at=at)
+        self.pointer = Pointer(release_id=release_id, previous=previous, pinned=pinned, at=at)
 
     def pulled(self) -> PullState | None:
         return self.pulls
@@ -104,7 +105,8 @@ class MemoryReleases:
             raise CorruptArtifact(f"checksum of {release_id} is off")
         return self.stores[release_id]
 
-    async def open_aside(self, release_id: str) -> MemoryStore:
+    async def open_aside(self, release_id: str, *, urgent: bool) -> MemoryStore:
+        self.urgent.append(urgent)
         return self.open(release_id)
 
     def block(self, *item_ids: str) -> None:

@@ -55,6 +55,16 @@ def test_a_new_release_is_swapped_in_and_the_old_one_closed(
     assert releases.opened == [RELEASE, NEWER]  # nothing is opened while nothing changes
 
 
+def test_a_roll_back_does_not_wait_for_an_idle_moment(
+    current: Current, releases: MemoryReleases
+) -> None:
+    releases.publish(NEWER)
+    assert look(current) == NEWER
+    releases.publish(RELEASE, pinned=True)
+    assert look(current) == RELEASE
+    assert releases.urgent == [False, True]
+
+
 def test_a_damaged_release_is_refused_and_the_old_one_stays(
     current: Current, releases: MemoryReleases, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -111,6 +111,9 @@ class ShopReleases:
         assert release_id == RELEASE
         return ShopStore()
 
+    async def open_aside(self, release_id: str, *, urgent: bool) -> ShopStore:
+        return self.open(release_id)
+
     def pulled(self) -> None:
         return None
 
