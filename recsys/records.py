@@ -20,6 +20,8 @@ from recsys.errors import ContractError, CorruptArtifact, MissingInput
 
 # The files of a model's folder; ModelManifest says what they hold.
 MANIFEST_FILE = "manifest.json"
+MODEL_CARD_FILE = "model_card.md"
+"""In a model's folder, and no file that its manifest names, so a later evaluation may write it anew."""
 WEIGHTS_FILE = "weights.npz"
 ITEM_VECTORS_FILE = "item_vectors.npy"
 ENCODER_FILE = "model.onnx"

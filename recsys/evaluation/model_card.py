@@ -15,9 +15,6 @@ from recsys.evaluation.report import cell, recipe_in_words
 from recsys.evaluation.rows import Row
 from recsys.evaluation.slices import COLD
 
-CARD_FILE = "model_card.md"
-"""In the model's folder; no file that its manifest names, so a later evaluation may write it anew."""
-
 
 def model_card(report: NightReport) -> str:
     """Markdown."""

@@ -21,7 +21,7 @@ from recsys.evaluation.leaks import check_leaks
 from recsys.evaluation.list_figures import churn, coverage_at, list_figures
 from recsys.evaluation.live_recipe import Live, refitted
 from recsys.evaluation.measuring import Measured
-from recsys.evaluation.model_card import CARD_FILE, model_card
+from recsys.evaluation.model_card import model_card
 from recsys.evaluation.model_size import bytes_as_trained
 from recsys.evaluation.night_report import NightReport
 from recsys.evaluation.ranking_figures import ranking_rows
@@ -41,7 +41,7 @@ from recsys.evaluation.search import Chosen
 from recsys.evaluation.slices import OF_USERS, Sliced, slices
 from recsys.evaluation.windows import Window, choose, measure_everybody
 from recsys.lake import Lake, local_rows, struct_type
-from recsys.records import EvaluationRecord, TrainingRecord, write_atomically
+from recsys.records import MODEL_CARD_FILE, EvaluationRecord, TrainingRecord, write_atomically
 from recsys.training.tracking import log_evaluation
 
 log = structlog.get_logger()
@@ -243,7 +243,7 @@ def _write(lake: Lake, config: RecsysConfig, report: NightReport) -> None:
     folder = config.paths.reports / str(day)
     write_atomically(folder / REPORT_FILE, page(report).encode())
     log.info("report_written", page=str(folder / REPORT_FILE))
-    card = config.paths.models / report.record.model_version / CARD_FILE
+    card = config.paths.models / report.record.model_version / MODEL_CARD_FILE
     write_atomically(card, model_card(report).encode())
     report.record.write(config.paths)
     if run_id := report.training.mlflow_run_id:

@@ -11,7 +11,6 @@ import re
 import time
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
 
 import structlog
 from pydantic import ValidationError
@@ -33,7 +32,7 @@ from recsys.release.pointer import (
 from recsys.release.pull_state import refuse_where_pulled
 from recsys.release.remote import Source, Target, Unreachable
 from recsys.release.shelf import shelved_releases
-from recsys.release.snapshot import CHECKSUMS_FILE, files_of
+from recsys.release.snapshot import CHECKED_FILES, CHECKSUMS_FILE, files_of, read_sums
 
 log = structlog.get_logger()
 
@@ -142,15 +141,15 @@ def _announcing(paths: PathsConfig) -> AbstractContextManager[None]:
 def _upload(paths: PathsConfig, target: Target, release_id: str) -> bool:
     """Bring a release there, its checksums last: the mark of a whole upload. False where it lies there whole."""
     folder = release_folder(paths, release_id)
-    if not (folder / CHECKSUMS_FILE).is_file():
-        raise _lacks(release_id, folder / CHECKSUMS_FILE)
-    sums = f"{release_id}/{CHECKSUMS_FILE}"
-    there = target.read(sums)
-    files = files_of((folder / CHECKSUMS_FILE).read_text())
-    if missing := [name for name in files if not (folder / name).is_file()]:
-        raise _lacks(release_id, folder / missing[0])
+    if missing := [n for n in (*CHECKED_FILES, CHECKSUMS_FILE) if not (folder / n).is_file()]:
+        raise CorruptArtifact(
+            f"release {release_id} is live and has no {folder / missing[0]}: nothing was uploaded; take another "
+            "release (recsys release list, then roll-back --to RELEASE)"
+        )
+    files = [name for name in files_of(read_sums(folder)) if (folder / name).is_file()]
     sizes = {name: (folder / name).stat().st_size for name in files}
-    if there == (folder / CHECKSUMS_FILE).read_bytes() and all(
+    sums = f"{release_id}/{CHECKSUMS_FILE}"
+    if target.read(sums) == (folder / CHECKSUMS_FILE).read_bytes() and all(
         target.size(f"{release_id}/{name}") == size for name, size in sizes.items()
     ):
         log.info("upload_needless", release=release_id, url=target.url)
@@ -166,13 +165,6 @@ def _upload(paths: PathsConfig, target: Target, release_id: str) -> bool:
         "release_uploaded", release=release_id, url=target.url, megabytes=megabytes, seconds=seconds
     )
     return True
-
-
-def _lacks(release_id: str, path: Path) -> CorruptArtifact:
-    return CorruptArtifact(
-        f"release {release_id} is live and has no {path}: nothing was uploaded; take another release (recsys release "
-        "list, then roll-back --to RELEASE)"
-    )
 
 
 def _write_pointer(paths: PathsConfig, target: Target, live: Pointer, take_over: bool) -> Pointer:

@@ -1,6 +1,6 @@
 """Check a release: ``python -m recsys.release.check FOLDER``, what its manifest promises as JSON on standard input.
 
-For ``aside``, which starts a process for every release; one that imported the configuration, too, would take five
+For ``opening``, which starts a process for every release; one that imported the configuration, too, would take five
 times as long. Exit code 0: all is well. ``EXIT_REFUSED``: standard output says what is not.
 """
 

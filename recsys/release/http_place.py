@@ -14,7 +14,7 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
 
-from recsys.release.remote import CHUNK_BYTES, Unreachable, unreachable
+from recsys.release.remote import CHUNK_BYTES, MOST_READ_BYTES, Unreachable, small, unreachable
 
 TIMEOUT_SECONDS = 20.0
 """Without a byte for so long a connection counts as cut."""
@@ -46,7 +46,7 @@ class HttpPlace:
             return None
         with response:
             try:
-                return bytes(response.read())
+                return small(self.url, name, response.read(MOST_READ_BYTES + 1))
             except (OSError, http.client.HTTPException) as error:
                 raise unreachable(self.url, name, error) from error
 

@@ -12,8 +12,7 @@ from pydantic import SerializerFunctionWrapHandler, ValidationError, model_seria
 from recsys.config.base import Config
 from recsys.errors import CorruptArtifact
 from recsys.records import Recipe
-from recsys.release.snapshot import MANIFEST_FILE as MANIFEST_FILE  # noqa: PLC0414  (mypy's re-export)
-from recsys.release.snapshot import Promised
+from recsys.release.snapshot import MANIFEST_FILE, Promised
 from recsys.scoring.choice import LiveModel
 
 ID_DIGITS = 12

@@ -8,6 +8,7 @@ from recsys.config.places import PathsConfig
 from recsys.errors import ConfigError, CorruptArtifact, MissingInput
 from recsys.release.actions import Action, Verb, append_action
 from recsys.release.manifest import ReleaseManifest
+from recsys.release.opening import open_release
 from recsys.release.pointer import (
     Pointer,
     next_epoch,
@@ -18,7 +19,6 @@ from recsys.release.pointer import (
 )
 from recsys.release.pull_state import refuse_where_pulled
 from recsys.release.shelf import shelved_releases
-from recsys.release.snapshot import open_release
 
 
 def pin(paths: PathsConfig, release_id: str | None, *, reason: str, now: datetime) -> Pointer:

@@ -18,7 +18,7 @@ from recsys.errors import CorruptArtifact, MissingInput, Refused
 from recsys.failpoints import failpoint
 from recsys.lake import Lake, local_rows, struct_type
 from recsys.locks import exclusive
-from recsys.records import ScoringRecord, sha256_of, write_atomically
+from recsys.records import MODEL_CARD_FILE, ScoringRecord, sha256_of, write_atomically
 from recsys.release import facts, shelf
 from recsys.release.actions import Action, append_action, read_actions
 from recsys.release.announcement import announce
@@ -31,7 +31,8 @@ from recsys.release.lists import (
     snapshot_options,
     stored_chunks,
 )
-from recsys.release.manifest import MANIFEST_FILE, ReleaseInputs, ReleaseManifest, content_id
+from recsys.release.manifest import ReleaseInputs, ReleaseManifest, content_id
+from recsys.release.opening import open_release
 from recsys.release.pointer import (
     Pointer,
     next_epoch,
@@ -48,8 +49,8 @@ from recsys.release.snapshot import (
     CHECKED_FILES,
     CHECKSUMS_FILE,
     LIST_KINDS,
+    MANIFEST_FILE,
     Snapshot,
-    open_release,
 )
 from recsys.release.snapshot_builder import SnapshotBuilder, sync_folder
 from recsys.release.stored_list import decode
@@ -102,7 +103,7 @@ def publish(lake: Lake, config: RecsysConfig, run_date: date, *, now: datetime) 
         folder = release_folder(paths, manifest.release_id)
         built = not _is_whole(folder)
         if built:
-            card = paths.models / manifest.model.version / CARD_FILE
+            card = paths.models / manifest.model.version / MODEL_CARD_FILE
             _build(folder, manifest, lists, model_card=card)
         else:
             manifest = ReleaseManifest.read(folder)

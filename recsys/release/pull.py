@@ -11,7 +11,7 @@ import errno
 import os
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from recsys.errors import ConfigError, CorruptArtifact, Refused
 from recsys.failpoints import failpoint
 from recsys.locks import exclusive
 from recsys.release.actions import actions_path
-from recsys.release.manifest import MANIFEST_FILE
+from recsys.release.opening import open_release
 from recsys.release.pointer import (
     Pointer,
     pointer_lock,
@@ -34,7 +34,7 @@ from recsys.release.pointer import (
 )
 from recsys.release.remote import Source, Unreachable
 from recsys.release.shelf import PULLING_PREFIX, remove, sweep_leftovers, sweep_old
-from recsys.release.snapshot import CHECKSUMS_FILE, files_of, open_release
+from recsys.release.snapshot import CHECKED_FILES, CHECKSUMS_FILE, MANIFEST_FILE, files_of
 from recsys.release.snapshot_builder import sync_folder
 
 log = structlog.get_logger()
@@ -203,10 +203,7 @@ def _download(source: Source, release_id: str, pulling: Path, report: Report) ->
     if pulling.exists() and (not kept.exists() or kept.read_bytes() != sums):
         log.info("download_starts_over", release=release_id, because="the source has changed")
         shutil.rmtree(pulling)
-    sizes = {
-        name: _size(source, f"{release_id}/{name}")
-        for name in files_of(sums.decode(errors="replace"))
-    }
+    sizes = _sizes(source, release_id, files_of(sums.decode(errors="replace")))
     for name in sizes:
         (pulling / name).parent.mkdir(parents=True, exist_ok=True)
     kept.write_bytes(sums)
@@ -224,11 +221,18 @@ def _download(source: Source, release_id: str, pulling: Path, report: Report) ->
     return missing
 
 
-def _size(source: Source, name: str) -> int:
-    size = source.size(name)
-    if size is None:
-        raise Unreachable(f"{source.url}/{name} is announced, but not there (any more)")
-    return size
+def _sizes(source: Source, release_id: str, names: Sequence[str]) -> dict[str, int]:
+    """In bytes; without what a release can do without, where the source has lost it."""
+    sizes = {}
+    for name in names:
+        size = source.size(f"{release_id}/{name}")
+        if size is not None:
+            sizes[name] = size
+        elif name in CHECKED_FILES:
+            raise Unreachable(
+                f"{source.url}/{release_id}/{name} is announced, but not there (any more)"
+            )
+    return sizes
 
 
 def _size_here(path: Path) -> int:
@@ -263,6 +267,10 @@ def _fetch(source: Source, name: str, path: Path, size: int, report: Report) -> 
             before, cut = have, None
             try:
                 for chunk in source.chunks(name, have):
+                    if have + len(chunk) > size:
+                        raise Unreachable(
+                            f"{source.url}/{name} is longer than the {size:,} bytes that the source said"
+                        )
                     file.write(chunk)
                     have += len(chunk)
                     report(name, have, size)

@@ -20,6 +20,8 @@ from recsys.release.snapshot_builder import sync_folder
 
 CHUNK_BYTES = 1 << 20
 BLOCK_BYTES = 8 << 20
+MOST_READ_BYTES = 16 << 20
+"""Of what is read at once: a pointer, checksums, the blocked items."""
 """What an object store is asked for at a time."""
 
 
@@ -141,9 +143,10 @@ class FsspecPlace:
     def read(self, name: str) -> bytes | None:
         with self._asking(name):
             try:
-                return bytes(self._fs.cat_file(self._path(name)))
+                content = self._fs.cat_file(self._path(name), end=MOST_READ_BYTES + 1)
             except FileNotFoundError:
                 return None
+        return small(self.url, name, content)
 
     def chunks(self, name: str, start: int) -> Iterator[bytes]:
         with (
@@ -212,6 +215,19 @@ def unreachable(url: str, name: str, error: Exception) -> Unreachable:
     """What to say when ``error`` came of asking ``url`` for ``name``."""
     said = " ".join(str(error).split())[:200]
     return Unreachable(f"{url}/{name} does not answer as it should: {type(error).__name__}: {said}")
+
+
+def small(url: str, name: str, content: bytes) -> bytes:
+    """What was read at once, of at most ``MOST_READ_BYTES`` + 1 bytes.
+
+    Raises:
+        Unreachable: it is longer than anything that a publisher writes there.
+    """
+    if len(content) > MOST_READ_BYTES:
+        raise Unreachable(
+            f"{url}/{name} is longer than {MOST_READ_BYTES:,} bytes: it is not what a publisher writes"
+        )
+    return bytes(content)
 
 
 def _copy_durably(source: Path, target: Path) -> None:

@@ -27,6 +27,8 @@ class Look(Protocol):
     def __call__(self) -> Awaitable[None]: ...
 
 
+GLANCE_SECONDS = 0.25
+"""While a release is checked the pointer is looked at so often: what it does not name any more is not waited for."""
 RETRY_SECONDS = 10.0
 """A release that was refused is looked at again after this long, or when the pointer changes."""
 
@@ -123,9 +125,12 @@ class Current:
         if self._refused_lately(pointer):
             return
         try:
-            store = await self._releases.open_aside(pointer.release_id, urgent=pointer.pinned)
+            store = await self._opened(pointer)
         except (RecsysError, OSError) as error:
             self._refuse(pointer, error)
+            return
+        if store is None:
+            await self.look()
             return
         old = self.open.store
         self._take(store, self.open.blocked)
@@ -133,6 +138,32 @@ class Current:
         self._metrics.swaps.inc()
         log.info("release_swapped", release=store.release_id, previous=old.release_id)
         await asyncio.to_thread(old.close)  # to unmap a large file takes a while
+
+    async def _opened(self, pointer: Pointer) -> Store | None:
+        """What the pointer names, checked; None where it names something else before that is done."""
+        opening = asyncio.create_task(
+            self._releases.open_aside(pointer.release_id, urgent=pointer.pinned)
+        )
+        try:
+            while not opening.done() and self._is_live(pointer):
+                await asyncio.wait({opening}, timeout=GLANCE_SECONDS)
+        finally:
+            if not opening.done():
+                opening.cancel()
+                await asyncio.wait({opening})
+        if self._is_live(pointer):
+            return opening.result()
+        if not opening.cancelled() and opening.exception() is None:
+            opening.result().close()
+        log.info("check_given_up", release=pointer.release_id, because="the pointer has changed")
+        return None
+
+    def _is_live(self, pointer: Pointer) -> bool:
+        """Nor does a pointer that cannot be read say otherwise."""
+        try:
+            return self._releases.live() == pointer
+        except RecsysError:
+            return True
 
     async def look_at_blocked(self) -> None:
         """Take over what `recsys block-item` wrote; where that cannot be read, what is known stays off."""

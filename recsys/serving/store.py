@@ -9,10 +9,10 @@ from typing import Protocol
 from recsys.blocked import Blocked, blocked_path, read_blocked
 from recsys.config.places import PathsConfig
 from recsys.errors import MissingInput
-from recsys.release.aside import open_release_aside
+from recsys.release.opening import open_release, open_release_aside
 from recsys.release.pointer import Pointer, read_pointer, release_folder
 from recsys.release.pull_state import PullState, read_pull_state
-from recsys.release.snapshot import Kind, Snapshot, open_release
+from recsys.release.snapshot import Kind, Snapshot
 
 
 class Store(Protocol):

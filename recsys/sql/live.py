@@ -10,8 +10,9 @@ import structlog
 from recsys.config.places import PathsConfig
 from recsys.errors import CorruptArtifact
 from recsys.release.actions import Action, read_actions
-from recsys.release.manifest import MANIFEST_FILE, ReleaseManifest
+from recsys.release.manifest import ReleaseManifest
 from recsys.release.pointer import Pointer, read_pointer, release_folder
+from recsys.release.snapshot import MANIFEST_FILE
 
 log = structlog.get_logger()
 

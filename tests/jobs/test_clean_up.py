@@ -22,8 +22,9 @@ from recsys.contracts import CLEAN_UPS, TOP_N_LISTS, USERS
 from recsys.errors import ContractError
 from recsys.locks import exclusive
 from recsys.records import Recipe, ScoringRecord, TrainingRecord
-from recsys.release.manifest import MANIFEST_FILE, ReleaseManifest, TableVersion
+from recsys.release.manifest import ReleaseManifest, TableVersion
 from recsys.release.pointer import release_folder
+from recsys.release.snapshot import MANIFEST_FILE
 from recsys.retention.clean_up import would_go
 from tests.release.making import make_release
 from tests.release.shop import write_table

@@ -12,7 +12,6 @@ import orjson
 from recsys.config.places import PathsConfig
 from recsys.records import Recipe, sha256_of, write_atomically
 from recsys.release.manifest import (
-    MANIFEST_FILE,
     CodeVersion,
     ReleaseManifest,
     ReleaseModel,
@@ -20,7 +19,7 @@ from recsys.release.manifest import (
     content_id,
 )
 from recsys.release.pointer import Pointer, read_pointer, release_folder, write_pointer
-from recsys.release.snapshot import CHECKED_FILES, CHECKSUMS_FILE, LIST_KINDS, Kind
+from recsys.release.snapshot import CHECKED_FILES, CHECKSUMS_FILE, LIST_KINDS, MANIFEST_FILE, Kind
 from recsys.release.snapshot_builder import SnapshotBuilder
 from recsys.release.stored_list import Place, answer_hash, encode, key_of
 

@@ -7,8 +7,8 @@ import sys
 from datetime import date
 
 from recsys.config.places import PathsConfig
+from recsys.release.opening import open_release
 from recsys.release.pointer import live_release, release_folder
-from recsys.release.snapshot import open_release
 from tests.release.making import make_release, places
 
 

@@ -24,6 +24,7 @@ from recsys.records import Recipe, write_atomically
 from recsys.release.actions import Action
 from recsys.release.lists import bought, hidden_items, popular_by_category
 from recsys.release.manifest import AcceptedVolume, ReleaseManifest
+from recsys.release.opening import open_release
 from recsys.release.pins import pin, roll_back, unpin
 from recsys.release.pointer import (
     live_release,
@@ -32,7 +33,7 @@ from recsys.release.pointer import (
     release_folder,
 )
 from recsys.release.publish import publish
-from recsys.release.snapshot import DATA_FILE, open_release
+from recsys.release.snapshot import DATA_FILE
 from recsys.release.stored_list import Place, decode
 from tests.release.making import NOON, make_release
 from tests.release.shop import (

@@ -18,8 +18,8 @@ import httpx
 import pytest
 
 from recsys.config import RecsysConfig
+from recsys.release.opening import open_release
 from recsys.release.pointer import live_release, release_folder
-from recsys.release.snapshot import open_release
 from tests.release.publisher import LENGTH, USERS
 from tests.release.shop import write_shop
 from tests.serving.operations.servers import PATIENCE_SECONDS, Server, free_port, running

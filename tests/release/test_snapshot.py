@@ -15,16 +15,18 @@ import pytest
 
 from recsys.config.places import PathsConfig
 from recsys.errors import ContractError, CorruptArtifact
-from recsys.release.aside import open_release_aside
-from recsys.release.manifest import MANIFEST_FILE, ReleaseManifest
+from recsys.records import sha256_of
+from recsys.release.manifest import ReleaseManifest
+from recsys.release.opening import open_release, open_release_aside
 from recsys.release.pointer import release_folder
 from recsys.release.snapshot import (
+    CARD_FILE,
     CHECKSUMS_FILE,
     DATA_FILE,
     KINDS,
+    MANIFEST_FILE,
     META_KEY,
     Snapshot,
-    open_release,
     verify_checksums,
 )
 from recsys.release.snapshot_builder import SnapshotBuilder, start_writing_out
@@ -97,6 +99,22 @@ def truncate_the_manifest(folder: Path) -> None:
     (folder / MANIFEST_FILE).write_text('{"release_id": ')
 
 
+def write_no_text(folder: Path) -> None:
+    sums = (folder / CHECKSUMS_FILE).read_bytes()
+    (folder / CHECKSUMS_FILE).write_bytes(b"\xff" + sums[1:])
+
+
+def write_a_card(folder: Path) -> None:
+    (folder / CARD_FILE).write_text("# Model m1\n")
+    sums = (folder / CHECKSUMS_FILE).read_text()
+    (folder / CHECKSUMS_FILE).write_text(f"{sums}{sha256_of(folder / CARD_FILE)}  {CARD_FILE}\n")
+
+
+def change_the_card(folder: Path) -> None:
+    write_a_card(folder)
+    (folder / CARD_FILE).write_text("# Model m2\n")
+
+
 def aside(folder: Path) -> Snapshot:
     return asyncio.run(open_release_aside(folder))
 
@@ -117,6 +135,8 @@ def aside(folder: Path) -> Snapshot:
         (lambda folder: (folder / MANIFEST_FILE).unlink(), r"has no .*manifest\.json"),
         (lambda folder: (folder / DATA_FILE).unlink(), r"has no .*data\.mdb"),
         (lambda folder: (folder / CHECKSUMS_FILE).unlink(), r"has no .*SHA256SUMS"),
+        (write_no_text, r"checksum of .*data\.mdb is off"),
+        (change_the_card, r"checksum of .*model_card\.md is off"),
     ],
 )
 def test_a_damaged_release_is_refused(
@@ -125,6 +145,18 @@ def test_a_damaged_release_is_refused(
     damage(folder)
     with pytest.raises(CorruptArtifact, match=message):
         opened(folder)
+
+
+@pytest.mark.parametrize("opened", [open_release, aside], ids=["here", "aside"])
+def test_a_release_without_the_card_that_its_checksums_name_is_whole(
+    folder: Path, opened: Callable[[Path], Snapshot]
+) -> None:
+    """A host of an older version pulled it so: the checksums, and the files that it knew."""
+    write_a_card(folder)
+    assert verify_checksums(folder) == 3
+    (folder / CARD_FILE).unlink()
+    assert verify_checksums(folder) == 2
+    opened(folder).close()
 
 
 def test_checksums_are_those_of_sha256sum(folder: Path) -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 from recsys.config import RecsysConfig
 from recsys.config.places import PathsConfig
 from recsys.records import write_atomically
-from recsys.release.manifest import MANIFEST_FILE, ReleaseInputs
+from recsys.release.manifest import ReleaseInputs
 from recsys.release.pointer import release_folder
+from recsys.release.snapshot import MANIFEST_FILE
 from recsys.retention.holds import holds
 from tests.release.making import make_release
 

@@ -94,8 +94,8 @@ def assert_as_a_full_run(shop: Shop, record: ScoringRecord) -> None:
 def assert_published_whole(shop: Shop, record: ScoringRecord) -> None:
     """A release of the increment has what is of the full run's day, too, and its audit scores with that clock."""
     from recsys.monitoring.fresh import compare_fresh
+    from recsys.release.opening import open_release
     from recsys.release.publish import publish
-    from recsys.release.snapshot import open_release
 
     published = publish(shop.lake, shop.config, record.run_date, now=NOW)
     assert published.live

@@ -65,6 +65,42 @@ def test_a_roll_back_does_not_wait_for_an_idle_moment(
     assert releases.urgent == [False, True]
 
 
+def test_a_release_that_is_rolled_back_while_it_is_checked_never_goes_live(
+    current: Current, releases: MemoryReleases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given_up: list[str] = []
+
+    async def busy(release_id: str, *, urgent: bool) -> MemoryStore:
+        """The check of a host that has no time for it; meanwhile somebody rolls back."""
+        if urgent:
+            return releases.open(release_id)
+        releases.publish(RELEASE, pinned=True)
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            given_up.append(release_id)
+            raise
+        raise AssertionError
+
+    monkeypatch.setattr(releases, "open_aside", busy)
+    releases.publish(NEWER)
+    assert look(current) == RELEASE
+    assert (given_up, releases.opened, current.problem) == ([NEWER], [RELEASE], "")
+
+
+def test_a_release_that_is_rolled_back_as_its_check_ends_is_closed_again(
+    current: Current, releases: MemoryReleases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def late(release_id: str, *, urgent: bool) -> MemoryStore:
+        releases.publish(RELEASE, pinned=True)
+        return releases.open(release_id)
+
+    monkeypatch.setattr(releases, "open_aside", late)
+    releases.publish(NEWER)
+    assert look(current) == RELEASE
+    assert releases.stores[NEWER].closed and not releases.stores[RELEASE].closed
+
+
 def test_a_damaged_release_is_refused_and_the_old_one_stays(
     current: Current, releases: MemoryReleases, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
 ) -> None:

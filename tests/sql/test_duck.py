@@ -14,8 +14,9 @@ from recsys.cli import app
 from recsys.config.places import PathsConfig
 from recsys.errors import ConfigError, MissingInput
 from recsys.records import write_atomically
-from recsys.release.manifest import MANIFEST_FILE, TableVersion
+from recsys.release.manifest import TableVersion
 from recsys.release.pointer import release_folder
+from recsys.release.snapshot import MANIFEST_FILE
 from recsys.sql.duck import open_lake
 from recsys.sql.output import aligned
 from tests.release.making import make_release

@@ -63,14 +63,14 @@ def main(folder: Path, outside: str) -> None:
         for attempt in range(LAUNCHES):
             before = len(listeners)
             results = launch(world_spec(folder / str(attempt), training=training), training, None)
-            if len(listeners) - before >= EXPECTED_LISTENERS:
+            if (of_one_launch := len(listeners) - before) >= EXPECTED_LISTENERS:
                 break
     finally:
         ended.set()
         watcher.join()
     found = {
         "control": control, "fits": len(results), "reached": sorted(reached),
-        "addresses": sorted(listeners.values()),
+        "of_one_launch": of_one_launch, "addresses": sorted(listeners.values()),
     }  # fmt: skip
     (folder / "found.json").write_text(json.dumps(found))
 

@@ -15,6 +15,7 @@ from recsys.cli import app
 from recsys.config.places import PathsConfig
 from recsys.release.announcement import Announced, announce
 from recsys.release.following import Follower
+from recsys.release.opening import open_release
 from recsys.release.pointer import (
     Pointer,
     next_epoch,
@@ -25,7 +26,6 @@ from recsys.release.pointer import (
 )
 from recsys.release.pull import Pulled
 from recsys.release.remote import open_source, open_target
-from recsys.release.snapshot import open_release
 from recsys.release.stored_list import decode
 from tests.release.making import NOON, make_release, places
 

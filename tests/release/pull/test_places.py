@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from recsys.errors import ConfigError
+from recsys.release import remote
 from recsys.release.remote import Source, Unreachable, open_source, open_target
 from tests.release.pull.web import web_server
 
@@ -42,6 +43,18 @@ def test_what_is_there_is_read_whole_and_from_any_byte_on(place: tuple[Source, P
     assert source.read("r-1/snapshot/data.mdb") == CONTENT
     for start in (0, 1, 100_000, len(CONTENT) - 1):
         assert b"".join(source.chunks("r-1/snapshot/data.mdb", start)) == CONTENT[start:]
+
+
+def test_what_is_read_at_once_has_a_bound(
+    place: tuple[Source, Put], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, put = place
+    monkeypatch.setattr(remote, "MOST_READ_BYTES", 1000)
+    put("current", CONTENT[:1000])
+    assert source.read("current") == CONTENT[:1000]
+    put("current", CONTENT)
+    with pytest.raises(Unreachable, match="current is longer than 1,000 bytes"):
+        source.read("current")
 
 
 def test_what_is_not_there_is_none_and_not_an_error(place: tuple[Source, Put]) -> None:

@@ -14,11 +14,12 @@ from recsys.contracts import RELEASES
 from recsys.errors import ConfigError, CorruptArtifact
 from recsys.lake import Lake
 from recsys.records import ScoringRecord, write_atomically
+from recsys.release.opening import open_release
 from recsys.release.pins import pin
 from recsys.release.pointer import live_release, read_pointer, release_folder
 from recsys.release.publish import publish
 from recsys.release.remote import Unreachable
-from recsys.release.snapshot import CARD_FILE, open_release
+from recsys.release.snapshot import CARD_FILE
 from recsys.release.stored_list import decode
 from tests.release.making import NOON, make_release
 from tests.release.pull.shops import poll

@@ -15,6 +15,7 @@ from recsys.cli import app
 from recsys.config.places import PathsConfig
 from recsys.errors import MissingInput
 from recsys.release.announcement import announce_blocked
+from recsys.release.http_place import HttpPlace
 from recsys.release.pins import roll_back
 from recsys.release.pointer import read_pointer, release_folder
 from recsys.release.pull_state import read_pull_state
@@ -153,6 +154,25 @@ def test_a_server_that_knows_no_ranges_does_too(shop: Shop, host: PathsConfig, w
     web.knows_ranges, web.cuts = False, [500_000]
     poll(host, web.url)
     assert len(web.cut) == 1
+    assert served(host) == (release, "day-1")
+
+
+def test_a_file_that_is_longer_than_its_source_says_is_not_written_to_its_end(
+    shop: Shop, host: PathsConfig, web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = shop.announced(1, users=USERS)
+    size = HttpPlace.size
+
+    def said(place: HttpPlace, name: str) -> int | None:
+        found = size(place, name)
+        return found and min(found, 100_000)
+
+    monkeypatch.setattr(HttpPlace, "size", said)
+    with pytest.raises(Unreachable, match=r"data\.mdb is longer than the 100,000 bytes"):
+        poll(host, web.url)
+    assert (host.releases / f".pulling-{release}" / DATA_FILE).stat().st_size <= 100_000
+    monkeypatch.undo()
+    poll(host, web.url)
     assert served(host) == (release, "day-1")
 
 

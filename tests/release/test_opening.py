@@ -15,8 +15,8 @@ from structlog.testing import capture_logs
 
 from recsys.config.places import PathsConfig
 from recsys.errors import CorruptArtifact
-from recsys.release import aside, snapshot
-from recsys.release.aside import open_release_aside
+from recsys.release import opening, snapshot
+from recsys.release.opening import open_release_aside
 from recsys.release.pointer import release_folder
 from recsys.release.snapshot import CHECKSUMS_FILE
 from recsys.release.stored_list import decode
@@ -73,41 +73,72 @@ def test_a_whole_release_is_opened_and_nothing_of_it_is_hashed_here(
 def test_a_check_takes_the_processor_only_when_nobody_else_wants_it_unless_it_is_urgent(
     folder: Path, monkeypatch: pytest.MonkeyPatch, urgent: bool
 ) -> None:
-    monkeypatch.setattr(aside, "COMMAND", (sys.executable, "-c", SAY_POLICY))
+    monkeypatch.setattr(opening, "COMMAND", (sys.executable, "-c", SAY_POLICY))
     policy = os.sched_getscheduler(0) if urgent else os.SCHED_IDLE
     with pytest.raises(CorruptArtifact, match=f"^policy {policy}$"):
         asyncio.run(open_release_aside(folder, urgent=urgent))
 
 
-def test_one_that_does_not_end_is_started_again_as_a_process_like_others(
+def test_one_that_gets_no_turn_is_started_again_with_a_small_part_of_the_processor(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made_idle: list[int] = []
+    made_low: list[tuple[int, int]] = []
 
     def stop(pid: int, *_: object) -> None:
         """An idle process that gets no turn of the processor."""
         made_idle.append(pid)
         os.kill(pid, signal.SIGSTOP)
 
+    def note(which: int, pid: int, niceness: int) -> None:
+        made_low.append((which, niceness))
+
     monkeypatch.setattr(os, "sched_setscheduler", stop)
-    monkeypatch.setattr(aside, "IDLE_SECONDS", 0.1)
+    monkeypatch.setattr(os, "setpriority", note)
+    monkeypatch.setattr(opening, "IDLE_SECONDS", 0.1)
     with capture_logs() as logs:
         asyncio.run(open_release_aside(folder)).close()
-    assert [line["idle"] for line in logs] == [True]
-    [stopped] = made_idle  # the second process was left as it is
+    assert [line["priority"] for line in logs] == ["idle"]
+    assert made_low == [(os.PRIO_PROCESS, opening.LOW_NICENESS)]
+    [stopped] = made_idle
     with pytest.raises(ProcessLookupError):
         os.kill(stopped, 0)
 
 
 def test_one_that_hangs_is_a_refusal_and_leaves_no_process(
-    folder: Path, hangs: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(aside, "IDLE_SECONDS", 0.5)
-    monkeypatch.setattr(aside, "PATIENCE_SECONDS", 0.5)
+    started: list[int] = []
+    monkeypatch.setattr(os, "sched_setscheduler", lambda pid, *_: started.append(pid))
+    monkeypatch.setattr(os, "setpriority", lambda _, pid, __: started.append(pid))
+    monkeypatch.setattr(opening, "COMMAND", (sys.executable, "-c", "import time; time.sleep(600)"))
+    monkeypatch.setattr(opening, "IDLE_SECONDS", 0.5)
+    monkeypatch.setattr(opening, "PATIENCE_SECONDS", 0.5)
     with capture_logs() as logs, pytest.raises(CorruptArtifact, match="did not end in"):
         asyncio.run(open_release_aside(folder))
-    assert [line["idle"] for line in logs if line["event"] == "check_not_ended"] == [True, False]
-    assert not is_read(hangs)
+    ended = [line["priority"] for line in logs if line["event"] == "check_not_ended"]
+    assert ended == ["idle", "low"] and len(started) == 2
+    for pid in started:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+def test_one_that_outlives_its_kill_is_not_joined_by_more(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that waits for a dead disk ends when the disk answers, and no sooner."""
+
+    class Waits:
+        returncode: int | None = None
+
+    waits = Waits()
+    monkeypatch.setattr(opening, "_unended", {waits})
+    with pytest.raises(
+        CorruptArtifact, match="an earlier check was killed and still waits for the disk"
+    ):
+        asyncio.run(open_release_aside(folder))
+    waits.returncode = -9
+    asyncio.run(open_release_aside(folder)).close()
 
 
 def test_a_service_that_ends_meanwhile_takes_the_check_with_it(folder: Path, hangs: Path) -> None:
@@ -128,7 +159,7 @@ def test_a_service_that_ends_meanwhile_takes_the_check_with_it(folder: Path, han
 
 def test_one_that_breaks_off_says_why(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     command = (sys.executable, "-c", "import sys; sys.stdin.read(); raise MemoryError('no room')")
-    monkeypatch.setattr(aside, "COMMAND", command)
+    monkeypatch.setattr(opening, "COMMAND", command)
     with pytest.raises(CorruptArtifact, match="broke off with exit code 1: MemoryError: no room"):
         asyncio.run(open_release_aside(folder))
 
