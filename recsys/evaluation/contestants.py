@@ -3,17 +3,21 @@ what the nights listed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from datetime import timedelta
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 import pyarrow as pa
+import structlog
+from scipy.sparse import csr_array
 
 from recsys.config import RecsysConfig
 from recsys.contracts import TOP_N_LISTS
 from recsys.errors import ConfigError, MissingInput, Refused
-from recsys.evaluation.night_lists import listed_pairs
+from recsys.evaluation.night_lists import listed_pairs, models_of_lists
+from recsys.evaluation.splits import Window
 from recsys.evaluation.temporal_shop import TemporalShop
 from recsys.lake import Lake
 from recsys.recommenders import Shop, Users
@@ -21,6 +25,8 @@ from recsys.recommenders.named import SHIPPED, recommender
 from recsys.recommenders.scored_pairs import ScoredPairs, read_pairs
 from recsys.recommenders.shop import Scores
 from recsys.recommenders.tracked import TrackedModel, tracked_models
+
+log = structlog.get_logger()
 
 MLFLOW = "mlflow:"
 PARQUET = ".parquet"
@@ -95,16 +101,39 @@ def _of_file(name: str, cut_offs: int) -> Opener:
 
 
 def _of_nights(config: RecsysConfig) -> Opener:
-    """A night as of the cut-off knew what was before it, and no more: its lists can be measured as they were."""
+    """The lists of the night as of the cut-off, as they were, unless a model of later days made them.
+
+    A night that is run again long after, and trains no model that passes, takes the live release's.
+    """
 
     def opened(world: TemporalShop) -> Contestant:
         if world.shop.spark is None:
             raise MissingInput(
                 "the lists of the nights are in a table, and this shop comes without Spark"
             )
+        cut_off = world.window.cut_off
         measured = world.user_ids.take(pa.array(world.users.user_nums - 1))
         lake = Lake(world.shop.spark, config.paths)
-        pairs = listed_pairs(lake, world.window.cut_off, measured)
+        pairs = listed_pairs(lake, cut_off, measured)
+        _refuse_later(models_of_lists(lake, config.paths, cut_off), world.window)
+        if not len(pairs):
+            log.warning("no_measured_user_has_a_list", as_of=str(cut_off), users=len(measured))
+            shape = (len(world.user_ids) + 1, len(world.item_ids))
+            return ScoredPairs(csr_array(shape, dtype=np.float32))
         return ScoredPairs.of(pairs, world.user_ids, world.item_ids)
 
     return opened
+
+
+def _refuse_later(fitted: Mapping[str, date | None], window: Window) -> None:
+    if unknown := [version for version, as_of in fitted.items() if as_of is None]:
+        log.warning("models_of_lists_not_dated", as_of=str(window.cut_off), models=unknown)
+    later = {v: as_of for v, as_of in fitted.items() if as_of and as_of > window.cut_off}
+    if later:
+        made_by = ", ".join(f"{version}, fitted as of {as_of}" for version, as_of in later.items())
+        first = max(later.values()) + timedelta(days=window.days)
+        raise Refused(
+            f"the lists of {window.cut_off} in {TOP_N_LISTS.name} were made by model {made_by}, and are to be measured "
+            f"from {window.cut_off} on: it has seen these days. Leave {TOP_N_LISTS.name} out, or compare with a "
+            f"--run-date from {first} on, whose night was listed by a model of its time; nothing was measured"
+        )

@@ -5,20 +5,22 @@ from __future__ import annotations
 import json
 import re
 import sys
-from datetime import timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 from typer.testing import CliRunner
 
 from jobs import benchmark_leave_one_out, compare
 from recsys import contracts
 from recsys.config import RecsysConfig
 from recsys.config.sections import EvaluationConfig
-from recsys.errors import ConfigError, MissingInput
+from recsys.errors import ConfigError, MissingInput, Refused
 from recsys.evaluation.comparison import Asked
 from recsys.lake import Lake, local_rows, struct_type
+from recsys.records import ModelManifest, RankingManifest, Recipe, ScoringRecord
 from tests.evaluation.shop import FIRST_DAY, NUM_ITEMS, NUM_USERS, RUN_DATE, WINDOW_DAYS, write_shop
 from tests.recommenders.contract import small_shop
 
@@ -121,6 +123,108 @@ def test_what_a_night_listed_is_measured_on_the_days_after_it(
         MissingInput, match=r"no lists as of 2024-06-21.* its days are 2024-06-24, 2024-06-25"
     ):
         compare.run(lake, config, Asked(("top_n_lists", "transitions"), cut_offs=2))
+
+
+CUT_OFF = RUN_DATE - timedelta(days=WINDOW_DAYS)
+LATER = CUT_OFF + timedelta(days=1)
+
+
+def shop_with_lists(lake: Lake, config: RecsysConfig, users: list[str]) -> RecsysConfig:
+    """Lists as of the cut-off, by the model ``v``."""
+    evaluation = EvaluationConfig(window_days=WINDOW_DAYS, bootstrap_rounds=100)
+    config = config.model_copy(update={"evaluation": evaluation})
+    write_shop(lake, config)
+    lists = [(user, CUT_OFF, ["i1"], [0.5], ["model"], "v") for user in users]
+    df = local_rows(lake.spark, lists, struct_type(contracts.TOP_N_LISTS))
+    df.write.format("delta").save(lake.path(contracts.TOP_N_LISTS))
+    return config
+
+
+def fitted(config: RecsysConfig, as_of: date, *, ranking: bool = False) -> None:
+    """The folder of ``v``, or of the ranking model ``r``, as far as anybody asks when it was fitted."""
+    made = dict(as_of=as_of, num_items=1, epochs=1, history_length=1)
+    manifest = (
+        RankingManifest.model_validate(made | {"model_version": "r"})
+        if ranking
+        else ModelManifest.model_validate(made | {"model_version": "v", "embedding_dim": 1})
+    )
+    manifest.write(config.paths.models / manifest.model_version)
+
+
+def scored(config: RecsysConfig, model_version: str = "v", *, ranking_version: str = "") -> None:
+    """The record of the night, whose model is of a later day."""
+    ScoringRecord(
+        run_date=CUT_OFF, model_version=model_version, model_as_of=LATER, model_age_days=-1, reason="",
+        recipe=Recipe(name="popularity", popularity=1.0), ranking_version=ranking_version,
+    ).write(config.paths)  # fmt: skip
+
+
+def released(lake: Lake) -> None:
+    """Two days after it was fitted; what was published before ages were written down says nothing."""
+    at, day = datetime(2024, 7, 1, tzinfo=UTC), LATER + timedelta(days=2)
+    rows = [
+        ("1", day, "published", at, "v", 2, "", "{}"),
+        ("2", day, "published", at, "v", None, "", "{}"),
+    ]
+    df = local_rows(lake.spark, rows, struct_type(contracts.RELEASES))
+    df.write.format("delta").save(lake.path(contracts.RELEASES))
+
+
+@pytest.mark.spark
+@pytest.mark.parametrize("told_by", ["folder", "record", "releases", "ranking model"])
+def test_lists_by_a_model_of_later_days_are_refused(
+    lake: Lake, config: RecsysConfig, told_by: str
+) -> None:
+    config = shop_with_lists(lake, config, ["u00"])
+    version = "v"
+    match told_by:
+        case "folder":
+            fitted(config, LATER)
+        case "record":
+            scored(config)
+        case "releases":
+            released(lake)
+        case _:
+            version = "r"
+            fitted(config, CUT_OFF)
+            fitted(config, LATER, ranking=True)
+            scored(config, ranking_version="r")
+
+    first = LATER + timedelta(days=WINDOW_DAYS)
+    said = rf"of {CUT_OFF} .* by model {version}, fitted as of {LATER}.*--run-date from {first} on"
+    with pytest.raises(Refused, match=said):
+        compare.run(lake, config, Asked(("top_n_lists",)))
+
+
+@pytest.mark.spark
+@pytest.mark.parametrize("told", [True, False])
+def test_lists_by_a_model_of_their_day_or_of_an_unknown_one_are_measured(
+    lake: Lake, config: RecsysConfig, told: bool
+) -> None:
+    config = shop_with_lists(lake, config, ["u00"])
+    scored(config, "another")  # a record that is not of these lists
+    if told:
+        fitted(config, CUT_OFF)
+
+    with capture_logs() as said:
+        measured = compare.run(lake, config, Asked(("top_n_lists",)))
+
+    assert "top_n_lists" in measured["cut_offs"][0]["models"]
+    undated = [one["models"] for one in said if one["event"] == "models_of_lists_not_dated"]
+    assert undated == ([] if told else [["v"]])
+
+
+@pytest.mark.spark
+def test_a_night_that_listed_nobody_who_is_measured_missed_everybody(
+    lake: Lake, config: RecsysConfig
+) -> None:
+    config = shop_with_lists(lake, config, ["somebody else"])
+
+    with capture_logs() as said:
+        told = compare.run(lake, config, Asked(("top_n_lists",)))
+
+    assert told["cut_offs"][0]["models"]["top_n_lists"]["ndcg"]["value"] == 0
+    assert "no_measured_user_has_a_list" in {one["event"] for one in said}
 
 
 @pytest.mark.parametrize(
