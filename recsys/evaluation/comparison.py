@@ -7,9 +7,7 @@ M metrics.
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 
@@ -21,7 +19,7 @@ from recsys.config import RecsysConfig
 from recsys.config.sections import GATE_K
 from recsys.errors import ConfigError, MissingInput, Refused
 from recsys.evaluation.contestants import ALL, Contestant, Opener, openers
-from recsys.evaluation.costs import PeakMemory
+from recsys.evaluation.costs import PeakMemory, timed
 from recsys.evaluation.ranking import hits, metrics_by_user
 from recsys.evaluation.splits import Targets, Window, rolling_origin
 from recsys.evaluation.temporal_shop import TemporalShop, days_of_events, temporal_shop
@@ -193,7 +191,7 @@ def at_cut_off(
 
 def _fitted(opener: Opener, world: TemporalShop, cost: Cost) -> Contestant:
     """What chooses something of its own (epochs) chooses on the last part of what was known."""
-    with _timed() as seconds:
+    with timed() as seconds:
         contestant = opener(world)
         if isinstance(contestant, Chooses):
             earlier, later = held_out(world.shop)
@@ -206,7 +204,7 @@ def _fitted(opener: Opener, world: TemporalShop, cost: Cost) -> Contestant:
 def _lists(name: str, contestant: Contestant, world: TemporalShop, cost: Cost) -> ItemNums:
     """(U, K)"""
     lists = []
-    with _timed() as seconds:
+    with timed() as seconds:
         for start in range(0, len(world.users), BLOCK_USERS):
             stop = min(start + BLOCK_USERS, len(world.users))
             users = world.users.slice(start, stop)
@@ -254,10 +252,3 @@ def _checked(name: str, scores_BN: Scores, wanted: tuple[int, int]) -> Scores:
             "no list can order: mend it; nothing was measured"
         )
     return scores_BN
-
-
-@contextmanager
-def _timed() -> Iterator[list[float]]:
-    started, seconds = time.monotonic(), [0.0]
-    yield seconds
-    seconds[0] = time.monotonic() - started

@@ -15,8 +15,16 @@ PeakMemory = Callable[[], AbstractContextManager[list[float]]]
 """Yields a list whose one item becomes the peak of resident bytes."""
 
 
+@contextmanager
+def timed() -> Iterator[list[float]]:
+    """Yields a list whose one item becomes the seconds inside."""
+    started, seconds = time.monotonic(), [0.0]
+    yield seconds
+    seconds[0] = time.monotonic() - started
+
+
 @dataclass
-class Cost:
+class Spent:
     seconds: float = 0.0
     peak_bytes: float = 0.0
 
@@ -26,27 +34,27 @@ class Costs:
     """What every recommender took so far."""
 
     peak_memory: PeakMemory
-    of: dict[str, Cost] = field(default_factory=dict)
+    of: dict[str, Spent] = field(default_factory=dict)
 
     @contextmanager
-    def clock(self, name: str) -> Iterator[Cost]:
-        cost = self.of.setdefault(name, Cost())
-        started = time.monotonic()
-        yield cost
-        cost.seconds += time.monotonic() - started
+    def clock(self, name: str) -> Iterator[Spent]:
+        spent = self.of.setdefault(name, Spent())
+        with timed() as seconds:
+            yield spent
+        spent.seconds += seconds[0]
 
     @contextmanager
     def asked(self, name: str, peak: list[float]) -> Iterator[None]:
         """``peak``: of one watch over all blocks, since one for every block would cost more than what it watches."""
         peak[0] = 0.0
-        with self.clock(name) as cost:
+        with self.clock(name) as spent:
             yield
-        cost.peak_bytes = max(cost.peak_bytes, peak[0])
+        spent.peak_bytes = max(spent.peak_bytes, peak[0])
 
     @contextmanager
     def measured(self, name: str, what: str) -> Iterator[None]:
-        with self.clock(name) as cost, self.peak_memory() as peak:
-            before = cost.seconds
+        with self.clock(name) as spent, self.peak_memory() as peak:
+            before = spent.seconds
             yield
-        cost.peak_bytes = max(cost.peak_bytes, peak[0])
-        log.info(what, recommender=name, seconds=round(cost.seconds - before, 1))
+        spent.peak_bytes = max(spent.peak_bytes, peak[0])
+        log.info(what, recommender=name, seconds=round(spent.seconds - before, 1))
