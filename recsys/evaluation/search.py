@@ -60,7 +60,8 @@ RERANK_WEIGHTS = (0.25, 0.5, 0.75, 1.0)
 """What stage 2 is tried with; against weight 0, which is to do without."""
 
 HISTORIES_KEPT = 2
-"""Decays whose products are kept: each is as large as the sample's lists of neighbours."""
+"""So many ``Fading``s keep their parts of the sample's histories, the least lately used go: each has an entry for
+every event."""
 
 
 @dataclass(frozen=True)
@@ -181,7 +182,7 @@ class BlendSearch:
         return max(recipes, key=self.ndcg)  # the first of equals
 
     def _products(self, b: int, recipe: Recipe) -> dict[Fading, ItemItemParts]:
-        """The block's cache for this decay; ``Scorer.parts`` looks there."""
+        """The block's cache for this recipe's ``Fading``; ``Scorer.parts`` looks there."""
         if not recipe.uses_item_item:
             return {}
         key = Fading.of(recipe)
@@ -194,6 +195,7 @@ class BlendSearch:
                 )
                 made.append(cache[key])
             self._item_item[key] = made
-            while len(self._item_item) > HISTORIES_KEPT:
-                self._item_item.popitem(last=False)
+        self._item_item.move_to_end(key)
+        while len(self._item_item) > HISTORIES_KEPT:
+            self._item_item.popitem(last=False)
         return {key: self._item_item[key][b]}

@@ -116,8 +116,8 @@ class Fading(NamedTuple):
 
     decay: float
     targets_only: bool
-    due: bool
-    """Whether the chances are asked for."""
+    asks_due: bool
+    """Whether the chances are asked for, whatever weight ``Recipe.due`` gives them."""
 
     @classmethod
     def of(cls, recipe: Recipe) -> Fading:
@@ -135,7 +135,7 @@ def item_item_parts(users: UserBatch, kit: Kit, fading: Fading) -> ItemItemParts
     weights = np.power(fading.decay, places_to_newest) * users.event_weights
     known = (users.history_nums > 0) & (users.history_nums < kit.width)
     chances = np.zeros(len(rows))
-    if fading.due and kit.reorders is not None:
+    if fading.asks_due and kit.reorders is not None:
         [bought] = np.nonzero(known & users.is_target)
         pairs = pairs_of(rows[bought], users.history_nums[bought], -users.ages_days[bought])
         chances[bought[pairs.last]] = kit.reorders.chances(pairs, today=0.0)

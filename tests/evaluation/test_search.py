@@ -7,13 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pytest
 
 from recsys.evaluation.recommenders import BLEND, recommenders
 from recsys.evaluation.search import RERANKS, BlendSearch, Chosen
+from recsys.records import Recipe
 from recsys.scoring.bundle import open_bundle
+from recsys.scoring.kit import Kit
+from recsys.scoring.parts import Fading, ItemItemParts, item_item_parts
 from recsys.scoring.ranking_bundle import open_ranking
 from recsys.scoring.scorer import Rules, Scorer
-from recsys.scoring.users import Signals
+from recsys.scoring.users import Signals, UserBatch
 from tests.scoring.ranking_worlds import ranking_folder
 from tests.scoring.worlds import kit_of, model_folder, never_again
 
@@ -78,6 +82,27 @@ def test_a_ranking_model_that_brings_nothing_is_measured_and_not_chosen(tmp_path
     assert chosen.other is not None and chosen.other.re_ranks
     names = [one.name for one in recommenders(chosen.blend, chosen.last_purchases, chosen.other)]
     assert "blend_reranked" in names and "blend_without_ranking" not in names
+
+
+def test_the_parts_of_histories_that_were_used_last_are_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[float] = []
+
+    def counted(users: UserBatch, kit: Kit, fading: Fading) -> ItemItemParts:
+        made.append(fading.decay)
+        return item_item_parts(users, kit, fading)
+
+    monkeypatch.setattr("recsys.scoring.scorer.item_item_parts", counted)
+    signals = Signals(("purchase",), (1.0,), (True,))
+    search = BlendSearch(Scorer(kit_of(NUM_ITEMS), Rules()), users(), signals, "m")
+    decays = (0.5, 0.7, 0.5, 0.9, 0.5, 0.7)  # 0.7, and not 0.5, makes room for 0.9
+    for n, decay in enumerate(
+        decays, start=1
+    ):  # none is the same recipe again, which would ask for nothing
+        search.ndcg(Recipe(name=BLEND, repeat=float(n), decay=decay))
+
+    assert made == [0.5, 0.7, 0.9, 0.7]
 
 
 def test_without_a_ranking_model_nothing_is_tried(tmp_path: Path) -> None:
