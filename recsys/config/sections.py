@@ -204,7 +204,8 @@ class ScoringConfig(Config):
     incremental: Literal["auto", "never"] = "auto"
     """auto: between two full runs score_changes scores those alone whose events or rules changed; never: it refuses."""
     audit_users: int = Field(default=200, ge=0)
-    """Users whose lists score_changes makes anew in full, to compare; 0: none."""
+    """About so many users' lists score_changes makes anew in full, to compare: each carried-over list is drawn by its
+    user's hash, so ask for some dozens or chance may draw none. 0: none."""
 
 
 class PublishConfig(Config):

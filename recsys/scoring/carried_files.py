@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import date
@@ -30,15 +29,15 @@ class Sample:
     """Which of the users in a file are picked: the same ones wherever it is asked, others with another ``seed``."""
 
     share: float
-    """Of a file's users, from 0 to 1, rounded up to whole users."""
+    """About this part of all users, from 0 to 1: each is asked by themselves, so files have no say in it."""
     seed: int
 
     def of(self, user_ids: pa.ChunkedArray) -> list[str]:
-        """Those with the least hashes."""
+        """Those whose hash is in the first ``share`` of its range; its first 53 bits, which a float holds."""
         ids = user_ids.combine_chunks()
         hash_R = xxh64(ids.cast(pa.large_binary()), np.full(len(ids), self.seed, np.uint64))
-        first = np.sort(np.argsort(hash_R, kind="stable")[: math.ceil(self.share * len(ids))])
-        found: list[str] = ids.take(pa.array(first)).to_pylist()
+        picked_R = (hash_R >> np.uint64(11)) < self.share * 2.0**53
+        found: list[str] = ids.filter(pa.array(picked_R)).to_pylist()
         return found
 
 
