@@ -12,12 +12,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyspark.sql.pandas.types import to_arrow_schema
 
 from recsys.config import RecsysConfig
 from recsys.config.rules import MAX_PER, RETURNED, SEEN
 from recsys.contracts import RULES
+from recsys.errors import ContractError
 from recsys.lake import Lake, Written, struct_type
 from recsys.scoring.kit import Kit
 from recsys.scoring.kit_tables import RuledKit
@@ -26,6 +28,10 @@ from recsys.scoring.scorer import Rules
 from recsys.scoring.users import Ints, UserBatch
 
 Row = tuple[Any, ...]
+
+STAGES = (1, 3)
+"""What the contract's CHECK lets through: Delta looks at it where Spark writes, and where Arrow does, nobody would."""
+MOST_NAMED = 5
 
 
 def rules_by_user(rules: Rules) -> tuple[str, ...]:
@@ -82,12 +88,22 @@ def write_rules(lake: Lake, rows: Sequence[Row], run_date: date) -> Written:
     By Arrow, as the shelves are: a few rows cost Spark some ten jobs to check, write and count.
 
     Raises:
-        ContractError: two rows are of one rule and segment, or another check failed; the table is as before.
+        ContractError: a stage that is none, two rows of one rule and segment, or another check failed; the table is
+            as before.
     """
     schema = to_arrow_schema(struct_type(RULES))
     columns = zip(*rows, strict=True) if rows else ([] for _ in schema)
     arrays = [pa.array(values, one.type) for values, one in zip(columns, schema, strict=True)]
     table = pa.Table.from_arrays(arrays, schema=schema).drop_columns(["as_of"])
+    wrong = table.filter(pc.invert(pc.is_in(table.column("stage"), pa.array(STAGES, pa.int32()))))
+    if len(wrong):
+        found = ", ".join(
+            f"{row['rule']}: {row['stage']}" for row in wrong.to_pylist()[:MOST_NAMED]
+        )
+        raise ContractError(
+            f"{RULES.name} contract broken:\n  stage: {len(wrong)} rules are of none of the stages "
+            f"{', '.join(map(str, STAGES))}: {found}; nothing was written"
+        )
     in_order = table.sort_by([("rule", "ascending"), ("segment", "ascending")])
     return lake.replace_by_arrow(in_order, RULES, {"as_of": run_date})
 

@@ -257,7 +257,7 @@ def test_the_same_night_again_gives_the_same_rows(scored: Any) -> None:
 
 def test_rules_are_written_without_a_job_of_spark_and_hashed_as_spark_does(scored: Any) -> None:
     from recsys.errors import ContractError
-    from recsys.scoring.rule_counts import write_rules
+    from recsys.scoring.rule_counts import STAGES, write_rules
 
     lake, _, _ = scored
     day = RUN_DATE + timedelta(days=400)
@@ -276,6 +276,14 @@ def test_rules_are_written_without_a_job_of_spark_and_hashed_as_spark_does(score
     assert lake.content_hash(contracts.RULES, as_of=day) == written.content_hash
     with pytest.raises(ContractError, match="rule, segment: two rows have one"):
         write_rules(lake, [*rows, rows[0]], day)
+    stage, version = names.index("stage"), lake.version(contracts.RULES)
+    odd = (*rows[0][:stage], 2, *rows[0][stage + 1 :])
+    with pytest.raises(ContractError, match=rf"stage: 1 rules .* stages 1, 3: {odd[0]}: 2"):
+        write_rules(lake, [odd, *rows[1:]], day)
+    assert lake.version(contracts.RULES) == version, (
+        "Delta's CHECK does not look at what Arrow writes"
+    )
+    assert contracts.RULES.checks == {"known_stage": f"stage IN {STAGES}"}
     assert write_rules(lake, [], day).rows == 0
     assert lake.read(contracts.RULES, as_of=day).count() == 0
 
