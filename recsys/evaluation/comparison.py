@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 
 from recsys.config import RecsysConfig
 from recsys.config.sections import GATE_K
+from recsys.contracts import TOP_N_LISTS
 from recsys.errors import ConfigError, MissingInput, Refused
 from recsys.evaluation.contestants import ALL, Contestant, Opener, openers
 from recsys.evaluation.costs import PeakMemory, timed
+from recsys.evaluation.night_lists import check_nights
 from recsys.evaluation.ranking import hits, metrics_by_user
 from recsys.evaluation.splits import Targets, Window, rolling_origin
 from recsys.evaluation.temporal_shop import TemporalShop, days_of_events, temporal_shop
@@ -133,6 +135,8 @@ def compare(
     windows = rolling_origin(
         run_date, days=config.evaluation.window_days, cut_offs=asked.cut_offs, first_day=first_day
     )
+    if TOP_N_LISTS.name in models:
+        check_nights(lake, windows, last_day)
     must = set(asked.models) if ALL in asked.models else set(models)
     if asked.reference:
         must.add(asked.reference)

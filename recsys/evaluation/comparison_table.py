@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import structlog
 
 from recsys.config import RecsysConfig
 from recsys.config.sections import GATE_K
@@ -24,6 +25,8 @@ from recsys.evaluation.intervals import ByUser, Estimate, Means, resampled_means
 from recsys.evaluation.list_figures import COVERAGE, of_all_lists
 from recsys.evaluation.ranking import METRICS
 from recsys.records import write_atomically
+
+log = structlog.get_logger()
 
 SIMPLE = (
     "popularity", "popularity_by_segment", "trending", "last_purchases", "repeat_purchase", "transitions", "item_item",
@@ -89,8 +92,10 @@ def table(told: Json) -> str:
 def write_report(told: Json, asked: Asked, config: RecsysConfig) -> None:
     """The table and the figures, under ``reports/compare``; replaced after every cut-off."""
     report = config.paths.reports / "compare" / file_name(asked, told["run_date"])
-    write_atomically(report.with_name(f"{report.name}.md"), table(told).encode())
+    page = report.with_name(f"{report.name}.md")
+    write_atomically(page, table(told).encode())
     write_atomically(report.with_name(f"{report.name}.json"), json.dumps(told).encode())
+    log.info("report_written", page=str(page))
 
 
 def file_name(asked: Asked, run_date: str) -> str:

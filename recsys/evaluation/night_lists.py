@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from datetime import date
+from datetime import date, timedelta
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 from recsys.config.places import PathsConfig
 from recsys.contracts import RELEASES, TOP_N_LISTS
 from recsys.errors import MissingInput
+from recsys.evaluation.splits import Window
 from recsys.lake import Lake, local_rows
 from recsys.records import ModelManifest, RankingManifest, ScoringRecord
 from recsys.scoring.users import flat_lists
@@ -20,23 +21,41 @@ from recsys.scoring.users import flat_lists
 DAYS_NAMED = 10
 
 
+def check_nights(lake: Lake, windows: Sequence[Window], last_day: date) -> None:
+    """See that there are lists of every cut-off; ``last_day``: of the events.
+
+    Raises:
+        MissingInput: of some there are none; the days that have some are named, and what to do.
+    """
+    of_days = lake.read(TOP_N_LISTS).select("as_of").distinct().orderBy("as_of").collect()
+    days = [row["as_of"] for row in of_days]
+    missing = [window.cut_off for window in windows if window.cut_off not in days]
+    if not missing:
+        return
+    length = timedelta(days=windows[0].days)
+    measurable = [day for day in days if day + length <= last_day + timedelta(days=1)]
+    other = (
+        f", or give --run-date {measurable[-1] + length}, which measures the lists of {measurable[-1]}"
+        if measurable
+        else ""
+    )
+    raise MissingInput(
+        f"table top_n_lists has no lists as of {_named(missing)}, where the measured days begin; its days are "
+        f"{_named(days) or 'none'}. Run these nights first (./spark-submit.sh run_pipeline --run-date {missing[0]})"
+        f"{other}"
+    )
+
+
+def _named(days: Sequence[date]) -> str:
+    return ", ".join(map(str, days[-DAYS_NAMED:]))
+
+
 def listed_pairs(lake: Lake, as_of: date, user_ids: pa.StringArray) -> pa.Table:
     """user_id, item_id, score of the lists of that day, those of ``user_ids`` alone: no rows where none has a list.
 
     A score here is 1 / place, so the order is that of the list, whatever made it.
-
-    Raises:
-        MissingInput: no list is as of that day; the days that have some are named.
     """
-    lists = lake.read(TOP_N_LISTS)
-    of_day = lists.where(F.col("as_of") == F.lit(as_of))
-    if of_day.isEmpty():
-        days = [str(row[0]) for row in lists.select("as_of").distinct().orderBy("as_of").collect()]
-        raise MissingInput(
-            f"table top_n_lists has no lists as of {as_of}, the day of the cut-off; its days are "
-            f"{', '.join(days[-DAYS_NAMED:]) or 'none'}. Run that night first (./spark-submit.sh run_pipeline "
-            f"--run-date {as_of}), or choose a --run-date whose cut-off is one of them"
-        )
+    of_day = lake.read(TOP_N_LISTS, as_of=as_of)
     asked = local_rows(lake.spark, ((user,) for user in user_ids.to_pylist()), "user_id string")
     found = of_day.join(F.broadcast(asked), "user_id", "left_semi").select("user_id", "item_ids").toArrow()  # fmt: skip
     offsets, item_ids = flat_lists(found.column("item_ids").combine_chunks())

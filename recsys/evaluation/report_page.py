@@ -62,11 +62,13 @@ def _decision(report: NightReport) -> Iterator[str]:
     yield f'<p class="{kind}" id="decision">{escape(record.reason)}.</p>'
     yield (
         f"<p>Measured on what {_users(report):,} users went on to have from {report.as_of} to {report.last_day}, the "
-        f"whole catalogue ranked; everything was fitted on the days before. Brackets are 95 % intervals. "
+        f"whole catalogue ranked; everything was fitted on the days before, also "
+        f"the model: the one that may be released is the same recipe fitted on all days. Brackets are 95 % intervals. "
         f"Live: {escape(report.live_release or 'nothing yet')}.</p>"
     )
     if record.recipe is not None:
-        yield f"<p>The blend: {escape(recipe_in_words(record.recipe))}. Model {escape(record.model_version)}.</p>"
+        blend, model = recipe_in_words(record.recipe), record.model_version
+        yield f"<p>The blend: {escape(blend)}. To be released: model {escape(model)}.</p>"
     yield "<h2>The gate</h2>"
     rules = [
         (one.rule, one.verdict, _number(one.value), one.wanted, one.reason)

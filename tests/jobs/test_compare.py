@@ -120,7 +120,8 @@ def test_what_a_night_listed_is_measured_on_the_days_after_it(
     assert told["reference"] == "transitions"
 
     with pytest.raises(
-        MissingInput, match=r"no lists as of 2024-06-21.* its days are 2024-06-24, 2024-06-25"
+        MissingInput,
+        match=r"no lists as of 2024-06-21,.* its days are 2024-06-24, 2024-06-25\..*--run-date 2024-06-29, which",
     ):
         compare.run(lake, config, Asked(("top_n_lists", "transitions"), cut_offs=2))
 
