@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 from recsys.config.sections import GATE_K
+from recsys.evaluation.block import KINDS, Block
 from recsys.evaluation.item_facts import ItemFacts
-from recsys.evaluation.measuring import KINDS, Measured
 from recsys.evaluation.ranking import METRICS
 from recsys.evaluation.recommenders import BLEND
 
@@ -35,25 +36,64 @@ class Example:
     """Of those that it did not know."""
 
 
-def examples(measured: Measured, items: ItemFacts) -> tuple[Example, ...]:
-    """Users with the best lists by NDCG@10, then users with the worst; of equals those with most targets."""
-    people = measured.people
-    ks = measured.ks
-    values = measured.by_user[BLEND][:, KINDS.index("all"), METRICS.index("ndcg"), ks.index(GATE_K)]
-    counts = people.targets.counts
-    best = np.lexsort((-counts, -values))[:NUM_EXAMPLES]
-    worst = [row for row in np.lexsort((-counts, values)) if row not in best][:NUM_EXAMPLES]
-    return tuple(_example(measured, items, int(row), float(values[row])) for row in (*best, *worst))
+@dataclass(frozen=True)
+class Seen:
+    """One measured user; items by number. Users are told apart by their id, and come in its order."""
+
+    user_id: str
+    ndcg: float
+    num_targets: int
+    had: tuple[int, ...]
+    offered: tuple[int, ...]
+    taken: tuple[int, ...]
 
 
-def _example(measured: Measured, items: ItemFacts, row: int, ndcg: float) -> Example:
-    people, targets = measured.people, measured.people.targets
-    taken = targets.item_nums[targets.offsets[row] : targets.offsets[row + 1]].tolist()
-    offered = measured.lists[BLEND][row, :GATE_K].tolist()
-    return Example(
-        ndcg=ndcg,
-        had=tuple(items.titles[num] for num in people.newest_UK[row].tolist() if num),
-        offered=tuple((items.titles[num], num in taken) for num in offered if num),
-        taken=tuple(items.titles[num] for num in taken),
-        num_cold=int(targets.counts[row]) - len(taken),
+def best_and_worst(seen: Iterable[Seen]) -> tuple[Seen, ...]:
+    """Users with the best lists by NDCG@10, then users with the worst; of equals those with most targets.
+
+    Those of all users are among those of any parts of them.
+    """
+    by_targets = sorted(seen, key=lambda one: (-one.num_targets, one.user_id))
+    best = sorted(by_targets, key=lambda one: -one.ndcg)[:NUM_EXAMPLES]
+    left = [one for one in by_targets if one not in best]
+    return (*best, *sorted(left, key=lambda one: one.ndcg)[:NUM_EXAMPLES])
+
+
+def seen_of(block: Block, ks: tuple[int, ...]) -> tuple[Seen, ...]:
+    """Of a block, those who may be among the ``best_and_worst`` of all."""
+    people, targets = block.people, block.people.targets
+    values_U = block.by_user[BLEND][:, KINDS.index("all"), METRICS.index("ndcg"), ks.index(GATE_K)]
+    ids_U = np.array(people.user_ids)
+    # A few of the best ones may be among the worst of a small shop.
+    best = np.lexsort((ids_U, -targets.counts, -values_U))[:NUM_EXAMPLES]
+    worst = np.lexsort((ids_U, -targets.counts, values_U))[: 2 * NUM_EXAMPLES]
+    return tuple(
+        Seen(
+            user_id=people.user_ids[row],
+            ndcg=float(values_U[row]),
+            num_targets=int(targets.counts[row]),
+            had=_filled(people.newest_UK[row]),
+            offered=_filled(block.lists[BLEND][row, :GATE_K]),
+            taken=_filled(targets.item_nums[targets.offsets[row] : targets.offsets[row + 1]]),
+        )
+        for row in dict.fromkeys((*best.tolist(), *worst.tolist()))
     )
+
+
+def examples(seen: Iterable[Seen], items: ItemFacts) -> tuple[Example, ...]:
+    """The ``best_and_worst`` of them, told by title."""
+    return tuple(_example(one, items) for one in best_and_worst(seen))
+
+
+def _example(one: Seen, items: ItemFacts) -> Example:
+    return Example(
+        ndcg=one.ndcg,
+        had=tuple(items.titles[num] for num in one.had),
+        offered=tuple((items.titles[num], num in one.taken) for num in one.offered),
+        taken=tuple(items.titles[num] for num in one.taken),
+        num_cold=one.num_targets - len(one.taken),
+    )
+
+
+def _filled(nums: np.ndarray[tuple[int, ...], np.dtype[np.int32]]) -> tuple[int, ...]:
+    return tuple(num for num in nums.tolist() if num)

@@ -4,6 +4,8 @@ A figure of the whole shop's lists, such as coverage, is no mean over users: a r
 third of them, so its coverage lies below the figure. Its interval is that of a delete-a-group jackknife (Kott, Journal
 of Official Statistics 17(4), 2001).
 
+What is in one process is resampled here; sums over the users of a cluster: ``poisson``.
+
 Shape suffixes: U users, G groups of users, X figures of a group, K rounds of the bootstrap.
 """
 
@@ -15,9 +17,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
-
-from recsys.evaluation.measuring import KINDS, Measured
-from recsys.evaluation.ranking import METRICS
 
 Floats = NDArray[np.float64]
 
@@ -64,6 +63,13 @@ class Means:
     values_GX: Floats
     by_round_KGX: Floats
     num_users_G: NDArray[np.int64]
+
+    @classmethod
+    def of_sums(cls, values_KGX: Floats, users_KG: Floats) -> Means:
+        """From what was added up over all users, first once each and then as often as each resample has them."""
+        with np.errstate(invalid="ignore"):
+            means_KGX = values_KGX / users_KG[:, :, None]
+        return cls(means_KGX[0], means_KGX[1:], users_KG[0].astype(np.int64))
 
     def at(self, group: int, figure: int = 0) -> Estimate:
         return Estimate(
@@ -125,41 +131,6 @@ def jackknifed(value: float, without_G: Floats, num_users: int) -> Estimate:
     variance = (groups - 1) / groups * ((without_G - without_G.mean()) ** 2).sum()
     half = float(stats.t.ppf((1 + SURE) / 2, groups - 1) * np.sqrt(variance))
     return Estimate(value, value - half, value + half, num_users)
-
-
-@dataclass(frozen=True)
-class Bootstrap:
-    """The ranking metrics of everybody who was measured on a window, with intervals."""
-
-    measured: Measured
-    means: Mapping[str, Means]
-    """By recommender; groups are the kinds of targets."""
-
-    @classmethod
-    def of(cls, measured: Measured, *, rounds: int, seed: int) -> Bootstrap:
-        """Resample the users ``rounds`` times."""
-        users, width = len(measured.people), len(METRICS) * len(measured.ks)
-        figures = {
-            name: ByUser(values.reshape(users, len(KINDS), width), measured.people.has_targets_UT)
-            for name, values in sorted(measured.by_user.items())
-        }
-        return cls(measured, resampled_means(figures, rounds=rounds, seed=seed))
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return tuple(self.means)
-
-    def estimate(self, name: str, kind: str, metric: str, k: int) -> Estimate:
-        return self.means[name].at(KINDS.index(kind), self._place(metric, k))
-
-    def difference(self, name: str, other: str, kind: str, metric: str, k: int) -> Estimate:
-        """``name`` minus ``other``, paired by user."""
-        gains = self.means[name].less(self.means[other])
-        return gains.at(KINDS.index(kind), self._place(metric, k))
-
-    def _place(self, metric: str, k: int) -> int:
-        ks = self.measured.ks
-        return METRICS.index(metric) * len(ks) + ks.index(k)
 
 
 def resamples(

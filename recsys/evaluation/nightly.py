@@ -15,12 +15,10 @@ from recsys.config.sections import GATE_K
 from recsys.errors import GateRefused, Refused
 from recsys.evaluation.examples import examples
 from recsys.evaluation.gate import Candidate, SliceGain, Verdict, judge, reason_of
-from recsys.evaluation.intervals import Bootstrap
 from recsys.evaluation.item_facts import ItemFacts, item_facts
 from recsys.evaluation.leaks import check_leaks
-from recsys.evaluation.list_figures import churn, coverage_at, list_figures
+from recsys.evaluation.list_figures import COVERAGE
 from recsys.evaluation.live_recipe import Live, refitted
-from recsys.evaluation.measuring import Measured
 from recsys.evaluation.model_card import model_card
 from recsys.evaluation.model_size import bytes_as_trained
 from recsys.evaluation.night_report import NightReport
@@ -38,7 +36,8 @@ from recsys.evaluation.rows import (
     verdict_rows,
 )
 from recsys.evaluation.search import Chosen
-from recsys.evaluation.slices import OF_USERS, Sliced, slices
+from recsys.evaluation.slices import OF_USERS, Sliced
+from recsys.evaluation.tally import Measured
 from recsys.evaluation.windows import Window, choose, measure_everybody
 from recsys.lake import Lake, local_rows, struct_type
 from recsys.records import MODEL_CARD_FILE, EvaluationRecord, TrainingRecord, write_atomically
@@ -125,8 +124,9 @@ def evaluate_models(
     )
     measuring = Window.at("measuring", lake, config, cut_offs.measuring)
     again = refitted(live, training, config) if live else None
-    on_measuring = measure_everybody(measuring, chosen, training, again.entry if again else None)
     items = item_facts(lake, measuring.kit)
+    entry = again.entry if again else None
+    on_measuring = measure_everybody(measuring, chosen, training, entry, items)
     found = Found(
         chosen, on_choosing, on_measuring, items, training, live, again.without if again else ""
     )
@@ -139,14 +139,15 @@ def evaluate_models(
 
 def _report(found: Found, config: RecsysConfig, run_date: date) -> NightReport:
     """All figures, and what the gate says to them."""
-    bootstrap = _bootstrap(found.measuring, config)
-    best = best_baseline(bootstrap, GATE_K)
+    measured = found.measuring
+    best = best_baseline(measured, GATE_K)
     other = LIVE if found.live else best
-    names = dict.fromkeys((BLEND, other, best))
-    sliced = slices(found.measuring, found.items, tuple(names), **_resampling(config))
     least_users = config.evaluation.slice_users
-    parts = slice_rows(sliced, found.measuring, run_date, other=other, least_users=least_users)
-    verdicts = judge(_candidate(found, bootstrap, sliced, other, config), config.gate)
+    parts = slice_rows(
+        measured, run_date,
+        names=tuple(dict.fromkeys((BLEND, other, best))), other=other, least_users=least_users,
+    )  # fmt: skip
+    verdicts = judge(_candidate(found, config, other), config.gate)
     model_version, ranking_version = found.release
     return NightReport(
         shop=config.shop.name, window_days=config.evaluation.window_days, as_of=found.measuring.cut_off,
@@ -156,81 +157,71 @@ def _report(found: Found, config: RecsysConfig, run_date: date) -> NightReport:
             recipe=found.chosen.blend, model_version=model_version, ranking_version=ranking_version,
         ),
         training=found.training, verdicts=tuple(verdicts),
-        rows=tuple(_all_rows(found, bootstrap, config, run_date)), slice_rows=tuple(parts),
-        examples=examples(found.measuring, found.items),
+        rows=tuple(_all_rows(found, config, run_date)), slice_rows=tuple(parts),
+        examples=examples(measured.seen, found.items),
     )  # fmt: skip
 
 
-def _all_rows(
-    found: Found, bootstrap: Bootstrap, config: RecsysConfig, run_date: date
-) -> list[Row]:
+def _all_rows(found: Found, config: RecsysConfig, run_date: date) -> list[Row]:
     """Of the table metrics: both windows, and the ranking model's probabilities where there is one."""
-    rows = _rows(bootstrap, config, run_date)
-    rows += _rows(_bootstrap(found.choosing, config), config, run_date)
+    rows = [*_rows(found.measuring, run_date), *_rows(found.choosing, run_date)]
     if "measuring" in found.training.ranking:
-        _say_whether_stage_two_helps(bootstrap, found.chosen)
+        _say_whether_stage_two_helps(found.measuring, found.chosen)
         rows += ranking_rows(config, run_date, found.measuring.cut_off, found.training)
     return rows
 
 
-def _resampling(config: RecsysConfig) -> dict[str, int]:
-    return {"rounds": config.evaluation.bootstrap_rounds, "seed": config.evaluation.seed}
-
-
-def _bootstrap(measured: Measured, config: RecsysConfig) -> Bootstrap:
-    return Bootstrap.of(measured, **_resampling(config))
-
-
-def _rows(bootstrap: Bootstrap, config: RecsysConfig, run_date: date) -> list[Row]:
-    compared_with = dict.fromkeys(("popularity", best_baseline(bootstrap, GATE_K)))
-    pair = _stage_two_pair(bootstrap)
+def _rows(measured: Measured, run_date: date) -> list[Row]:
+    compared_with = dict.fromkeys(("popularity", best_baseline(measured, GATE_K)))
+    pair = _stage_two_pair(measured)
     pairs = {} if pair is None else {pair[0]: pair[1]}
-    measured = bootstrap.measured
     return [
-        *metric_rows(bootstrap, run_date, compared_with=tuple(compared_with), pairs=pairs),
-        *list_rows(list_figures(measured, **_resampling(config)), measured, run_date),
+        *metric_rows(measured, run_date, compared_with=tuple(compared_with), pairs=pairs),
+        *list_rows(measured, run_date),
     ]
 
 
-def _stage_two_pair(bootstrap: Bootstrap) -> tuple[str, str] | None:
+def _stage_two_pair(measured: Measured) -> tuple[str, str] | None:
     """Who re-ranks, and who does the same without; None where there is no stage 2."""
     pairs = ((BLEND, WITHOUT_RANKING), (RERANKED, BLEND))
-    return next((pair for pair in pairs if set(pair) <= set(bootstrap.names)), None)
+    return next((pair for pair in pairs if set(pair) <= set(measured.names)), None)
 
 
-def _say_whether_stage_two_helps(bootstrap: Bootstrap, chosen: Chosen) -> None:
-    if pair := _stage_two_pair(bootstrap):
-        gain = bootstrap.difference(*pair, "all", "ndcg", GATE_K)
+def _say_whether_stage_two_helps(measured: Measured, chosen: Chosen) -> None:
+    if pair := _stage_two_pair(measured):
+        gain = measured.difference(*pair, "all", "ndcg", GATE_K)
         log.info(
             "stage_two_measured", re_ranked=pair[0], without=pair[1], chosen=chosen.blend.re_ranks,
             ndcg_at_10_gain=round(gain.value, 5), low=round(gain.low, 5), high=round(gain.high, 5),
         )  # fmt: skip
 
 
-def _candidate(
-    found: Found, bootstrap: Bootstrap, sliced: Sliced, other: str, config: RecsysConfig
-) -> Candidate:
+def _candidate(found: Found, config: RecsysConfig, other: str) -> Candidate:
     """What the gate looks at: all of it on the measuring window."""
     measured, live = found.measuring, found.live
-    gains = [(part, sliced.gain(BLEND, other, part)) for part in sliced.parts]
-    first = {name: lists_UK[:, :GATE_K] for name, lists_UK in measured.lists.items()}
     return Candidate(
-        num_users=measured.num_users("all"),
+        num_users=measured.num_users,
         ndcg_at_10={
-            name: bootstrap.estimate(name, "all", "ndcg", GATE_K).value for name in bootstrap.names
+            name: measured.estimate(name, "all", "ndcg", GATE_K).value for name in measured.names
         },
-        coverage_at_10=coverage_at(measured, BLEND, GATE_K),
+        coverage_at_10=measured.of_all_lists(BLEND, COVERAGE, GATE_K).value,
         live_release="" if live is None else live.release_id,
         live_without=found.live_without,
-        slices=tuple(
-            SliceGain(
-                part.slice, part.part, other, gain.num_users, gain,
-                sliced.estimate(other, part, "ndcg").value, of_targets=part.slice not in OF_USERS,
-            )
-            for part, gain in gains
-        ),
-        list_churn=math.nan if live is None else churn(first[LIVE], first[BLEND]),
+        slices=slice_gains(measured.sliced, other),
+        list_churn=math.nan if live is None else measured.churn[LIVE],
         model_bytes=bytes_as_trained(config.paths.models, *found.release),
+    )
+
+
+def slice_gains(sliced: Sliced, other: str) -> tuple[SliceGain, ...]:
+    """What the blend gains over ``other``, by part."""
+    gains = [(part, sliced.gain(BLEND, other, part)) for part in sliced.parts]
+    return tuple(
+        SliceGain(
+            part.slice, part.part, other, gain.num_users, gain,
+            sliced.estimate(other, part, "ndcg").value, of_targets=part.slice not in OF_USERS,
+        )
+        for part, gain in gains
     )  # fmt: skip
 
 

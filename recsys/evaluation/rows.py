@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any
 
 from recsys.config.sections import GATE_K
+from recsys.evaluation.block import KINDS
 from recsys.evaluation.gate import Verdict
-from recsys.evaluation.intervals import Bootstrap, Estimate
-from recsys.evaluation.list_figures import ListFigure
-from recsys.evaluation.measuring import KINDS, Measured
+from recsys.evaluation.intervals import Estimate
 from recsys.evaluation.probabilities import Comparison
 from recsys.evaluation.ranking import METRICS
 from recsys.evaluation.recommenders import BASELINES, BLEND
 from recsys.evaluation.slices import SLICED, Part, Sliced
+from recsys.evaluation.tally import Measured
 
 DIGITS = 12
 """Figures are rounded to this many decimals: a sum's last bits depend on the machine's BLAS."""
@@ -23,14 +23,14 @@ DIGITS = 12
 Row = dict[str, Any]
 
 
-def best_baseline(bootstrap: Bootstrap, k: int) -> str:
+def best_baseline(measured: Measured, k: int) -> str:
     """The baseline with the highest NDCG@k over all purchases; ties to the earlier name."""
-    measured = [name for name in BASELINES if name in bootstrap.names]
-    return max(measured, key=lambda name: bootstrap.estimate(name, "all", "ndcg", k).value)
+    baselines = [name for name in BASELINES if name in measured.names]
+    return max(baselines, key=lambda name: measured.estimate(name, "all", "ndcg", k).value)
 
 
 def metric_rows(
-    bootstrap: Bootstrap,
+    measured: Measured,
     run_date: date,
     *,
     compared_with: tuple[str, ...],
@@ -40,25 +40,24 @@ def metric_rows(
 
     ``pairs``: a recommender that is compared with one more.
     """
-    return list(_rows(bootstrap, run_date, compared_with, pairs or {}))
+    return list(_rows(measured, run_date, compared_with, pairs or {}))
 
 
 def _rows(
-    bootstrap: Bootstrap, run_date: date, compared_with: tuple[str, ...], pairs: Mapping[str, str]
+    measured: Measured, run_date: date, compared_with: tuple[str, ...], pairs: Mapping[str, str]
 ) -> Iterator[Row]:
-    measured = bootstrap.measured
-    for name in bootstrap.names:
+    for name in measured.names:
         common = {
             "run_date": run_date, "window": measured.window, "as_of": measured.cut_off, "recommender": name,
         }  # fmt: skip
         for k in measured.ks:
             for kind in KINDS:
                 for metric in METRICS:
-                    found = bootstrap.estimate(name, kind, metric, k)
+                    found = measured.estimate(name, kind, metric, k)
                     yield {**common, "targets": kind, "metric": metric, "k": k, **_figures(found)}
                 for other in dict.fromkeys((*compared_with, pairs.get(name, name))):
                     if other != name:
-                        gain = bootstrap.difference(name, other, kind, "ndcg", k)
+                        gain = measured.difference(name, other, kind, "ndcg", k)
                         metric = f"ndcg_above_{other}"
                         yield {
                             **common,
@@ -69,7 +68,7 @@ def _rows(
                         }
 
 
-def list_rows(found: Iterable[ListFigure], measured: Measured, run_date: date) -> list[Row]:
+def list_rows(measured: Measured, run_date: date) -> list[Row]:
     """Rows of ``metrics``: what lists are like apart from being right."""
     common = {"run_date": run_date, "window": measured.window, "as_of": measured.cut_off}
     return [
@@ -77,17 +76,18 @@ def list_rows(found: Iterable[ListFigure], measured: Measured, run_date: date) -
             **common, "recommender": one.recommender, "targets": "all", "metric": one.metric,
             "k": one.k, **_figures(one.estimate),
         }
-        for one in found
+        for one in measured.list_figures()
     ]  # fmt: skip
 
 
 def slice_rows(
-    sliced: Sliced, measured: Measured, run_date: date, *, other: str, least_users: int
+    measured: Measured, run_date: date, *, names: Sequence[str], other: str, least_users: int
 ) -> list[Row]:
-    """Rows of ``metric_slices``: figures by part, and what the blend gains over ``other``.
+    """Rows of ``metric_slices``: figures of ``names`` by part, and what the blend gains over ``other``.
 
     A part with fewer than ``least_users`` says how many they are, and no figures.
     """
+    sliced = measured.sliced
     common = {"run_date": run_date, "window": measured.window, "k": GATE_K}
     return [
         {
@@ -96,13 +96,15 @@ def slice_rows(
             "num_targets": num_targets, "enough": estimate.num_users >= least_users,
         }
         for part, num_targets in zip(sliced.parts, sliced.num_targets, strict=True)
-        for name, metric, estimate in _of_part(sliced, part, other)
+        for name, metric, estimate in _of_part(sliced, part, names, other)
     ]  # fmt: skip
 
 
-def _of_part(sliced: Sliced, part: Part, other: str) -> Iterator[tuple[str, str, Estimate]]:
+def _of_part(
+    sliced: Sliced, part: Part, names: Sequence[str], other: str
+) -> Iterator[tuple[str, str, Estimate]]:
     for metric in SLICED:
-        for name in sliced.means:
+        for name in names:
             yield name, metric, sliced.estimate(name, part, metric)
         yield BLEND, f"{metric}_above_{other}", sliced.gain(BLEND, other, part, metric)
 

@@ -17,7 +17,7 @@ from pyspark.sql import DataFrame
 
 from recsys.config.sections import GATE_K
 from recsys.errors import Refused
-from recsys.evaluation.measuring import KINDS, values_of_lists
+from recsys.evaluation.block import KINDS, values_of_lists
 from recsys.evaluation.ranking import METRICS
 from recsys.evaluation.recommenders import (
     BLEND,

@@ -9,18 +9,18 @@ Shape suffixes: U users, P parts, K list places, N catalogue (num_items + 1), S 
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys.config.sections import GATE_K
-from recsys.evaluation.intervals import ByUser, Estimate, Means, resampled_means
+from recsys.evaluation.block import KINDS, Block, People
+from recsys.evaluation.intervals import Estimate, Means
 from recsys.evaluation.item_facts import ItemFacts
-from recsys.evaluation.measuring import Measured, People
 from recsys.evaluation.ranking import METRICS, hits, metrics_by_user
 
 Bools = NDArray[np.bool_]
@@ -51,7 +51,7 @@ COLD = Part("vocabulary", "cold")
 
 @dataclass(frozen=True)
 class Sliced:
-    """Figures of some recommenders by part."""
+    """Figures of some recommenders by part; parts that somebody is in."""
 
     parts: tuple[Part, ...]
     num_targets: tuple[int, ...]
@@ -68,55 +68,80 @@ class Sliced:
         return gains.at(self.parts.index(part), SLICED.index(metric))
 
 
-def slices(
-    measured: Measured, items: ItemFacts, names: Sequence[str], *, rounds: int, seed: int
-) -> Sliced:
-    """Of the recommenders ``names``, over all purchases, by every part that somebody is in."""
-    people = measured.people
-    if not len(people):
-        return Sliced((), (), {})
-    of_users = {part: in_part_U for part, in_part_U in parts_of_users(people) if in_part_U.any()}
-    counted = [
-        (part, in_part_N, _num_targets(people, part, in_part_N))
-        for part, in_part_N in parts_of_targets(items)
-    ]
-    of_targets = [one for one in counted if one[2].any()]
-    present_UP = np.column_stack([
-        *of_users.values(), *(counts_U > 0 for _, _, counts_U in of_targets)
-    ])  # fmt: skip
-    figures = {}
-    for name in names:
-        lists_UK = measured.lists[name][:, :GATE_K]
-        hits_UK = hits(lists_UK, people.targets.offsets, people.targets.item_nums)
-        whole_UM = _sliced(measured.by_user[name][:, 0], measured.ks.index(GATE_K))
-        values = [whole_UM * in_part_U[:, None] for in_part_U in of_users.values()]
-        for _, in_part_N, counts_U in of_targets:
+class OfBlock(NamedTuple):
+    """What a block of users adds to the parts, of one recommender."""
+
+    values_UPM: Floats
+    """The figures of ``SLICED``; 0 for who is not in the part."""
+    present_UP: Bools
+    num_targets_UP: Ints
+
+
+@dataclass(frozen=True)
+class Slicing:
+    """Which parts there are: the same for every block of users."""
+
+    segments: tuple[str, ...] = ()
+    """With a part of their own; '' are the users without one."""
+    names: tuple[str, ...] = ()
+    """What the parts of the segments are called, and the part of all others last."""
+    of_targets: Mapping[Part, Bools] | None = None
+    """(N,) the items in each; ``COLD`` has none that a list could hold."""
+
+    @classmethod
+    def of(cls, users_of_segment: Mapping[str, int], items: ItemFacts) -> Slicing:
+        """``users_of_segment``: of everybody who is measured."""
+        most_users = sorted(
+            users_of_segment, key=lambda segment: (-users_of_segment[segment], segment)
+        )
+        own = tuple(most_users[:MOST_SEGMENTS])
+        unknown, others = _free(UNKNOWN, users_of_segment), _free(OTHERS, users_of_segment)
+        names = (*(segment or unknown for segment in own), others)
+        return cls(own, names, _parts_of_targets(items))
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        if self.of_targets is None:
+            return ()
+        lengths = [Part("history_length", name) for name in _LENGTH_NAMES]
+        segments = [Part("segment", name) for name in self.names]
+        return (*lengths, *segments, *self.of_targets)
+
+    def of_block(self, block: Block, name: str, ks: tuple[int, ...]) -> OfBlock:
+        """Of the recommender ``name``, over all purchases."""
+        people = block.people
+        targets = people.targets
+        of_users_UP = np.column_stack([*_by_length(people), *self._by_segment(people)])
+        whole_UM = _sliced(block.by_user[name][:, KINDS.index("all")], ks.index(GATE_K))
+        values = [whole_UM[:, None, :] * of_users_UP[:, :, None]]
+        num_targets = [targets.counts[:, None] * of_users_UP]
+        present = [of_users_UP]
+        lists_UK = block.lists[name][:, :GATE_K]
+        hits_UK = hits(lists_UK, targets.offsets, targets.item_nums)
+        for part, in_part_N in (self.of_targets or {}).items():
+            counts_U = _num_targets(people, part, in_part_N)
             found = metrics_by_user(hits_UK & in_part_N[lists_UK], counts_U, (GATE_K,))
-            values.append(_sliced(np.where(counts_U[:, None, None] > 0, found, 0.0), 0))
-        figures[name] = ByUser(np.stack(values, axis=1), present_UP)
-    num_targets = [
-        *(int(people.targets.counts[in_part_U].sum()) for in_part_U in of_users.values()),
-        *(int(counts_U.sum()) for _, _, counts_U in of_targets),
-    ]
-    parts = (*of_users, *(part for part, _, _ in of_targets))
-    return Sliced(parts, tuple(num_targets), resampled_means(figures, rounds=rounds, seed=seed))
+            values.append(np.where(counts_U[:, None] > 0, _sliced(found, 0), 0.0)[:, None, :])
+            num_targets.append(counts_U[:, None])
+            present.append(counts_U[:, None] > 0)
+        return OfBlock(*(np.concatenate(one, axis=1) for one in (values, present, num_targets)))
+
+    def _by_segment(self, people: People) -> list[Bools]:
+        segments = np.array(people.segments, dtype=object)
+        own = [segments == segment for segment in self.segments]
+        return [*own, ~np.logical_or.reduce([np.zeros(len(people), dtype=bool), *own])]
 
 
-def parts_of_users(people: People) -> Iterator[tuple[Part, Bools]]:
-    """Each part, and (U,) who is in it."""
-    for shortest, longer in zip(LENGTHS, (*LENGTHS[1:], None), strict=True):
-        name = f"{shortest}+" if longer is None else f"{shortest}-{longer - 1}"
-        in_part_U = people.num_events_U >= shortest
-        if longer is not None:
-            in_part_U &= people.num_events_U < longer
-        yield Part("history_length", name), in_part_U
-    segments = np.array(people.segments, dtype=object)
-    users = Counter(people.segments)
-    most_users = sorted(users, key=lambda segment: (-users[segment], segment))
-    for segment in most_users[:MOST_SEGMENTS]:
-        name = segment or _free(UNKNOWN, users)
-        yield Part("segment", name), segments == segment
-    yield Part("segment", _free(OTHERS, users)), np.isin(segments, most_users[MOST_SEGMENTS:])
+_LENGTH_NAMES = tuple(
+    f"{shortest}-{longer - 1}" if longer else f"{shortest}+"
+    for shortest, longer in zip(LENGTHS, (*LENGTHS[1:], None), strict=True)
+)
+
+
+def _by_length(people: People) -> list[Bools]:
+    bounds = (*LENGTHS, np.inf)
+    length_U = people.num_events_U
+    return [(low <= length_U) & (length_U < high) for low, high in pairwise(bounds)]
 
 
 def _free(name: str, taken: Container[str]) -> str:
@@ -126,29 +151,28 @@ def _free(name: str, taken: Container[str]) -> str:
     return name
 
 
-def parts_of_targets(items: ItemFacts) -> Iterator[tuple[Part, Bools]]:
-    """Each part, and (N,) the items in it; ``COLD`` has none that a list could hold."""
+def _parts_of_targets(items: ItemFacts) -> dict[Part, Bools]:
     everything_N = np.arange(len(items.num_buyers_N)) > 0
     # Deciles of the catalogue, the first has what most people bought; ties go by number.
     decile_N = _equal_parts(-items.num_buyers_N.astype(np.float64), everything_N, DECILES)
-    for decile in range(DECILES):
-        yield Part("popularity_decile", f"{decile + 1}"), decile_N == decile
     known_N = everything_N & np.isfinite(items.price_N)
     fifth_N = _equal_parts(items.price_N, known_N, FIFTHS)
-    for fifth in range(FIFTHS):
-        yield Part("price_fifth", f"{fifth + 1}"), fifth_N == fifth
-    yield Part("price_fifth", UNKNOWN), everything_N & ~known_N
-    yield Part("vocabulary", "known"), everything_N
-    yield COLD, np.zeros(len(everything_N), dtype=bool)
+    return {
+        **{Part("popularity_decile", f"{n + 1}"): decile_N == n for n in range(DECILES)},
+        **{Part("price_fifth", f"{n + 1}"): fifth_N == n for n in range(FIFTHS)},
+        Part("price_fifth", UNKNOWN): everything_N & ~known_N,
+        Part("vocabulary", "known"): everything_N,
+        COLD: np.zeros(len(everything_N), dtype=bool),
+    }
 
 
 def _num_targets(people: People, part: Part, in_part_N: Bools) -> Ints:
     """(U,) targets in the part."""
     targets = people.targets
-    rows_S = np.repeat(np.arange(len(people)), np.diff(targets.offsets))
     if part == COLD:
         cold_U: Ints = targets.counts - np.diff(targets.offsets)
         return cold_U
+    rows_S = np.repeat(np.arange(len(people)), np.diff(targets.offsets))
     counts_U: Ints = np.bincount(rows_S[in_part_N[targets.item_nums]], minlength=len(people))
     return counts_U
 

@@ -57,8 +57,7 @@ def measured_users(
 ) -> DataFrame:
     """Users with a target in the window from ``cut_off`` on and a history before it.
 
-    At most ``evaluation.max_users``: those with the smallest hash of (user id, seed), which is the column
-    ``sample_order``.
+    ``sample_order`` is a hash of (user id, seed), ``smallest`` takes those with the smallest.
 
     Users without a history get the popular list from every recommender alike, so they are left out:
     they would only dilute the differences. Capped users are in: they get lists too. ``numbered`` is that of
@@ -77,12 +76,14 @@ def measured_users(
         .where(F.size("item_nums") > 0)
         .join(targets, "user_id")
     )
-    ordered = users.withColumn(
-        "sample_order", F.xxhash64(F.col("user_id"), F.lit(config.evaluation.seed))
-    )
-    most = config.evaluation.max_users
-    return (
-        ordered.orderBy("sample_order", "user_id")
-        .limit(most)
-        .select(*INPUT, *TARGET_COLUMNS, "sample_order")
-    )
+    order = F.xxhash64(F.col("user_id"), F.lit(config.evaluation.seed))
+    return users.withColumn("sample_order", order).select(*INPUT, *TARGET_COLUMNS, "sample_order")
+
+
+def smallest(users: DataFrame, most: int) -> DataFrame:
+    """At most so many of ``measured_users``, those with the smallest hashes; ``users`` is read twice.
+
+    Only hashes meet in one place, so there may be many.
+    """
+    beyond = users.select("sample_order").orderBy("sample_order").offset(most).first()
+    return users if beyond is None else users.where(F.col("sample_order") < beyond["sample_order"])

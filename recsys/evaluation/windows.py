@@ -14,10 +14,13 @@ from pyspark.sql import functions as F
 from recsys import contracts
 from recsys.config import RecsysConfig
 from recsys.evaluation.catalogue import Catalogue
-from recsys.evaluation.measuring import Measured, measure
-from recsys.evaluation.recommenders import recommenders
+from recsys.evaluation.item_facts import ItemFacts
+from recsys.evaluation.measuring import measure
+from recsys.evaluation.recommenders import BASELINES, BLEND, LIVE, recommenders
 from recsys.evaluation.search import BlendSearch, Chosen, sampled
-from recsys.evaluation.targets import measured_users
+from recsys.evaluation.slices import Slicing
+from recsys.evaluation.tally import Measured, Plan
+from recsys.evaluation.targets import measured_users, smallest
 from recsys.lake import Lake
 from recsys.records import TrainingRecord
 from recsys.scoring.bundle import open_bundle
@@ -26,6 +29,9 @@ from recsys.scoring.kit_tables import build_kit
 from recsys.scoring.ranking_bundle import checked_ranking, open_ranking
 from recsys.scoring.scorer import Entry, Rules, Scorer
 from recsys.scoring.spark import scoring_task, signals_of
+
+SLICED_FOR = (BLEND, LIVE, *BASELINES)
+"""Who may be told by parts: the blend, and whom it is compared with."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +48,13 @@ class Window:
     def at(cls, name: str, lake: Lake, config: RecsysConfig, cut_off: date) -> Window:
         return cls(name, lake, config, build_kit(lake, config, cut_off))
 
-    def measure(self, users: DataFrame, entries: list[Entry], *, vectors_of: str) -> Measured:
-        """``users`` are ``measured_users``, and kept in memory: they are read twice.
+    def measure(
+        self, users: DataFrame, entries: list[Entry], *, vectors_of: str, items: ItemFacts | None = None
+    ) -> Measured:  # fmt: skip
+        """``users`` are ``measured_users``.
 
-        ``vectors_of`` is the model by whose vectors all lists are said to be diverse.
+        ``vectors_of`` is the model by whose vectors all lists are said to be diverse. With ``items`` the parts are
+        measured too.
         """
         config = self.config
         versions = tuple(sorted({one.model_version for one in entries if one.recipe.model > 0}))
@@ -56,18 +65,24 @@ class Window:
         rankings = rankings_of(entries)
         for version in rankings:
             checked_ranking(config.paths.models / version)
+        plan = Plan(
+            config.evaluation.ks, config.evaluation.bootstrap_rounds, config.evaluation.seed
+        )
+        if items is not None:
+            sliced = tuple(e.recipe.name for e in entries if e.recipe.name in SLICED_FOR)
+            plan = replace(plan, slicing=Slicing.of(users_of_segments(users), items), sliced=sliced)
         with scoring_task(self.lake.spark, config, self.kit, versions, rankings) as task:
             return measure(
-                users, task, self.kit, tuple(entries), window=self.name, ks=config.evaluation.ks,
-                catalogue_of=catalogue_of, partitions=config.scoring.partitions,
+                users, task, self.kit, tuple(entries), plan,
+                window=self.name, catalogue_of=catalogue_of, partitions=config.scoring.partitions,
             )  # fmt: skip
 
     @contextmanager
     def users(self, *, numbered: bool) -> Iterator[DataFrame]:
-        """``measured_users``, kept in memory."""
+        """``measured_users``, at most ``evaluation.max_users``, kept in memory: they are read more than once."""
         users = measured_users(self.lake, self.config, self.kit.as_of, numbered=numbered).persist()
         try:
-            yield users
+            yield smallest(users, self.config.evaluation.max_users)
         finally:
             users.unpersist()
 
@@ -100,14 +115,15 @@ def choose(window: Window, models: TrainingRecord) -> tuple[Chosen, Measured]:
 
 
 def measure_everybody(
-    window: Window, chosen: Chosen, training: TrainingRecord, live: Entry | None
+    window: Window, chosen: Chosen, training: TrainingRecord, live: Entry | None, items: ItemFacts
 ) -> Measured:
-    """The blend as it was chosen, everything it is compared with, and the live recipe where there is one."""
+    """The blend as it was chosen, everything it is compared with, and the live recipe where there is one; by parts."""
     entries = entries_of(chosen, training, window.name)
     if live is not None:
         entries.append(live)
     with window.users(numbered=bool(rankings_of(entries))) as users:
-        return window.measure(users, entries, vectors_of=training.models[window.name])
+        vectors_of = training.models[window.name]
+        return window.measure(users, entries, vectors_of=vectors_of, items=items)
 
 
 def entries_of(chosen: Chosen, training: TrainingRecord, role: str) -> list[Entry]:
@@ -120,6 +136,12 @@ def entries_of(chosen: Chosen, training: TrainingRecord, role: str) -> list[Entr
 def rankings_of(entries: list[Entry]) -> tuple[str, ...]:
     """The ranking models that somebody uses."""
     return tuple(sorted({entry.ranking_version for entry in entries if entry.recipe.re_ranks}))
+
+
+def users_of_segments(users: DataFrame) -> dict[str, int]:
+    """By segment, '' for none."""
+    found = users.groupBy(F.coalesce("segment", F.lit("")).alias("segment")).count()
+    return {row["segment"]: row["count"] for row in found.collect()}
 
 
 def num_buyers(lake: Lake, as_of: date) -> int:

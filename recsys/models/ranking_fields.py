@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.errors import ContractError
+from recsys.mixing import mix64
 from recsys.models.affinity import AFFINITY_TABLE_ROWS, affinity_rows
 
 # Shape suffixes in this file:
@@ -267,13 +268,6 @@ def crossed(first: Ints, second: Ints, sizes: tuple[int, int], cross_rows: int) 
     if rows_of_cross(sizes, cross_rows) == sizes[0] * sizes[1] + 1:
         row = (first - 1) * sizes[1] + second
     else:
-        mixed = _mix((first.astype(np.uint64) << np.uint64(32)) | second.astype(np.uint64))
+        mixed = mix64((first.astype(np.uint64) << np.uint64(32)) | second.astype(np.uint64))
         row = 1 + (mixed % np.uint64(cross_rows - 1)).astype(np.int64)
     return np.where((first > 0) & (second > 0), row, 0)
-
-
-def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    mixed = values + np.uint64(0x9E3779B97F4A7C15)
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return mixed ^ (mixed >> np.uint64(31))

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date
 
 import numpy as np
+import pyarrow as pa
 
+from recsys.evaluation.block import KINDS, Block, People
 from recsys.evaluation.catalogue import FIGURES
-from recsys.evaluation.measuring import KINDS, Measured, People
+from recsys.evaluation.item_facts import ItemFacts
+from recsys.evaluation.pieces import added_up, measured_of, pieces
 from recsys.evaluation.ranking import hits, metrics_by_user
+from recsys.evaluation.slices import Slicing
 from recsys.evaluation.splits import Targets
+from recsys.evaluation.tally import Measured, Plan, Tally
+from recsys.mixing import mix64
 
 DAY = date(2024, 6, 1)
 K = 10
+ROUNDS, SEED = 200, 1
 
 
 def people(
@@ -28,6 +36,7 @@ def people(
     )
     return People(
         user_ids=tuple(f"u{user}" for user in range(users)),
+        keys_U=mix64(np.arange(users, dtype=np.uint64)),
         segments=tuple(segments or [""] * users),
         num_events_U=np.array(num_events or [3] * users, dtype=np.int64),
         newest_UK=np.tile(np.array([0, 0, 1, 2, 3], dtype=np.int32), (users, 1)),
@@ -36,9 +45,7 @@ def people(
     )
 
 
-def measured(
-    whom: People, lists: dict[str, list[list[int]]], *, num_items: int, ks: tuple[int, ...] = (K,)
-) -> Measured:
+def block(whom: People, lists: dict[str, list[list[int]]], *, ks: tuple[int, ...] = (K,)) -> Block:
     """Of everybody's lists by recommender; nothing is said of the lists but whether they are right."""
     deepest = max(ks)
     lists_UK = {
@@ -54,9 +61,48 @@ def measured(
         )
         for name, found in lists_UK.items()
     }
-    return Measured(
-        window="measuring", cut_off=DAY, ks=ks, people=whom,
+    return Block(
+        people=whom,
         by_user={name: np.stack([values] * len(KINDS), axis=1) for name, values in by_user.items()},
         list_values={n: np.full((len(whom), len(FIGURES), len(ks)), np.nan) for n in lists},
-        lists=lists_UK, allowed_N=np.arange(num_items + 1) > 0,
+        lists=lists_UK,
+    )
+
+
+def measured(
+    *blocks: Block, num_items: int, ks: tuple[int, ...] = (K,), rounds: int = ROUNDS, items: ItemFacts | None = None,
+) -> Measured:  # fmt: skip
+    """As the driver has it where each block was a worker's; ``items`` for the parts, of every recommender."""
+    names = tuple(blocks[0].lists)
+    plan = Plan(ks, rounds, SEED)
+    if items is not None:
+        segments = [segment for one in blocks for segment in one.people.segments]
+        slicing = Slicing.of({one: segments.count(one) for one in segments}, items)
+        plan = Plan(ks, rounds, SEED, slicing, names)
+    rows: list[pa.RecordBatch] = []
+    for partition, one in enumerate(blocks):
+        tally = Tally(plan, width=num_items + 1)
+        if len(one.people):
+            tally.add(one)
+        rows += pieces(tally, partition)
+    return added_up_whole(rows, plan, names, num_items)
+
+
+def added_up_whole(
+    rows: Sequence[pa.RecordBatch], plan: Plan, names: tuple[str, ...], num_items: int
+) -> Measured:
+    """What Spark brings together, brought together here."""
+    allowed_N = np.arange(num_items + 1) > 0
+    by_piece: dict[tuple[str, int], list[pa.RecordBatch]] = {}
+    for row in rows:
+        key = (row.column("recommender")[0].as_py(), row.column("piece")[0].as_py())
+        by_piece.setdefault(key, []).append(row)
+    whole = [added_up(pa.Table.from_batches(one), allowed_N, plan.ks) for one in by_piece.values()]
+    nothing = pa.table({
+        "recommender": pa.array([], pa.string()), "piece": pa.array([], pa.int32()),
+        "values": pa.array([], pa.list_(pa.float64())), "seen": pa.array([], pa.string()),
+    })  # fmt: skip
+    return measured_of(
+        pa.concat_tables([nothing, *whole]), names, allowed_N,
+        plan=plan, window="measuring", cut_off=DAY,
     )  # fmt: skip

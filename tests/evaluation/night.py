@@ -8,18 +8,16 @@ from datetime import date
 import numpy as np
 
 from recsys.config.gate import GateConfig
+from recsys.evaluation.block import Block
 from recsys.evaluation.catalogue import FIGURES
 from recsys.evaluation.examples import examples
-from recsys.evaluation.gate import Candidate, SliceGain, judge, reason_of
-from recsys.evaluation.intervals import Bootstrap
+from recsys.evaluation.gate import Candidate, judge, reason_of
 from recsys.evaluation.item_facts import ItemFacts
-from recsys.evaluation.list_figures import list_figures
-from recsys.evaluation.measuring import Measured
 from recsys.evaluation.night_report import NightReport
+from recsys.evaluation.nightly import slice_gains
 from recsys.evaluation.rows import list_rows, metric_rows, slice_rows
-from recsys.evaluation.slices import slices
 from recsys.records import EvaluationRecord, Recipe, TrainingRecord
-from tests.evaluation.measured import measured, people
+from tests.evaluation.measured import block, measured, people
 
 RUN_DATE = date(2024, 6, 29)
 HOSTILE = "<img src=x onerror=\"document.title='run'\">"
@@ -44,29 +42,25 @@ RIGHT = {
     "popularity": 0.15,
 }
 """How often a place of a list is a target."""
-RESAMPLING = {"rounds": 200, "seed": 1}
 
 
 def night_report(*, live_release: str = "", **gate: float) -> NightReport:
     """Everybody better than popularity, the blend best of all; ``gate`` is of its section of conf."""
-    shop, items = _measured(), _items()
-    bootstrap = Bootstrap.of(shop, **RESAMPLING)
+    items = _items()
+    shop = measured(_everybody(), num_items=NUM_ITEMS, items=items)
     other = "last_purchases"
-    sliced = slices(shop, items, ("blend", other), **RESAMPLING)
-    gains = [(part, sliced.gain("blend", other, part)) for part in sliced.parts]
-    ndcg = {name: bootstrap.estimate(name, "all", "ndcg", 10).value for name in bootstrap.names}
+    ndcg = {name: shop.estimate(name, "all", "ndcg", 10).value for name in shop.names}
     candidate = Candidate(
         NUM_USERS, ndcg, 0.4, live_release,
         slices=tuple(
-            SliceGain(*part, other, g.num_users, g, sliced.estimate(other, part, "ndcg").value)
-            for part, g in gains
+            replace(gain, of_targets=False) for gain in slice_gains(shop.sliced, other)
         ),
         model_bytes=1_000_000,
     )  # fmt: skip
     verdicts = judge(candidate, GateConfig(bootstrap=True, **gate))
     rows = [
-        *metric_rows(bootstrap, RUN_DATE, compared_with=("popularity", other)),
-        *list_rows(list_figures(shop, **RESAMPLING), shop, RUN_DATE),
+        *metric_rows(shop, RUN_DATE, compared_with=("popularity", other)),
+        *list_rows(shop, RUN_DATE),
     ]
     return NightReport(
         shop="gift shop", window_days=28, as_of=shop.cut_off, live_release=live_release, other=other,
@@ -81,12 +75,14 @@ def night_report(*, live_release: str = "", **gate: float) -> NightReport:
             validation_ndcg_at_10=(0.14, 0.21, 0.24, 0.25, 0.262, 0.261, 0.258),
         ),
         verdicts=tuple(verdicts), rows=tuple(rows),
-        slice_rows=tuple(slice_rows(sliced, shop, RUN_DATE, other=other, least_users=25)),
-        examples=examples(shop, items),
+        slice_rows=tuple(
+            slice_rows(shop, RUN_DATE, names=("blend", other), other=other, least_users=25)
+        ),
+        examples=examples(shop.seen, items),
     )  # fmt: skip
 
 
-def _measured() -> Measured:
+def _everybody() -> Block:
     draw = np.random.default_rng(17)
     targets = [
         (draw.permutation(NUM_ITEMS)[: draw.integers(1, 9)] + 1).tolist() for _ in range(NUM_USERS)
@@ -101,9 +97,8 @@ def _measured() -> Measured:
     lists = {
         name: [_list(draw, right, row) for row in targets] for name, right in RIGHT.items()
     }  # fmt: skip
-    shop = measured(whom, lists, num_items=NUM_ITEMS)
     said = {name: draw.uniform(0, 1, (NUM_USERS, len(FIGURES), 1)) for name in lists}
-    return replace(shop, list_values=said)
+    return replace(block(whom, lists), list_values=said)
 
 
 def _list(draw: np.random.Generator, right: float, targets: list[int]) -> list[int]:

@@ -12,22 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.config.gate import GateConfig
-from recsys.evaluation.gate import Candidate, SliceGain, Verdict, judge
-from recsys.evaluation.intervals import Bootstrap
+from recsys.evaluation.gate import Candidate, Verdict, judge
 from recsys.evaluation.item_facts import ItemFacts
-from recsys.evaluation.list_figures import churn, coverage_at
-from recsys.evaluation.slices import OF_USERS, slices
+from recsys.evaluation.nightly import slice_gains
 from recsys.recommenders import Histories, Recommender, Shop
 from recsys.recommenders.item_item import ClassicItemItem
 from recsys.recommenders.last_purchases import LastPurchases
 from recsys.recommenders.popularity import Popularity
 from recsys.recommenders.transitions import Transitions
-from tests.evaluation.measured import K, measured, people
+from tests.evaluation.measured import K, block, measured, people
 
 NUM_ITEMS, NUM_EVENTS = 30, 6
 STEPS = {"home": 1, "gifts": 2, "trade": 3}
 SEGMENTS = ["home"] * 250 + ["gifts"] * 250 + ["trade"] * 100
-RESAMPLING = {"rounds": 200, "seed": 1}
 
 Lists = NDArray[np.int32]
 
@@ -80,28 +77,20 @@ def verdicts_on(blend: Lists) -> list[Verdict]:
     """As a night comes to them; the live recipe is the baseline ``transitions``."""
     whom = people(*([int(walk[-1])] for walk in walks()), segments=SEGMENTS)
     lists = {"blend": blend, **baselines()}
-    shop = measured(whom, {k: v.tolist() for k, v in lists.items()}, num_items=NUM_ITEMS)
-    bootstrap = Bootstrap.of(shop, **RESAMPLING)
     nothing = np.zeros(NUM_ITEMS + 1)
     names = tuple(map(str, range(NUM_ITEMS + 1)))
     items = ItemFacts(names, names, nothing.astype(np.int64), nothing)
-    sliced = slices(shop, items, ("blend", "live"), **RESAMPLING)
-    gains = [(part, sliced.gain("blend", "live", part)) for part in sliced.parts]
+    everybody = block(whom, {name: found.tolist() for name, found in lists.items()})
+    shop = measured(everybody, num_items=NUM_ITEMS, items=items)
     candidate = Candidate(
-        num_users=len(whom),
-        ndcg_at_10={n: bootstrap.estimate(n, "all", "ndcg", K).value for n in bootstrap.names},
-        coverage_at_10=coverage_at(shop, "blend", K),
+        num_users=shop.num_users,
+        ndcg_at_10={name: shop.estimate(name, "all", "ndcg", K).value for name in shop.names},
+        coverage_at_10=shop.of_all_lists("blend", "coverage", K).value,
         live_release="2024-05-31-abc",
-        slices=tuple(
-            SliceGain(
-                *part, "live", gain.num_users, gain, sliced.estimate("live", part, "ndcg").value,
-                of_targets=part.slice not in OF_USERS,
-            )
-            for part, gain in gains
-        ),
-        list_churn=churn(lists["live"], blend),
+        slices=slice_gains(shop.sliced, "live"),
+        list_churn=shop.churn["live"],
         model_bytes=1000,
-    )  # fmt: skip
+    )
     return judge(candidate, GateConfig())
 
 

@@ -6,25 +6,25 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from recsys.evaluation.block import Block
 from recsys.evaluation.intervals import (
-    Bootstrap,
     ByUser,
     Estimate,
     jackknifed,
     resampled_means,
     stretched,
 )
-from recsys.evaluation.list_figures import churn, list_figures
-from recsys.evaluation.measuring import Measured
+from recsys.evaluation.list_figures import changes, of_all_lists
 from recsys.evaluation.ranking import METRICS
 from recsys.evaluation.report import metrics_table, recipe_in_words
 from recsys.evaluation.rows import best_baseline, metric_rows
+from recsys.evaluation.tally import Measured
 from recsys.records import Recipe
-from tests.evaluation.measured import DAY, people
-from tests.evaluation.measured import measured as shop_of
+from tests.evaluation.measured import DAY, block, people
+from tests.evaluation.measured import measured as measured_in
 
 
-def measured(users: int = 400) -> Measured:
+def everybody(users: int = 400) -> Block:
     """blend is better than popularity by about 0.1 for each user; a quarter have no first purchases."""
     rng = np.random.default_rng(17)
     has_first = np.arange(users) >= users // 4
@@ -33,15 +33,19 @@ def measured(users: int = 400) -> Measured:
     has_targets = np.stack([np.ones(users, dtype=bool), has_first], axis=1)[:, :, None, None]
     whom = replace(people(*[[1]] * users), num_first_U=has_first.astype(np.int64))
     by_user = {"popularity": base, "blend": base + noise, "item_item": base.copy()}
-    shop = shop_of(whom, {name: [[1]] * users for name in by_user}, num_items=2)
-    return replace(shop, by_user={name: v * has_targets for name, v in by_user.items()})
+    found = block(whom, {name: [[1]] * users for name in by_user})
+    return replace(found, by_user={name: v * has_targets for name, v in by_user.items()})
+
+
+def measured(users: int = 400, *, rounds: int = 300) -> Measured:
+    return measured_in(everybody(users), num_items=2, rounds=rounds)
 
 
 def test_paired_differences_are_narrower_than_the_figures_themselves() -> None:
-    bootstrap = Bootstrap.of(measured(), rounds=300, seed=1)
+    found = measured()
 
-    blend = bootstrap.estimate("blend", "all", "ndcg", 10)
-    gain = bootstrap.difference("blend", "popularity", "all", "ndcg", 10)
+    blend = found.estimate("blend", "all", "ndcg", 10)
+    gain = found.difference("blend", "popularity", "all", "ndcg", 10)
 
     assert blend.low < blend.value < blend.high
     assert gain.value == pytest.approx(0.1, abs=0.005)
@@ -50,9 +54,8 @@ def test_paired_differences_are_narrower_than_the_figures_themselves() -> None:
 
 
 def test_the_interval_is_that_of_the_normal_approximation() -> None:
-    shop = measured(2000)
-    found = Bootstrap.of(shop, rounds=1000, seed=1).estimate("popularity", "all", "ndcg", 10)
-    values = shop.by_user["popularity"][:, 0, 1, 0]
+    found = measured(2000, rounds=1000).estimate("popularity", "all", "ndcg", 10)
+    values = everybody(2000).by_user["popularity"][:, 0, 1, 0]
 
     half = 1.96 * values.std() / np.sqrt(len(values))
     assert found.value == pytest.approx(values.mean())
@@ -62,46 +65,44 @@ def test_the_interval_is_that_of_the_normal_approximation() -> None:
 
 
 def test_users_without_first_purchases_are_not_measured_there() -> None:
-    bootstrap = Bootstrap.of(measured(400), rounds=100, seed=1)
-    values = measured(400).by_user["blend"][100:, 1, 1, 0]
+    values = everybody(400).by_user["blend"][100:, 1, 1, 0]
 
-    found = bootstrap.estimate("blend", "first", "ndcg", 10)
+    found = measured(400).estimate("blend", "first", "ndcg", 10)
 
     assert found.num_users == 300
     assert found.value == pytest.approx(values.mean())
 
 
 def test_a_nan_of_one_user_shows_in_the_figure() -> None:
-    shop = measured()
+    shop = everybody()
     shop.by_user["blend"][7, 0, 1, 0] = np.nan
 
-    found = Bootstrap.of(shop, rounds=100, seed=1).estimate("blend", "all", "ndcg", 10)
+    found = measured_in(shop, num_items=2).estimate("blend", "all", "recall", 10)
+    broken = measured_in(shop, num_items=2).estimate("blend", "all", "ndcg", 10)
 
-    assert np.isnan(found.value)
+    assert np.isnan(broken.value) and np.isfinite(found.value)
 
 
 def test_nobody_measured_gives_no_figures_rather_than_an_error() -> None:
-    found = Bootstrap.of(measured(0), rounds=100, seed=1).estimate("blend", "all", "ndcg", 10)
+    shop = measured(0)
+    found = shop.estimate("blend", "all", "ndcg", 10)
 
     assert np.isnan([found.value, found.low, found.high]).all()
-    assert found.num_users == 0
+    assert found.num_users == shop.num_users == 0
+    assert np.isnan(shop.churn["popularity"]) and shop.seen == ()
+    assert shop.of_all_lists("blend", "coverage", 10).value == 0
 
 
 def test_the_same_seed_gives_the_same_rows() -> None:
-    rows = [
-        metric_rows(
-            Bootstrap.of(measured(), rounds=100, seed=3), DAY, compared_with=("popularity",)
-        )
-        for _ in range(2)
-    ]
+    rows = [metric_rows(measured(), DAY, compared_with=("popularity",)) for _ in range(2)]
 
     assert rows[0] == rows[1]
 
 
 def test_the_table_shows_every_recommender_with_its_interval() -> None:
-    bootstrap = Bootstrap.of(measured(), rounds=100, seed=3)
-    assert best_baseline(bootstrap, 10) == "popularity"  # a tie goes to the earlier name
-    rows = metric_rows(bootstrap, DAY, compared_with=("popularity",))
+    found = measured()
+    assert best_baseline(found, 10) == "popularity"  # a tie goes to the earlier name
+    rows = metric_rows(found, DAY, compared_with=("popularity",))
 
     text = metrics_table(rows, Recipe(name="blend", repeat=0.5, decay=0.95))
 
@@ -161,45 +162,67 @@ def test_the_interval_for_one_of_many_is_that_of_a_normal_mean() -> None:
 
 def test_coverage_and_gini_are_of_all_lists() -> None:
     lists = [[1, 2], [1, 2], [1, 3]]
-    shop = shop_of(people([1], [1], [1]), {"blend": lists}, num_items=4)
+    shop = measured_in(block(people([1], [1], [1]), {"blend": lists}), num_items=4)
 
-    found = {one.metric: one.estimate for one in list_figures(shop, rounds=100, seed=1)}
+    found = {one.metric: one.estimate for one in shop.list_figures()}
 
     assert set(found) == {"coverage", "gini"}  # of each list nothing was said
     assert found["coverage"].value == 3 / 4
+    assert found["coverage"].num_users == 3
     assert (
         found["coverage"].low < 3 / 4 < found["coverage"].high
     )  # without the third user it is 2 / 4
     assert found["gini"].value == pytest.approx((-1 * 1 + 1 * 2 + 3 * 3) / (6 * 3))
 
 
+def test_lists_that_are_all_here_have_the_same_coverage() -> None:
+    lists_UK = np.array([[1, 2], [1, 2], [1, 3]], dtype=np.int32)
+
+    found = dict(of_all_lists(lists_UK, np.arange(5) > 0))
+
+    # Without the first or the second user it is 3 / 4 still, without the third 2 / 4: the jackknife of three groups.
+    assert found["coverage"].value == 3 / 4 and found["coverage"].num_users == 3
+    error = np.sqrt(2 / 3 * ((3 / 4 - 2 / 3) ** 2 * 2 + (2 / 4 - 2 / 3) ** 2))
+    assert found["coverage"].high == pytest.approx(3 / 4 + 4.302652730 * error)
+
+
 def test_popularity_lift_is_the_ratio_of_means_over_users() -> None:
-    shop = shop_of(people([1], [1], [1]), {"blend": [[1]] * 3}, num_items=2)
+    shop = block(people([1], [1], [1]), {"blend": [[1]] * 3})
     said = np.full((3, 6, 1), np.nan)
     said[:2, 4, 0], said[:2, 5, 0] = [0.4, 0.2], [0.1, 0.3]  # nothing is known of the third user
     shop = replace(shop, list_values={"blend": said})
 
-    found = {one.metric: one.estimate for one in list_figures(shop, rounds=100, seed=1)}
+    found = {one.metric: one.estimate for one in measured_in(shop, num_items=2).list_figures()}
 
     assert found["popularity_lift"].value == pytest.approx(0.6 / 0.4 - 1)
     assert found["popularity_lift"].num_users == 2
 
 
 def test_churn_is_the_share_of_places_that_change() -> None:
-    before = np.array([[1, 2], [3, 4], [5, 6]])
+    before = np.array([[1, 2], [3, 4], [5, 6]], dtype=np.int32)
 
-    assert churn(before, before[:, ::-1]) == 0  # another order is no change
-    assert churn(before, np.array([[1, 2], [3, 9], [8, 9]])) == pytest.approx((0 + 1 + 2) / 6)
-    assert np.isnan(churn(before[:0], before[:0]))
+    assert changes(before, before[:, ::-1]).tolist() == [0, 0, 0]  # another order is no change
+    after = np.array([[1, 2], [3, 9], [8, 9]], dtype=np.int32)
+    assert changes(before, after).tolist() == [0, 0.5, 1]
 
 
 def test_lists_that_end_early_change_by_what_is_in_them() -> None:
-    short = np.array([[1, 0, 0], [0, 0, 0]])
+    short = np.array([[1, 0, 0], [0, 0, 0]], dtype=np.int32)
+    longer = np.array([[1, 2, 0], [0, 0, 0]], dtype=np.int32)
 
-    assert churn(short, short) == 0
-    assert churn(short, np.array([[1, 2, 0], [0, 0, 0]])) == (1 / 2 + 0) / 2
-    assert churn(np.array([[1, 2, 0], [0, 0, 0]]), short) == (1 / 2 + 0) / 2
-    assert churn(short, np.array([[2, 0, 0], [3, 0, 0]])) == 1
+    assert changes(short, short).tolist() == [0, 0]
+    assert changes(short, longer).tolist() == [0.5, 0]
+    assert changes(longer, short).tolist() == [0.5, 0]
+    assert changes(short, np.array([[2, 0, 0], [3, 0, 0]], dtype=np.int32)).tolist() == [1, 1]
+
+
+def test_churn_is_of_the_first_ten_against_the_blend_s() -> None:
+    eleven = list(range(1, 12))
+    lists = {"blend": [eleven, eleven], "live": [[*eleven[:9], 20, 10], eleven]}
+
+    found = measured_in(block(people([1], [1]), lists, ks=(10, 11)), num_items=20, ks=(10, 11))
+
+    assert found.churn == {"blend": 0, "live": pytest.approx(0.1 / 2)}
 
 
 def test_recipe_in_words_tells_a_model_weight_of_nothing() -> None:

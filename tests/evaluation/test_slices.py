@@ -6,11 +6,12 @@ from datetime import date
 
 import numpy as np
 
+from recsys.evaluation.block import People
 from recsys.evaluation.item_facts import ItemFacts
-from recsys.evaluation.measuring import Measured, People
 from recsys.evaluation.rows import Row, slice_rows
-from recsys.evaluation.slices import COLD, Part, Sliced, slices
-from tests.evaluation.measured import measured, people
+from recsys.evaluation.slices import COLD, Part, Sliced
+from recsys.evaluation.tally import Measured
+from tests.evaluation.measured import block, measured, people
 
 NUM_ITEMS = 20
 IN_PLACE_2 = 1 / np.log2(3)
@@ -27,8 +28,7 @@ def facts(price: dict[int, float] | None = None) -> ItemFacts:
 
 def sliced(whom: People, blend: list[list[int]], items: ItemFacts | None = None) -> Sliced:
     names = {"blend": blend, "popularity": [[1, 2, 3]] * len(whom)}
-    found = measured(whom, names, num_items=NUM_ITEMS)
-    return slices(found, items or facts(), tuple(names), rounds=100, seed=1)
+    return measured(block(whom, names), num_items=NUM_ITEMS, items=items or facts()).sliced
 
 
 def ndcg(found: Sliced, slice_: str, part: str) -> tuple[float, int]:
@@ -124,7 +124,8 @@ def test_every_target_is_in_one_part_of_each_slice() -> None:
 
 def test_too_few_users_are_counted_and_not_measured() -> None:
     whom = people([1], [1], [1], segments=["north", "north", "south"])
-    found = measured(whom, {"blend": [[1]] * 3, "popularity": [[2]] * 3}, num_items=NUM_ITEMS)
+    lists = {"blend": [[1]] * 3, "popularity": [[2]] * 3}
+    found = measured(block(whom, lists), num_items=NUM_ITEMS, items=facts())
 
     rows = rows_of(found, least_users=2)
 
@@ -135,8 +136,10 @@ def test_too_few_users_are_counted_and_not_measured() -> None:
 
 
 def rows_of(found: Measured, *, least_users: int) -> dict[tuple[str, str, str], Row]:
-    told = slices(found, facts(), tuple(found.lists), rounds=100, seed=1)
-    rows = slice_rows(told, found, date(2024, 6, 29), other="popularity", least_users=least_users)
+    rows = slice_rows(
+        found, date(2024, 6, 29),
+        names=("blend", "popularity"), other="popularity", least_users=least_users,
+    )  # fmt: skip
     return {(row["recommender"], row["part"], row["metric"]): row for row in rows}
 
 

@@ -15,7 +15,7 @@ from recsys.config.sections import CandidatesConfig, EvaluationConfig
 from recsys.config.shop import ShopConfig
 from recsys.errors import MissingInput
 from recsys.evaluation.splits import Window
-from recsys.evaluation.targets import measured_users
+from recsys.evaluation.targets import measured_users, smallest
 from recsys.evaluation.temporal_shop import TemporalShop, days_of_events, sampled, temporal_shop
 from recsys.lake import Lake, local_rows, struct_type
 from tests.evaluation.shop import RUN_DATE, WINDOW_DAYS, write_shop
@@ -162,7 +162,8 @@ def test_who_is_measured_on_what_is_as_in_the_nightly_evaluation(
 
     found = temporal_shop(lake, config, Window(cut_off, RUN_DATE))
 
-    rows = measured_users(lake, config, cut_off).toArrow().sort_by("user_id").to_pylist()
+    measured = smallest(measured_users(lake, config, cut_off), evaluation.max_users)
+    rows = measured.toArrow().sort_by("user_id").to_pylist()
     assert [found.user_ids[n - 1].as_py() for n in found.users.user_nums] == [
         row["user_id"] for row in rows
     ]
