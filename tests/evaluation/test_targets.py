@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from recsys.evaluation.targets import targets_of_window
+from recsys.evaluation.targets import smallest, targets_of_window
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -43,3 +43,18 @@ def test_targets_are_the_windows_purchases_and_first_ones_are_new_to_the_user(
         "ana": ([1, 2], 2, [2], 1),
         "bob": ([], 1, [], 1),
     }
+
+
+@pytest.mark.spark
+@pytest.mark.parametrize(
+    ("most", "kept"), [(2, ["ben", "cem"]), (3, ["ana", "ben", "cem"]), (9, None)]
+)
+def test_of_too_many_users_those_with_the_smallest_hashes_are_kept(
+    spark: SparkSession, most: int, kept: list[str] | None
+) -> None:
+    rows = [("ana", 7), ("ben", -(2**62)), ("cem", 0), ("dan", 2**62)]
+    users = spark.createDataFrame(rows, "user_id string, sample_order long")
+
+    found = sorted(row.user_id for row in smallest(users, most).collect())
+
+    assert found == (kept or ["ana", "ben", "cem", "dan"])
