@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from recsys.config import RecsysConfig
 from recsys.config.sections import GATE_K
 from recsys.contracts import TOP_N_LISTS
-from recsys.errors import ConfigError, MissingInput, Refused
+from recsys.errors import ConfigError, MissingInput, RecsysError, Refused
 from recsys.evaluation.contestants import ALL, Contestant, Opener, openers
 from recsys.evaluation.costs import PeakMemory, timed
 from recsys.evaluation.night_lists import check_nights
@@ -91,6 +91,8 @@ class AtCutOff:
     results: dict[str, Result] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
     """Name -> why."""
+    errors: list[RecsysError] = field(default_factory=list)
+    """Of those left out that are refused, or had to be measured."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,8 @@ def compare(
     """What was found so far, after each cut-off. Tables and the live release stay as they are.
 
     Raises:
-        RecsysError: what was asked for is not there or lacks something; of ``all``, what lacks something is left out.
+        RecsysError: what was asked for is not there or lacks something (of ``all``, what lacks something is left out);
+            a score is no number, or a model has seen the window. What the others came to at that cut-off is told first.
         Conflict: another one compares before the same day.
     """
     models = opened(asked, config)
@@ -150,18 +153,18 @@ def compare(
             world = replace(world, shop=replace(world.shop, work=work / f"{window.cut_off}"))
             one = at_cut_off(world, models, must=must, peak_memory=peak_memory)
             found = replace(found, cut_offs=(*found.cut_offs, one))
-            yield found
+            if one.results:
+                yield found
+            if one.errors:
+                raise one.errors[0]
         shutil.rmtree(work, ignore_errors=True)  # what a killed run left is used again
 
 
 def at_cut_off(
     world: TemporalShop, opened: dict[str, Opener], *, must: set[str], peak_memory: PeakMemory
 ) -> AtCutOff:
-    """Each is fitted, asked and let go, one after the other; one that lacks something is left out unless it ``must``.
-
-    Raises:
-        MissingInput: one that must be measured lacks something.
-        Refused: a score is no number, or a model has seen the window.
+    """Each is fitted, asked and let go, one after the other. One that lacks something or is refused is left out: an
+    error, unless it lacks something and need not be measured.
     """
     found = AtCutOff(
         world.window, len(world.users), world.shop.num_items, len(world.shop.histories.item_nums),
@@ -177,11 +180,11 @@ def at_cut_off(
             with peak_memory() as peak:
                 contestant = _fitted(opener, world, cost)
                 lists_UK = _lists(name, contestant, world, cost)
-        except MissingInput as error:
-            if name in must:
-                raise
+        except (MissingInput, Refused) as error:
             log.warning("not_measured", recommender=name, reason=str(error))
             found.left_out[name] = str(error)
+            if name in must or isinstance(error, Refused):
+                found.errors.append(error)
             continue
         cost.peak_memory_gb = peak[0] / 1e9
         kinds = [_metrics(lists_UK, targets) for targets in (world.targets, world.first)]
@@ -247,12 +250,12 @@ def _checked(name: str, scores_BN: Scores, wanted: tuple[int, int]) -> Scores:
     if scores_BN.shape != wanted:
         raise Refused(
             f"{name} gave scores of the shape {scores_BN.shape} for {wanted[0]} users and {wanted[1]} places (item 0 "
-            "is none): score the whole catalogue; nothing was measured"
+            "is none): score the whole catalogue"
         )
     wrong_B = (np.isnan(scores_BN) | np.isposinf(scores_BN)).any(axis=1)
     if wrong_B.any():
         raise Refused(
             f"{name} gave {int(wrong_B.sum())} of {len(scores_BN)} users a score that is no number, or infinite, which "
-            "no list can order: mend it; nothing was measured"
+            "no list can order: mend it"
         )
     return scores_BN

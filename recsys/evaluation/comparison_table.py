@@ -69,7 +69,7 @@ def reference_of(found: Comparison, asked: str) -> str:
     def ndcg(name: str) -> float:
         return float(np.mean([_ndcg(one.results[name]) for one in found.cut_offs]))
 
-    return max(simple, key=ndcg) if simple else everywhere[0]
+    return max(simple, key=ndcg) if simple else (everywhere or list(first.results))[0]
 
 
 def table(told: Json) -> str:

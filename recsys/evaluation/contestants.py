@@ -84,7 +84,7 @@ def _of_run(name: str, config: RecsysConfig) -> Opener:
             raise Refused(
                 f"{name} was fitted as of {days}, and is to be measured from {cut_off} on: it has seen these days. "
                 f"Compare with a run date from {models[0].as_of + timedelta(days=world.window.days)} on, or name a "
-                "run that trained earlier; nothing was measured"
+                "run that trained earlier"
             )
         return TrackedModel(early[-1], num_items=world.shop.num_items)
 
@@ -135,5 +135,5 @@ def _refuse_later(fitted: Mapping[str, date | None], window: Window) -> None:
         raise Refused(
             f"the lists of {window.cut_off} in {TOP_N_LISTS.name} were made by model {made_by}, and are to be measured "
             f"from {window.cut_off} on: it has seen these days. Leave {TOP_N_LISTS.name} out, or compare with a "
-            f"--run-date from {first} on, whose night was listed by a model of its time; nothing was measured"
+            f"--run-date from {first} on, whose night was listed by a model of its time"
         )

@@ -34,7 +34,7 @@ from recsys.evaluation.contestants import openers
 from recsys.evaluation.intervals import Estimate, stretched
 from recsys.evaluation.splits import Targets, Window
 from recsys.evaluation.temporal_shop import TemporalShop
-from recsys.recommenders import Histories, Shop, Users
+from recsys.recommenders import Histories, Shop, Users, named
 from tests.recommenders.worlds import histories
 
 WINDOW = Window(date(2024, 6, 1), date(2024, 6, 8))
@@ -146,28 +146,59 @@ def test_one_that_lacks_something_is_left_out_unless_it_was_asked_for_by_name() 
     assert "no attributes" in found.left_out["content"]
     told = summary(at_one(found), Asked(("all",)), RecsysConfig())
     assert "not measured: `content`: content needs to know what items are" in table(told)
-    with pytest.raises(MissingInput, match="no attributes"):
-        compared("popularity", "content")
+    assert found.errors == []
+    [error] = compared("popularity", "content").errors
+    assert isinstance(error, MissingInput) and "no attributes" in str(error)
 
 
-def test_scores_that_no_list_can_order_are_refused() -> None:
-    class Broken:
-        def __init__(self, value: float, width: int) -> None:
-            self.value, self.width = value, width
+class Broken:
+    """Gives everybody the same score for so many items."""
 
-        def fit(self, shop: Shop) -> Broken:
-            return self
+    def __init__(self, value: float, width: int) -> None:
+        self.value, self.width = value, width
 
-        def scores(self, users: Users) -> Any:
-            return np.full((len(users), self.width), self.value, dtype=np.float32)
+    def fit(self, shop: Shop) -> Broken:
+        return self
 
-    def measured(broken: Broken) -> None:
-        at_cut_off(world(), {"mine": lambda _: broken}, must=set(), peak_memory=no_memory)
+    def scores(self, users: Users) -> Any:
+        return np.full((len(users), self.width), self.value, dtype=np.float32)
 
-    with pytest.raises(Refused, match="mine gave 30 of 30 users a score that is no number"):
-        measured(Broken(math.nan, 11))
-    with pytest.raises(Refused, match=r"shape \(30, 4\)"):
-        measured(Broken(0.0, 4))
+
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [
+        (Broken(math.nan, 11), "mine gave 30 of 30 users a score that is no number"),
+        (Broken(0.0, 4), "shape (30, 4)"),
+    ],
+)
+def test_scores_that_no_list_can_order_are_refused(broken: Broken, said: str) -> None:
+    opened = {"mine": lambda _: broken, **openers(["popularity"], RecsysConfig())}
+
+    found = at_cut_off(world(), opened, must=set(), peak_memory=no_memory)
+
+    [error] = found.errors
+    assert isinstance(error, Refused) and said in str(error)
+    assert said in found.left_out["mine"] and list(found.results) == ["popularity"]
+
+
+def test_what_the_others_came_to_is_told_before_one_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = without_a_lake(tmp_path, monkeypatch)
+    monkeypatch.setattr(contestants, "recommender", lambda name: (
+        Broken(math.nan, 11) if name == "my_shop:Broken" else named.recommender(name)
+    ))  # fmt: skip
+    asked = Asked(("my_shop:Broken", "popularity"))
+
+    told = compare(None, config, asked, peak_memory=no_memory)  # type: ignore[arg-type]
+
+    found = next(told)
+    assert list(found.cut_offs[0].results) == ["popularity"]
+    assert "not measured: `my_shop:Broken`: my_shop:Broken gave 30" in table(
+        summary(found, asked, config)
+    )
+    with pytest.raises(Refused, match="a score that is no number"):
+        next(told)
 
 
 def test_scores_from_a_file_are_lists_and_what_they_lack_costs_places(tmp_path: Path) -> None:
@@ -209,8 +240,11 @@ def test_a_reference_that_lacks_something_is_refused_and_not_left_out(
         return next(compare(None, config, asked, peak_memory=no_memory))  # type: ignore[arg-type]
 
     assert list(first("").cut_offs[0].left_out) == ["content"]
+    asked = Asked(("all",), reference="content")
+    told = compare(None, config, asked, peak_memory=no_memory)  # type: ignore[arg-type]
+    assert "content" not in next(told).cut_offs[0].results
     with pytest.raises(MissingInput, match="no attributes"):
-        first("content")
+        next(told)
 
 
 def test_two_of_one_day_do_not_share_a_folder(
