@@ -145,13 +145,14 @@ class Current:
             self._releases.open_aside(pointer.release_id, urgent=pointer.pinned)
         )
         try:
-            while not opening.done() and self._is_live(pointer):
+            # Its last answer decides: asked again after a check was cancelled, the pointer may have moved back.
+            while (is_live := self._is_live(pointer)) and not opening.done():
                 await asyncio.wait({opening}, timeout=GLANCE_SECONDS)
         finally:
             if not opening.done():
                 opening.cancel()
                 await asyncio.wait({opening})
-        if self._is_live(pointer):
+        if is_live:
             return opening.result()
         if not opening.cancelled() and opening.exception() is None:
             opening.result().close()

@@ -101,6 +101,40 @@ def test_a_release_that_is_rolled_back_as_its_check_ends_is_closed_again(
     assert releases.stores[NEWER].closed and not releases.stores[RELEASE].closed
 
 
+@pytest.mark.parametrize("afterwards", ["moved back", "unreadable"])
+def test_a_pointer_that_changes_twice_while_a_check_is_given_up_is_looked_at_again(
+    current: Current,
+    releases: MemoryReleases,
+    monkeypatch: pytest.MonkeyPatch,
+    afterwards: str,
+) -> None:
+    releases.publish(NEWER)
+    named, live, at_once = releases.pointer, releases.live, releases.open_aside
+
+    def unreadable() -> None:
+        raise CorruptArtifact("the pointer is unreadable")
+
+    async def busy(release_id: str, *, urgent: bool) -> MemoryStore:
+        monkeypatch.setattr(releases, "open_aside", at_once)  # the next check has its turn
+        releases.publish(RELEASE, pinned=True)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            releases.pointer = named
+            if afterwards == "unreadable":
+                monkeypatch.setattr(releases, "live", unreadable)
+        raise AssertionError
+
+    monkeypatch.setattr(module, "GLANCE_SECONDS", 0)
+    monkeypatch.setattr(releases, "open_aside", busy)
+    if afterwards == "unreadable":
+        assert look(current) == RELEASE
+        assert current.problem == "the pointer is unreadable"
+        monkeypatch.setattr(releases, "live", live)
+    assert look(current) == NEWER
+    assert (current.problem, releases.opened) == ("", [RELEASE, NEWER])
+
+
 def test_a_damaged_release_is_refused_and_the_old_one_stays(
     current: Current, releases: MemoryReleases, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
 ) -> None:
