@@ -38,7 +38,7 @@ def choose_model(
     """The model that passed today's gate, or else the live release's; the reason is for the release.
 
     Raises:
-        Refused: no model passed and no release is live.
+        Refused: no model passed, and no release is live or its model is of a later day.
     """
     if evaluation is not None and evaluation.passed and evaluation.recipe is not None:
         return Choice(
@@ -61,7 +61,7 @@ def proven(
     ``manifest`` is the chosen model's, ``ranking`` its ranking model's where the recipe re-ranks.
 
     Raises:
-        Refused: nothing shows it and no release is live.
+        Refused: nothing shows it, and no release is live or its model is of a later day.
     """
     made = (manifest,) if ranking is None else (manifest, ranking)
     unproven = [one for one in made if PARITY_FILE not in one.files]
@@ -80,6 +80,13 @@ def _live_choice(live: LiveModel | None, run_date: date, why: str, what_to_do: s
         raise Refused(
             f"no model to score {run_date} with: {why}, and no release is live to fall back on. "
             f"Nothing was written. {what_to_do}"
+        )
+    if live.model_as_of > run_date:
+        raise Refused(
+            f"no model to score {run_date} with: {why}, and the live model {live.model_version} is as of "
+            f"{live.model_as_of}: it has seen what came after. Nothing was written. Train for that day "
+            f"(run_pipeline --run-date {run_date} --train always) a model that passes the gate, or serve a release of "
+            "an older model (recsys release roll-back --to RELEASE) and run score_top_n again"
         )
     age_days = (run_date - live.model_as_of).days
     reason = f"the live model of {live.model_as_of} ({age_days} days old) scores on: {why}"
