@@ -212,12 +212,10 @@ class Study:
         """
         done = [one.seconds for one in self.searched().trials]
         longest = max(done, default=60 * self.config.minutes / self.config.trials)
-        started = trial.datetime_start
-        if started is None:
+        if trial.datetime_start is None:
             return longest
-        return min(
-            max((now - started).total_seconds(), 0.0), longest
-        )  # a clock may have been set back
+        seconds = (now - trial.datetime_start).total_seconds()
+        return min(max(seconds, 0.0), longest)  # a clock may have been set back
 
 
 def why_to_stop(done: Sequence[Trial], config: TuningConfig, *, lost_seconds: float = 0.0) -> str:

@@ -20,9 +20,9 @@ from recsys.release.snapshot_builder import sync_folder
 
 CHUNK_BYTES = 1 << 20
 BLOCK_BYTES = 8 << 20
+"""What an object store is asked for at a time."""
 MOST_READ_BYTES = 16 << 20
 """Of what is read at once: a pointer, checksums, the blocked items."""
-"""What an object store is asked for at a time."""
 
 
 class Unreachable(RecsysError):

@@ -10,6 +10,7 @@ import numpy as np
 
 from recsys import contracts
 from recsys.config import RecsysConfig
+from recsys.config.sections import EvaluationConfig
 from recsys.lake import Lake, local_rows, struct_type
 from recsys.records import Answers
 from tests.scoring.ranking_worlds import answers_file, ranking_folder
@@ -31,6 +32,12 @@ def purchases() -> Events:
         for u in range(NUM_USERS)
         for day in range(days)
     ]
+
+
+def with_windows(config: RecsysConfig, **evaluation: Any) -> RecsysConfig:
+    """``config`` with windows that fit the shop."""
+    section = EvaluationConfig(window_days=WINDOW_DAYS, **evaluation)
+    return config.model_copy(update={"evaluation": section})
 
 
 def write_shop(lake: Lake, config: RecsysConfig) -> None:

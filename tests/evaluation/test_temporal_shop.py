@@ -11,14 +11,14 @@ import pytest
 from recsys import contracts
 from recsys.config import RecsysConfig
 from recsys.config.rules import RulesConfig
-from recsys.config.sections import CandidatesConfig, EvaluationConfig
+from recsys.config.sections import CandidatesConfig
 from recsys.config.shop import ShopConfig
 from recsys.errors import MissingInput
 from recsys.evaluation.splits import Window
 from recsys.evaluation.targets import measured_users, smallest
 from recsys.evaluation.temporal_shop import TemporalShop, days_of_events, sampled, temporal_shop
 from recsys.lake import Lake, local_rows, struct_type
-from tests.evaluation.shop import RUN_DATE, WINDOW_DAYS, write_shop
+from tests.evaluation.shop import RUN_DATE, with_windows, write_shop
 
 CUT_OFF = date(2024, 6, 1)
 WINDOW = Window(CUT_OFF, date(2024, 6, 8))
@@ -155,14 +155,13 @@ def test_who_is_measured_on_what_is_as_in_the_nightly_evaluation(
     lake: Lake, config: RecsysConfig
 ) -> None:
     """There the tables of the day are read, here everything is made from events."""
-    evaluation = EvaluationConfig(window_days=WINDOW_DAYS, max_users=25)
-    config = config.model_copy(update={"evaluation": evaluation})
+    config = with_windows(config, max_users=25)
     write_shop(lake, config)
-    cut_off = evaluation.cut_offs(RUN_DATE).measuring
+    cut_off = config.evaluation.cut_offs(RUN_DATE).measuring
 
     found = temporal_shop(lake, config, Window(cut_off, RUN_DATE))
 
-    measured = smallest(measured_users(lake, config, cut_off), evaluation.max_users)
+    measured = smallest(measured_users(lake, config, cut_off), config.evaluation.max_users)
     rows = measured.toArrow().sort_by("user_id").to_pylist()
     assert [found.user_ids[n - 1].as_py() for n in found.users.user_nums] == [
         row["user_id"] for row in rows

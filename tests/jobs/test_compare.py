@@ -16,12 +16,19 @@ from typer.testing import CliRunner
 from jobs import benchmark_leave_one_out, compare
 from recsys import contracts
 from recsys.config import RecsysConfig
-from recsys.config.sections import EvaluationConfig
 from recsys.errors import ConfigError, MissingInput, Refused
 from recsys.evaluation.comparison import Asked
 from recsys.lake import Lake, local_rows, struct_type
 from recsys.records import ModelManifest, RankingManifest, Recipe, ScoringRecord
-from tests.evaluation.shop import FIRST_DAY, NUM_ITEMS, NUM_USERS, RUN_DATE, WINDOW_DAYS, write_shop
+from tests.evaluation.shop import (
+    FIRST_DAY,
+    NUM_ITEMS,
+    NUM_USERS,
+    RUN_DATE,
+    WINDOW_DAYS,
+    with_windows,
+    write_shop,
+)
 from tests.recommenders.contract import small_shop
 
 DOC = Path(__file__).parents[2] / "docs/add_a_model.md"
@@ -65,8 +72,7 @@ def test_the_documents_class_is_saved_and_loaded(own: str, tmp_path: Path) -> No
 def test_a_class_of_ones_own_beside_shipped_ones(
     lake: Lake, config: RecsysConfig, own: str
 ) -> None:
-    evaluation = EvaluationConfig(window_days=WINDOW_DAYS, bootstrap_rounds=100)
-    config = config.model_copy(update={"evaluation": evaluation})
+    config = with_windows(config, bootstrap_rounds=100)
     write_shop(lake, config)
     before = {table: lake.version(table) for table in (contracts.EVENTS, contracts.VOCABULARIES)}
 
@@ -96,8 +102,7 @@ def test_what_a_night_listed_is_measured_on_the_days_after_it(
     lake: Lake, config: RecsysConfig
 ) -> None:
     """The shop's users go round a circle: lists with the next items first are right, on the night that made them."""
-    evaluation = EvaluationConfig(window_days=WINDOW_DAYS, bootstrap_rounds=100)
-    config = config.model_copy(update={"evaluation": evaluation})
+    config = with_windows(config, bootstrap_rounds=100)
     write_shop(lake, config)
     cut_off = RUN_DATE - timedelta(days=WINDOW_DAYS)
     days = (cut_off - FIRST_DAY).days
@@ -132,8 +137,7 @@ LATER = CUT_OFF + timedelta(days=1)
 
 def shop_with_lists(lake: Lake, config: RecsysConfig, users: list[str]) -> RecsysConfig:
     """Lists as of the cut-off, by the model ``v``."""
-    evaluation = EvaluationConfig(window_days=WINDOW_DAYS, bootstrap_rounds=100)
-    config = config.model_copy(update={"evaluation": evaluation})
+    config = with_windows(config, bootstrap_rounds=100)
     write_shop(lake, config)
     lists = [(user, CUT_OFF, ["i1"], [0.5], ["model"], "v") for user in users]
     df = local_rows(lake.spark, lists, struct_type(contracts.TOP_N_LISTS))

@@ -111,7 +111,7 @@ def test_one_that_hangs_is_a_refusal_and_leaves_no_process(
     started: list[int] = []
     monkeypatch.setattr(os, "sched_setscheduler", lambda pid, *_: started.append(pid))
     monkeypatch.setattr(os, "setpriority", lambda _, pid, __: started.append(pid))
-    monkeypatch.setattr(opening, "COMMAND", (sys.executable, "-c", "import time; time.sleep(600)"))
+    monkeypatch.setattr(opening, "COMMAND", (sys.executable, "-c", "import signal; signal.pause()"))
     monkeypatch.setattr(opening, "IDLE_SECONDS", 0.5)
     monkeypatch.setattr(opening, "PATIENCE_SECONDS", 0.5)
     with capture_logs() as logs, pytest.raises(CorruptArtifact, match="did not end in"):
