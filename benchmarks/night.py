@@ -17,15 +17,19 @@ import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from recsys.config import load_config
 from recsys.config.places import CHECKOUT
+from recsys.lake import Lake, spark_session
 from recsys.memory import peak_memory
-from recsys.runner.pipeline import steps_file
+from recsys.runner.pipeline import STEPS, run_steps, steps_file
+from recsys.shop_generator import generate_shop
 from recsys.watching import watching
 
 SUBMIT = str(CHECKOUT / "spark-submit.sh")
@@ -65,6 +69,23 @@ def night(
     return steps, whole | {"disk_mb": sum(disk.values())}
 
 
+def beginning(root: Path, run_date: str, overrides: Sequence[str]) -> tuple[list[Step], Step]:
+    """The generator and the first step alone, in a session of this process: what a --quick has time for.
+
+    A whole night takes two cores minutes however small the shop is: Spark compiles what it runs, in every step.
+    """
+    shutil.rmtree(root, ignore_errors=True)
+    config = load_config("generated_shop", settings(root, "generated_shop", overrides))
+    generate_shop(config.generate_shop)
+    started = time.monotonic()
+    with peak_memory() as peak, spark_session("beginning", config.spark) as spark:
+        day = date.fromisoformat(run_date)
+        [ingest] = run_steps(Lake(spark, config.paths), config, day, STEPS[:1])
+    seconds = round(time.monotonic() - started, 1)
+    whole = {"seconds": seconds, "peak_memory_mb": round(peak[0] / 1e6)}
+    return [asdict(ingest)], whole
+
+
 @contextmanager
 def disk_by_step(root: Path, report: Path) -> Iterator[dict[str, int]]:
     """Yields the megabytes by which ``root`` grew in each step, as ``report`` comes to name them."""
@@ -95,10 +116,16 @@ def bytes_under(folder: Path) -> int:
 
 def options(root: Path, shop: str, overrides: Sequence[str]) -> list[str]:
     """The environment, and where it lies, for a job or the service."""
+    set_ = (word for one in settings(root, shop, overrides) for word in ("--set", one))
+    return ["--env", shop, *set_]
+
+
+def settings(root: Path, shop: str, overrides: Sequence[str]) -> list[str]:
+    """``overrides``, and where everything lies."""
     places = [f"paths.root={root / 'var'}"]
     if shop == "generated_shop":
         places.append(f"generate_shop.directory={root / 'shop'}")
-    return ["--env", shop, *(word for one in [*overrides, *places] for word in ("--set", one))]
+    return [*overrides, *places]
 
 
 def measured(name: str, command: list[str]) -> Step:

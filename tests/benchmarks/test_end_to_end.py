@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from benchmarks import end_to_end
+from recsys.config.places import PathsConfig
+from recsys.release.pointer import live_release
 
 
 def test_shares_are_of_the_night_and_the_service_without_the_generator(
@@ -27,3 +31,32 @@ def test_shares_are_of_the_night_and_the_service_without_the_generator(
         end_to_end.WHOLE: None,
     }  # fmt: skip
     assert (lines[-1]["seconds"], lines[-1]["peak_memory_mb"]) == (100.0, 10)
+
+
+def test_quick_is_the_two_ends_and_says_nothing_of_the_whole(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def whole_night(*_: Any) -> None:
+        raise AssertionError("takes two cores minutes")
+
+    def ends(*_: Any) -> Any:
+        ingest = {"step": "ingest", "seconds": 30.0, "peak_memory_mb": 2}
+        return [ingest], {"seconds": 36.0, "peak_memory_mb": 3}
+
+    def answers(root: Path) -> float:
+        assert live_release(PathsConfig(root=str(root / "var"))) is not None
+        return 1.0
+
+    monkeypatch.setattr(end_to_end, "CHECKOUT", tmp_path)
+    monkeypatch.setattr(end_to_end, "night", whole_night)
+    monkeypatch.setattr(end_to_end, "beginning", ends)
+    monkeypatch.setattr(end_to_end, "first_answer", answers)
+
+    end_to_end.main(["--quick"])
+
+    lines = [json.loads(line[7:]) for line in capsys.readouterr().out.splitlines()]
+    assert [(line["case"], line["seconds"]) for line in lines] == [
+        ("ingest", 30.0), ("Spark's start and end", 6.0), ("service's start", 1.0),
+        (end_to_end.ENDS, 37.0),
+    ]  # fmt: skip
+    assert not any("share" in line for line in lines)
