@@ -32,10 +32,11 @@ from benchmarks.paired import Condition, arguments
 from recsys.config.places import SparkConfig
 from recsys.evaluation.catalogue import Catalogue
 from recsys.evaluation.item_facts import ItemFacts
+from recsys.evaluation.measured import Measured
 from recsys.evaluation.measuring import measure
 from recsys.evaluation.recommenders import BLEND, ITEM_ITEM, POPULARITY, TRANSITIONS
 from recsys.evaluation.slices import Slicing
-from recsys.evaluation.tally import Measured, Plan
+from recsys.evaluation.tally import Plan
 from recsys.lake import spark_session
 from recsys.scoring.kit import Kit, save_kit
 from recsys.scoring.scorer import Entry, Rules
@@ -136,9 +137,8 @@ def measured(
     """What was measured, and the bytes that came here."""
     nums = np.arange(kit.width)
     items = ItemFacts((), (), kit.width - nums, nums % 97 + 0.5)
-    segments = dict.fromkeys(SEGMENTS, users // len(SEGMENTS))
     names = tuple(entry.recipe.name for entry in ENTRIES)
-    plan = Plan(KS, ROUNDS, 17, Slicing.of(segments, items), names)
+    plan = Plan(KS, ROUNDS, 17, Slicing.of(SEGMENTS, items), names)
     task = ScoringTask(str(folder), Rules(), Signals(("purchase",), (1.0,), (True,)), 1024)
     catalogue_of = partial(Catalogue.of, num_buyers=100_000, vectors_of="")
     received = Received()

@@ -165,7 +165,10 @@ class EvaluationConfig(Config):
     search_users: int = Field(default=1500, ge=1)
     """Users of the choosing window, by hash, on whom candidate blends are compared."""
     max_users: int = Field(100_000, ge=1)
-    """Users measured, chosen by hash; all where there are fewer. It bounds the time, not the driver's memory."""
+    """Users that a night measures, chosen by hash; all where there are fewer. Figures are added up on the workers: more
+    users take time, not the driver's memory."""
+    compare_users: int = Field(100_000, ge=1)
+    """The same for ``compare``, which holds what it measures in one process."""
     slice_users: int = Field(50, ge=1)
     """A part of the users, or of the targets, with fewer users is counted and not measured."""
     seed: int = 17

@@ -3,7 +3,7 @@
 Coverage and Gini look at all lists at once, so their intervals are a jackknife's; what is said of each user's list is
 averaged and resampled as ranking metrics are.
 
-Shape suffixes: U users, B users, K list places, N catalogue (num_items + 1), G groups of users.
+Shape suffixes: U users, K list places, N catalogue (num_items + 1), G groups of users.
 """
 
 from __future__ import annotations
@@ -70,17 +70,17 @@ def of_all_lists(
     users = len(lists_UK)
     groups = max(min(GROUPS, users), 1)
     times_GN = np.stack([times_shown(lists_UK[g::groups], len(allowed_N)) for g in range(groups)])
-    return of_times_shown(times_GN, allowed_N, users)
+    return figures_of_all_lists(times_GN, allowed_N, users)
 
 
-def of_times_shown(
-    times_GN: Ints, allowed_N: NDArray[np.bool_], num_users: int
+def figures_of_all_lists(
+    times_GN: NDArray[np.int64] | NDArray[np.int32], allowed_N: NDArray[np.bool_], num_users: int
 ) -> Iterator[tuple[str, Estimate]]:
     """The figures of ``OF_ALL_LISTS``, with the interval of a delete-a-group jackknife.
 
-    ``times_GN``: in how many lists of each group of users an item is.
+    ``times_GN``: in how many lists of each group of users, which are of about equal size, an item is.
     """
-    times_N = times_GN.sum(axis=0)
+    times_N = times_GN.sum(axis=0, dtype=np.int64)
     for metric, of_all in OF_ALL_LISTS.items():
         without_G = np.array([of_all(times_N - group_N, allowed_N) for group_N in times_GN])
         yield metric, jackknifed(of_all(times_N, allowed_N), without_G, num_users)

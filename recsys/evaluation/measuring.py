@@ -1,4 +1,7 @@
-"""Every recommender on a window: lists, figures and their sums on Spark; to the driver come the sums of all users."""
+"""Every recommender on a window: lists, figures and their sums on Spark; to the driver come the sums of all users.
+
+Shape suffixes: U users, T kinds of targets, K list places, N catalogue (num_items + 1).
+"""
 
 from __future__ import annotations
 
@@ -6,20 +9,20 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 import pyarrow as pa
-from pyspark import TaskContext
 from pyspark.sql import DataFrame
 
 from recsys.evaluation.block import Block, People, values_of_lists
 from recsys.evaluation.catalogue import Catalogue
+from recsys.evaluation.measured import Measured
 from recsys.evaluation.pieces import PIECES, WHOLE, added_up, measured_of, pieces
-from recsys.evaluation.tally import Measured, Plan, Tally
+from recsys.evaluation.tally import Plan, Tally
 from recsys.scoring.kit import Kit
 from recsys.scoring.lists import Lists
 from recsys.scoring.scorer import Entry
 from recsys.scoring.spark import ScoringTask, in_partitions
 from recsys.scoring.users import UserBatch, batch_from_arrow
 
-BLOCK_USERS = 1024
+USERS_AT_ONCE = 1024
 """Users whose figures are added up together: how often 1,000 resamples have each of them is 8 MB."""
 
 
@@ -29,7 +32,7 @@ def measure(
 ) -> Measured:  # fmt: skip
     """Score ``users`` (``targets.measured_users``) by every entry, through the published path.
 
-    ``kit`` is the task's. Nobody's own figures leave the worker that made them.
+    ``kit`` is the task's. But for a few users to look at, nobody's own figures leave the worker that made them.
     """
 
     def score(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -37,16 +40,15 @@ def measure(
         catalogue = catalogue_of(scorer.kit)
         tally = Tally(plan, width=scorer.kit.width)
         for batch in batches:
-            for start in range(0, batch.num_rows, BLOCK_USERS):
-                some = batch.slice(start, BLOCK_USERS)
+            for start in range(0, batch.num_rows, USERS_AT_ONCE):
+                some = batch.slice(start, USERS_AT_ONCE)
                 everyone = batch_from_arrow(some, task.signals, scorer.kit.segments)
                 found = scorer.lists_by_entry(everyone, entries, max(plan.ks))
                 lists = {
                     one.recipe.name: of_one for one, of_one in zip(entries, found, strict=True)
                 }
                 tally.add(block_of(lists, some, everyone, catalogue, plan.ks))
-        context = TaskContext.get()
-        yield from pieces(tally, context.partitionId() if context else 0)
+        yield from pieces(tally)
 
     allowed_N = kit.allowed
 

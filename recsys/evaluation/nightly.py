@@ -19,6 +19,7 @@ from recsys.evaluation.item_facts import ItemFacts, item_facts
 from recsys.evaluation.leaks import check_leaks
 from recsys.evaluation.list_figures import COVERAGE
 from recsys.evaluation.live_recipe import Live, refitted
+from recsys.evaluation.measured import Measured
 from recsys.evaluation.model_card import model_card
 from recsys.evaluation.model_size import bytes_as_trained
 from recsys.evaluation.night_report import NightReport
@@ -37,7 +38,6 @@ from recsys.evaluation.rows import (
 )
 from recsys.evaluation.search import Chosen
 from recsys.evaluation.slices import OF_USERS, Sliced
-from recsys.evaluation.tally import Measured
 from recsys.evaluation.windows import Window, choose, measure_everybody
 from recsys.lake import Lake, local_rows, struct_type
 from recsys.records import MODEL_CARD_FILE, EvaluationRecord, TrainingRecord, write_atomically
@@ -204,7 +204,7 @@ def _candidate(found: Found, config: RecsysConfig, other: str) -> Candidate:
         ndcg_at_10={
             name: measured.estimate(name, "all", "ndcg", GATE_K).value for name in measured.names
         },
-        coverage_at_10=measured.of_all_lists(BLEND, COVERAGE, GATE_K).value,
+        coverage_at_10=measured.of_shop(BLEND, COVERAGE, GATE_K).value,
         live_release="" if live is None else live.release_id,
         live_without=found.live_without,
         slices=slice_gains(measured.sliced, other),

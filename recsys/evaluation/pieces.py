@@ -3,6 +3,9 @@
 The sums of a recommender go in pieces of some rounds each, so that what meets in one place stays small whatever the
 number of workers; how often items are shown, and whose lists are looked at, are a piece each. Here is the way there
 and back, without Spark.
+
+Shape suffixes: R rounds of the bootstrap and before them everybody once, X columns that are added up, N catalogue
+(num_items + 1).
 """
 
 from __future__ import annotations
@@ -15,47 +18,46 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pydantic import TypeAdapter
+from pydantic import ConfigDict, TypeAdapter
 
 from recsys.evaluation.examples import Seen, best_and_worst
 from recsys.evaluation.intervals import Estimate
 from recsys.evaluation.list_figures import OF_ALL_LISTS
+from recsys.evaluation.measured import Measured
 from recsys.evaluation.recommenders import BLEND
-from recsys.evaluation.tally import Measured, Plan, Tally, all_lists_of
+from recsys.evaluation.tally import Plan, Tally
+from recsys.evaluation.times_shown import shop_figures
 
 ROUNDS_AT_ONCE = 128
 SHOWN, SEEN = -1, -2
 """Pieces beside those of the sums, which are called by their first round."""
 PIECES = (
-    "recommender string, piece int, partition int, sums array<double>, keys array<bigint>, counts array<bigint>, "
+    "recommender string, piece int, sums array<double>, keys array<bigint>, counts array<bigint>, "
     "seen string"
 )
 WHOLE = "recommender string, piece int, values array<double>, seen string"
-SEEN_AS_JSON = TypeAdapter(tuple[Seen, ...])
+SEEN_AS_JSON = TypeAdapter(tuple[Seen, ...], config=ConfigDict(ser_json_inf_nan="constants"))
 
 
-def pieces(tally: Tally, partition: int) -> Iterator[pa.RecordBatch]:
-    """What the worker of a partition adds: rows of ``PIECES``, each of which is added up for itself."""
+def pieces(tally: Tally) -> Iterator[pa.RecordBatch]:
+    """What a worker adds: rows of ``PIECES``, each of which is added up for itself."""
     for name, sums_RX in tally.sums.items():
         for start in range(0, len(sums_RX), ROUNDS_AT_ONCE):
-            yield _piece(
-                name, start, partition, sums=sums_RX[start : start + ROUNDS_AT_ONCE].ravel()
-            )
+            yield _piece(name, start, sums=sums_RX[start : start + ROUNDS_AT_ONCE].ravel())
         keys, counts = tally.shown[name].pairs()
-        yield _piece(name, SHOWN, partition, keys=keys, counts=counts)
+        yield _piece(name, SHOWN, keys=keys, counts=counts)
     if tally.seen:
-        yield _piece(BLEND, SEEN, partition, seen=SEEN_AS_JSON.dump_json(tally.seen).decode())
+        yield _piece(BLEND, SEEN, seen=SEEN_AS_JSON.dump_json(tally.seen).decode())
 
 
 def added_up(table: pa.Table, allowed_N: NDArray[np.bool_], ks: tuple[int, ...]) -> pa.Table:
-    """A piece of all workers as a row of ``WHOLE``; by partition, so that the sum is the same every time."""
-    table = table.sort_by("partition")
+    """A piece of all workers as a row of ``WHOLE``, in whatever order they come: sums are exact."""
     name, piece = table["recommender"][0], table["piece"][0]
     values, seen = np.zeros(0), None
     if piece.as_py() == SEEN:
         seen = SEEN_AS_JSON.dump_json(best_and_worst(_seen(table))).decode()
     elif piece.as_py() == SHOWN:
-        by_k = all_lists_of(_flat(table, "keys"), _flat(table, "counts"), allowed_N, ks)
+        by_k = shop_figures(_flat(table, "keys"), _flat(table, "counts"), allowed_N, ks)
         values = np.array([astuple(found[metric]) for found in by_k for metric in OF_ALL_LISTS])
     else:
         values = _flat(table, "sums").reshape(len(table), -1).sum(axis=0)
@@ -69,11 +71,10 @@ def added_up(table: pa.Table, allowed_N: NDArray[np.bool_], ks: tuple[int, ...])
 
 
 def _piece(
-    name: str, piece: int, partition: int, *, seen: str | None = None, **values: NDArray[Any]
+    name: str, piece: int, *, seen: str | None = None, **values: NDArray[Any]
 ) -> pa.RecordBatch:
     columns = {
         "recommender": pa.array([name]), "piece": pa.array([piece], pa.int32()),
-        "partition": pa.array([partition], pa.int32()),
         "sums": pa.array([values.get("sums", [])], pa.list_(pa.float64())),
         "keys": pa.array([values.get("keys", [])], pa.list_(pa.int64())),
         "counts": pa.array([values.get("counts", [])], pa.list_(pa.int64())),
@@ -91,23 +92,18 @@ def measured_of(
         (name.as_py(), piece.as_py()): values.values.to_numpy() for name, piece, values in rows
     }
     no_keys = np.zeros(0, dtype=np.int64)
-    nothing = all_lists_of(no_keys, no_keys, allowed_N, plan.ks)
-    sums, all_lists = {}, {}
+    nothing = shop_figures(no_keys, no_keys, allowed_N, plan.ks)
+    sums, whole_shop = {}, {}
     for name in names:
-        sums[name] = plan.nothing(name)
-        for start in range(0, len(sums[name]), ROUNDS_AT_ONCE):
-            if (name, start) in found:
+        sums[name], whole_shop[name] = plan.nothing(name), nothing
+        if found:  # every piece of everybody, or the night fails
+            for start in range(0, len(sums[name]), ROUNDS_AT_ONCE):
                 some = sums[name][start : start + ROUNDS_AT_ONCE]
                 some[:] = found[name, start].reshape(some.shape)
-        all_lists[name] = _estimates(found[name, SHOWN]) if (name, SHOWN) in found else nothing
+            whole_shop[name] = _estimates(found[name, SHOWN])
     return Measured.of_sums(
-        sums,
-        plan=plan,
-        window=window,
-        cut_off=cut_off,
-        all_lists=all_lists,
-        seen=best_and_worst(_seen(whole)),
-    )
+        sums, plan=plan, window=window, cut_off=cut_off, whole_shop=whole_shop, seen=best_and_worst(_seen(whole)),
+    )  # fmt: skip
 
 
 def _estimates(values: NDArray[np.float64]) -> list[dict[str, Estimate]]:

@@ -5,7 +5,7 @@ independently of the others; drawn so from the start, a resample needs no list o
 Najmi and Naidu, Estimating Uncertainty for Massive Data Streams, Google 2012). Sums over a resample add up over parts
 of the users, and are the same however the users were parted.
 
-Shape suffixes: U users, K rounds and before them everybody once, W words of 64 bits.
+Shape suffixes: U users, R rounds and before them everybody once, W words of 64 bits.
 """
 
 from __future__ import annotations
@@ -31,15 +31,10 @@ def poisson_counts(keys_U: U64, *, rounds: int, seed: int) -> NDArray[np.float64
     words = -(-rounds // DRAWS_PER_WORD)
     starts_U = mix64(mix64(keys_U) ^ mix64(np.full(1, seed, dtype=np.uint64)))
     states_UW = starts_U[:, None] + np.arange(words, dtype=np.uint64) * GOLDEN
-    draws_UK = mix64(states_UW).astype("<u8").view("<u2")[:, :rounds]
-    counts_UK = np.ones((len(keys_U), 1 + rounds))
-    counts_UK[:, 1:] = _count_of_draw()[draws_UK]
-    return counts_UK
-
-
-def groups_of(keys_U: U64, groups: int) -> NDArray[np.int64]:
-    """(U,) one of ``groups`` parts for each user, about as many in each."""
-    return (mix64(~keys_U) % np.uint64(groups)).astype(np.int64)
+    draws_UR = mix64(states_UW).astype("<u8").view("<u2")[:, :rounds]
+    counts_UR = np.ones((len(keys_U), 1 + rounds))
+    counts_UR[:, 1:] = _count_of_draw()[draws_UR]
+    return counts_UR
 
 
 @cache

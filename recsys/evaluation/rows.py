@@ -11,11 +11,11 @@ from recsys.config.sections import GATE_K
 from recsys.evaluation.block import KINDS
 from recsys.evaluation.gate import Verdict
 from recsys.evaluation.intervals import Estimate
+from recsys.evaluation.measured import Measured
 from recsys.evaluation.probabilities import Comparison
 from recsys.evaluation.ranking import METRICS
 from recsys.evaluation.recommenders import BASELINES, BLEND
 from recsys.evaluation.slices import SLICED, Part, Sliced
-from recsys.evaluation.tally import Measured
 
 DIGITS = 12
 """Figures are rounded to this many decimals: a sum's last bits depend on the machine's BLAS."""

@@ -4,13 +4,14 @@ Users are told apart by the length of their history and by segment. Targets are 
 bought before the cut-off, by its price, and by whether the shop knew it: a user then counts in each part that they
 have a target in, with these targets alone, against the same list.
 
-Shape suffixes: U users, P parts, K list places, N catalogue (num_items + 1), S targets of all users, M metrics.
+Shape suffixes: U users, P parts, K list places, N catalogue (num_items + 1), S targets of all users, M metrics,
+C cut-offs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
-from dataclasses import dataclass
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -25,6 +26,7 @@ from recsys.evaluation.ranking import METRICS, hits, metrics_by_user
 
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
+Bytes = NDArray[np.int8]
 Floats = NDArray[np.float64]
 
 SLICED = ("ndcg", "recall")
@@ -45,6 +47,7 @@ class Part(NamedTuple):
     part: str
 
 
+KNOWN = Part("vocabulary", "known")
 COLD = Part("vocabulary", "cold")
 """Targets that the shop did not know at the cut-off: nobody can find them, and they count."""
 
@@ -83,53 +86,88 @@ class Slicing:
 
     segments: tuple[str, ...] = ()
     """With a part of their own; '' are the users without one."""
-    names: tuple[str, ...] = ()
-    """What the parts of the segments are called, and the part of all others last."""
-    of_targets: Mapping[Part, Bools] | None = None
-    """(N,) the items in each; ``COLD`` has none that a list could hold."""
+    decile_N: Bytes = field(default_factory=lambda: np.zeros(0, np.int8))
+    """Of the catalogue by buyers, 0 what most people bought; -1 for no item."""
+    fifth_N: Bytes = field(default_factory=lambda: np.zeros(0, np.int8))
+    """Of the items with a price, 0 the cheapest; -1 for no item, ``FIFTHS`` for one without a price."""
 
     @classmethod
-    def of(cls, users_of_segment: Mapping[str, int], items: ItemFacts) -> Slicing:
-        """``users_of_segment``: of everybody who is measured."""
-        most_users = sorted(
-            users_of_segment, key=lambda segment: (-users_of_segment[segment], segment)
-        )
-        own = tuple(most_users[:MOST_SEGMENTS])
-        unknown, others = _free(UNKNOWN, users_of_segment), _free(OTHERS, users_of_segment)
-        names = (*(segment or unknown for segment in own), others)
-        return cls(own, names, _parts_of_targets(items))
+    def of(cls, segments: Sequence[str], items: ItemFacts) -> Slicing:
+        """``segments``: those with most users, at most ``MOST_SEGMENTS``."""
+        is_item_N = np.arange(len(items.num_buyers_N)) > 0
+        # Ties go by number.
+        decile_N = _equal_parts(-items.num_buyers_N.astype(np.float64), is_item_N, DECILES)
+        priced_N = is_item_N & np.isfinite(items.price_N)
+        fifth_N = _equal_parts(items.price_N, priced_N, FIFTHS)
+        fifth_N[is_item_N & ~priced_N] = FIFTHS
+        return cls(tuple(segments), decile_N, fifth_N)
 
     @property
     def parts(self) -> tuple[Part, ...]:
-        if self.of_targets is None:
+        if not len(self.decile_N):
             return ()
-        lengths = [Part("history_length", name) for name in _LENGTH_NAMES]
-        segments = [Part("segment", name) for name in self.names]
-        return (*lengths, *segments, *self.of_targets)
+        names = [segment or _free(UNKNOWN, self.segments) for segment in self.segments]
+        return (
+            *(Part("history_length", name) for name in _LENGTH_NAMES),
+            *(Part("segment", name) for name in (*names, _free(OTHERS, self.segments))),
+            *(Part("popularity_decile", f"{n + 1}") for n in range(DECILES)),
+            *(
+                Part("price_fifth", name)
+                for name in (*(f"{n + 1}" for n in range(FIFTHS)), UNKNOWN)
+            ),
+            KNOWN,
+            COLD,
+        )
 
-    def of_block(self, block: Block, name: str, ks: tuple[int, ...]) -> OfBlock:
-        """Of the recommender ``name``, over all purchases."""
+    def of_block(
+        self, block: Block, names: Sequence[str], ks: tuple[int, ...]
+    ) -> dict[str, OfBlock]:
+        """Of each of these recommenders, over all purchases; in the order of ``parts``."""
+        if not names or not self.parts:
+            return {}
         people = block.people
         targets = people.targets
         of_users_UP = np.column_stack([*_by_length(people), *self._by_segment(people)])
-        whole_UM = _sliced(block.by_user[name][:, KINDS.index("all")], ks.index(GATE_K))
-        values = [whole_UM[:, None, :] * of_users_UP[:, :, None]]
-        num_targets = [targets.counts[:, None] * of_users_UP]
-        present = [of_users_UP]
-        lists_UK = block.lists[name][:, :GATE_K]
-        hits_UK = hits(lists_UK, targets.offsets, targets.item_nums)
-        for part, in_part_N in (self.of_targets or {}).items():
-            counts_U = _num_targets(people, part, in_part_N)
-            found = metrics_by_user(hits_UK & in_part_N[lists_UK], counts_U, (GATE_K,))
-            values.append(np.where(counts_U[:, None] > 0, _sliced(found, 0), 0.0)[:, None, :])
-            num_targets.append(counts_U[:, None])
-            present.append(counts_U[:, None] > 0)
-        return OfBlock(*(np.concatenate(one, axis=1) for one in (values, present, num_targets)))
+        of_items = [
+            *_codes(self.decile_N, DECILES),
+            *_codes(self.fifth_N, FIFTHS + 1),
+            self.decile_N >= 0,
+        ]
+        rows_S = np.repeat(np.arange(len(people)), np.diff(targets.offsets))
+        counts = [
+            np.bincount(rows_S[in_part_N[targets.item_nums]], minlength=len(people))
+            for in_part_N in of_items
+        ]
+        counts.append(targets.counts - np.diff(targets.offsets))  # those that the shop did not know
+        counts_UP = np.column_stack(counts)
+        present_UP = np.concatenate([of_users_UP, counts_UP > 0], axis=1)
+        num_targets_UP = np.concatenate([targets.counts[:, None] * of_users_UP, counts_UP], axis=1)
+        found = {}
+        for name in names:
+            whole_UM = _sliced(block.by_user[name][:, KINDS.index("all")], ks.index(GATE_K))
+            of_users_UPM = whole_UM[:, None] * of_users_UP[:, :, None]
+            of_targets_UPM = _of_targets(block, name, of_items, counts)
+            values_UPM = np.concatenate([of_users_UPM, of_targets_UPM], axis=1)
+            found[name] = OfBlock(values_UPM, present_UP, num_targets_UP)
+        return found
 
     def _by_segment(self, people: People) -> list[Bools]:
         segments = np.array(people.segments, dtype=object)
         own = [segments == segment for segment in self.segments]
         return [*own, ~np.logical_or.reduce([np.zeros(len(people), dtype=bool), *own])]
+
+
+def _of_targets(block: Block, name: str, of_items: list[Bools], counts: list[Ints]) -> Floats:
+    """(U, P, M); ``counts`` has one part more, the last, which no item is in."""
+    targets = block.people.targets
+    lists_UK = block.lists[name][:, :GATE_K]
+    hits_UK = hits(lists_UK, targets.offsets, targets.item_nums)
+    in_part = [hits_UK & in_part_N[lists_UK] for in_part_N in of_items]
+    values = [
+        _sliced(metrics_by_user(found_UK, counts_U, (GATE_K,)), 0)
+        for found_UK, counts_U in zip((*in_part, np.zeros_like(hits_UK)), counts, strict=True)
+    ]
+    return np.nan_to_num(np.stack(values, axis=1))
 
 
 _LENGTH_NAMES = tuple(
@@ -151,37 +189,15 @@ def _free(name: str, taken: Container[str]) -> str:
     return name
 
 
-def _parts_of_targets(items: ItemFacts) -> dict[Part, Bools]:
-    everything_N = np.arange(len(items.num_buyers_N)) > 0
-    # Deciles of the catalogue, the first has what most people bought; ties go by number.
-    decile_N = _equal_parts(-items.num_buyers_N.astype(np.float64), everything_N, DECILES)
-    known_N = everything_N & np.isfinite(items.price_N)
-    fifth_N = _equal_parts(items.price_N, known_N, FIFTHS)
-    return {
-        **{Part("popularity_decile", f"{n + 1}"): decile_N == n for n in range(DECILES)},
-        **{Part("price_fifth", f"{n + 1}"): fifth_N == n for n in range(FIFTHS)},
-        Part("price_fifth", UNKNOWN): everything_N & ~known_N,
-        Part("vocabulary", "known"): everything_N,
-        COLD: np.zeros(len(everything_N), dtype=bool),
-    }
+def _codes(code_N: Bytes, codes: int) -> list[Bools]:
+    return [code_N == code for code in range(codes)]
 
 
-def _num_targets(people: People, part: Part, in_part_N: Bools) -> Ints:
-    """(U,) targets in the part."""
-    targets = people.targets
-    if part == COLD:
-        cold_U: Ints = targets.counts - np.diff(targets.offsets)
-        return cold_U
-    rows_S = np.repeat(np.arange(len(people)), np.diff(targets.offsets))
-    counts_U: Ints = np.bincount(rows_S[in_part_N[targets.item_nums]], minlength=len(people))
-    return counts_U
-
-
-def _equal_parts(values_N: Floats, of_these_N: Bools, parts: int) -> Ints:
+def _equal_parts(values_N: Floats, of_these_N: Bools, parts: int) -> Bytes:
     """(N,) 0 to parts - 1 by ascending value, as many items in each; -1 for the others. Ties go by number."""
     nums = np.flatnonzero(of_these_N)
     ascending = nums[np.argsort(values_N[nums], kind="stable")]
-    part_N = np.full(len(values_N), -1, dtype=np.int64)
+    part_N = np.full(len(values_N), -1, dtype=np.int8)
     part_N[ascending] = np.arange(len(nums)) * parts // max(len(nums), 1)
     return part_N
 

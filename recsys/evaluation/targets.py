@@ -15,6 +15,9 @@ from recsys.scoring.spark import INPUT, users_to_score
 
 TARGET_COLUMNS = ("target_nums", "num_targets", "first_nums", "num_first")
 
+MANY, MARGIN = 10_000, 1.1
+"""Of so many evenly spread hashes a part differs from its share by less than the margin: ten standard deviations."""
+
 
 def targets_of_window(
     events: DataFrame, items: DataFrame, *, cut_off: date, days: int, types: tuple[str, ...]
@@ -81,9 +84,13 @@ def measured_users(
 
 
 def smallest(users: DataFrame, most: int) -> DataFrame:
-    """At most so many of ``measured_users``, those with the smallest hashes; ``users`` is read twice.
-
-    Only hashes meet in one place, so there may be many.
-    """
-    beyond = users.select("sample_order").orderBy("sample_order").offset(most).first()
-    return users if beyond is None else users.where(F.col("sample_order") < beyond["sample_order"])
+    """At most so many of ``measured_users``, those with the smallest hashes; ``users`` is read up to three times."""
+    count = users.count()
+    if count <= most:
+        return users
+    some = users
+    if most >= MANY and (share := MARGIN * most / count) < 1:
+        # Hashes are spread evenly: a few more than are wanted lie below this one, and they alone meet in one place.
+        some = users.where(F.col("sample_order") < int((share - 0.5) * 2.0**64))
+    beyond = some.select("sample_order").orderBy("sample_order").offset(most).first()
+    return some if beyond is None else some.where(F.col("sample_order") < beyond["sample_order"])

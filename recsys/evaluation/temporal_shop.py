@@ -96,7 +96,8 @@ def temporal_shop(
     """The shop before ``window.cut_off`` and the targets of ``window``.
 
     Users, history and targets are those of the nightly evaluation: at most ``features.max_history`` events of a user,
-    ``evaluation.max_users`` measured, those with the smallest hashes; capped users are measured and not learned from.
+    ``evaluation.compare_users`` measured, those with the smallest hashes; capped users are measured and not learned
+    from.
     ``sample``: the part of the measured users, by the same hash; all are fitted on.
 
     Raises:
@@ -114,7 +115,7 @@ def temporal_shop(
         vocabulary.unpersist()
     rows = sampled(
         people.column("sample_order").to_numpy(), _numbers(people, "num_targets") > 0,
-        sample=sample, most=config.evaluation.max_users,
+        sample=sample, most=config.evaluation.compare_users,
     )  # fmt: skip
     if not len(rows):
         raise MissingInput(

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
+from typing import NamedTuple
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -15,11 +16,13 @@ from recsys import contracts
 from recsys.config import RecsysConfig
 from recsys.evaluation.catalogue import Catalogue
 from recsys.evaluation.item_facts import ItemFacts
+from recsys.evaluation.list_figures import GROUPS
+from recsys.evaluation.measured import Measured
 from recsys.evaluation.measuring import measure
 from recsys.evaluation.recommenders import BASELINES, BLEND, LIVE, recommenders
 from recsys.evaluation.search import BlendSearch, Chosen, sampled
-from recsys.evaluation.slices import Slicing
-from recsys.evaluation.tally import Measured, Plan
+from recsys.evaluation.slices import MOST_SEGMENTS, Slicing
+from recsys.evaluation.tally import Plan
 from recsys.evaluation.targets import measured_users, smallest
 from recsys.lake import Lake
 from recsys.records import TrainingRecord
@@ -30,6 +33,10 @@ from recsys.scoring.ranking_bundle import checked_ranking, open_ranking
 from recsys.scoring.scorer import Entry, Rules, Scorer
 from recsys.scoring.spark import scoring_task, signals_of
 
+USERS_PER_PARTITION = 10_000
+"""What a worker adds up goes through a shuffle, 14 MB of it with ten recommenders, however few its users."""
+QUANTILE_ACCURACY = 1_000_000
+"""Groups of users differ in size by less than a millionth of all."""
 SLICED_FOR = (BLEND, LIVE, *BASELINES)
 """Who may be told by parts: the blend, and whom it is compared with."""
 
@@ -65,21 +72,26 @@ class Window:
         rankings = rankings_of(entries)
         for version in rankings:
             checked_ranking(config.paths.models / version)
-        plan = Plan(
-            config.evaluation.ks, config.evaluation.bootstrap_rounds, config.evaluation.seed
-        )
+        spread = Spread.of(users)
+        asked = config.evaluation
+        plan = Plan(asked.ks, asked.bootstrap_rounds, asked.seed, group_ends=spread.group_ends)
         if items is not None:
             sliced = tuple(e.recipe.name for e in entries if e.recipe.name in SLICED_FOR)
-            plan = replace(plan, slicing=Slicing.of(users_of_segments(users), items), sliced=sliced)
+            slicing = Slicing.of(most_segments(users), items)
+            plan = replace(plan, slicing=slicing, sliced=sliced)
+        partitions = min(config.scoring.partitions, -(-spread.num_users // USERS_PER_PARTITION))
         with scoring_task(self.lake.spark, config, self.kit, versions, rankings) as task:
             return measure(
                 users, task, self.kit, tuple(entries), plan,
-                window=self.name, catalogue_of=catalogue_of, partitions=config.scoring.partitions,
+                window=self.name, catalogue_of=catalogue_of, partitions=max(partitions, 1),
             )  # fmt: skip
 
     @contextmanager
     def users(self, *, numbered: bool) -> Iterator[DataFrame]:
-        """``measured_users``, at most ``evaluation.max_users``, kept in memory: they are read more than once."""
+        """``measured_users``, at most ``evaluation.max_users``.
+
+        All who may be measured are kept, in memory or on disk: they are read more than once.
+        """
         users = measured_users(self.lake, self.config, self.kit.as_of, numbered=numbered).persist()
         try:
             yield smallest(users, self.config.evaluation.max_users)
@@ -138,10 +150,25 @@ def rankings_of(entries: list[Entry]) -> tuple[str, ...]:
     return tuple(sorted({entry.ranking_version for entry in entries if entry.recipe.re_ranks}))
 
 
-def users_of_segments(users: DataFrame) -> dict[str, int]:
-    """By segment, '' for none."""
-    found = users.groupBy(F.coalesce("segment", F.lit("")).alias("segment")).count()
-    return {row["segment"]: row["count"] for row in found.collect()}
+class Spread(NamedTuple):
+    """How many users are measured, and hashes that part them into the groups of the jackknife."""
+
+    num_users: int
+    group_ends: tuple[int, ...]
+
+    @classmethod
+    def of(cls, users: DataFrame) -> Spread:
+        shares = [group / GROUPS for group in range(1, GROUPS)]
+        ends = F.percentile_approx("sample_order", shares, QUANTILE_ACCURACY)
+        row = users.agg(F.count(F.lit(1)).alias("users"), ends.alias("ends")).first()
+        return cls(row["users"], tuple(row["ends"] or ())) if row else cls(0, ())
+
+
+def most_segments(users: DataFrame) -> tuple[str, ...]:
+    """Those with most users, '' for none."""
+    segment = F.coalesce("segment", F.lit("")).alias("segment")
+    found = users.groupBy(segment).count().orderBy(F.desc("count"), "segment").limit(MOST_SEGMENTS)
+    return tuple(row["segment"] for row in found.collect())
 
 
 def num_buyers(lake: Lake, as_of: date) -> int:

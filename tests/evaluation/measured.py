@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date
 
 import numpy as np
@@ -11,11 +13,13 @@ import pyarrow as pa
 from recsys.evaluation.block import KINDS, Block, People
 from recsys.evaluation.catalogue import FIGURES
 from recsys.evaluation.item_facts import ItemFacts
+from recsys.evaluation.list_figures import GROUPS
+from recsys.evaluation.measured import Measured
 from recsys.evaluation.pieces import added_up, measured_of, pieces
 from recsys.evaluation.ranking import hits, metrics_by_user
-from recsys.evaluation.slices import Slicing
+from recsys.evaluation.slices import MOST_SEGMENTS, Slicing
 from recsys.evaluation.splits import Targets
-from recsys.evaluation.tally import Measured, Plan, Tally
+from recsys.evaluation.tally import Plan, Tally
 from recsys.mixing import mix64
 
 DAY = date(2024, 6, 1)
@@ -74,27 +78,30 @@ def measured(
 ) -> Measured:  # fmt: skip
     """As the driver has it where each block was a worker's; ``items`` for the parts, of every recommender."""
     names = tuple(blocks[0].lists)
-    plan = Plan(ks, rounds, SEED)
+    keys_U = np.concatenate([one.people.keys_U.view(np.int64) for one in blocks])
+    shares = np.arange(1, GROUPS) / GROUPS
+    ends = np.quantile(keys_U, shares, method="lower").tolist() if len(keys_U) else []
+    plan = Plan(ks, rounds, SEED, group_ends=tuple(ends))
     if items is not None:
-        segments = [segment for one in blocks for segment in one.people.segments]
-        slicing = Slicing.of({one: segments.count(one) for one in segments}, items)
-        plan = Plan(ks, rounds, SEED, slicing, names)
+        users_of = Counter(segment for one in blocks for segment in one.people.segments)
+        most = sorted(users_of, key=lambda segment: (-users_of[segment], segment))[:MOST_SEGMENTS]
+        plan = replace(plan, slicing=Slicing.of(most, items), sliced=names)
     rows: list[pa.RecordBatch] = []
-    for partition, one in enumerate(blocks):
+    for one in blocks:
         tally = Tally(plan, width=num_items + 1)
         if len(one.people):
             tally.add(one)
-        rows += pieces(tally, partition)
+        rows += pieces(tally)
     return added_up_whole(rows, plan, names, num_items)
 
 
 def added_up_whole(
     rows: Sequence[pa.RecordBatch], plan: Plan, names: tuple[str, ...], num_items: int
 ) -> Measured:
-    """What Spark brings together, brought together here."""
+    """What Spark brings together in whatever order, brought together here from the last to the first."""
     allowed_N = np.arange(num_items + 1) > 0
     by_piece: dict[tuple[str, int], list[pa.RecordBatch]] = {}
-    for row in rows:
+    for row in reversed(rows):
         key = (row.column("recommender")[0].as_py(), row.column("piece")[0].as_py())
         by_piece.setdefault(key, []).append(row)
     whole = [added_up(pa.Table.from_batches(one), allowed_N, plan.ks) for one in by_piece.values()]

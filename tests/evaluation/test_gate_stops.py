@@ -85,7 +85,7 @@ def verdicts_on(blend: Lists) -> list[Verdict]:
     candidate = Candidate(
         num_users=shop.num_users,
         ndcg_at_10={name: shop.estimate(name, "all", "ndcg", K).value for name in shop.names},
-        coverage_at_10=shop.of_all_lists("blend", "coverage", K).value,
+        coverage_at_10=shop.of_shop("blend", "coverage", K).value,
         live_release="2024-05-31-abc",
         slices=slice_gains(shop.sliced, "live"),
         list_churn=shop.churn["live"],

@@ -15,10 +15,10 @@ from recsys.evaluation.intervals import (
     stretched,
 )
 from recsys.evaluation.list_figures import changes, of_all_lists
+from recsys.evaluation.measured import Measured
 from recsys.evaluation.ranking import METRICS
 from recsys.evaluation.report import metrics_table, recipe_in_words
 from recsys.evaluation.rows import best_baseline, metric_rows
-from recsys.evaluation.tally import Measured
 from recsys.records import Recipe
 from tests.evaluation.measured import DAY, block, people
 from tests.evaluation.measured import measured as measured_in
@@ -90,7 +90,7 @@ def test_nobody_measured_gives_no_figures_rather_than_an_error() -> None:
     assert np.isnan([found.value, found.low, found.high]).all()
     assert found.num_users == shop.num_users == 0
     assert np.isnan(shop.churn["popularity"]) and shop.seen == ()
-    assert shop.of_all_lists("blend", "coverage", 10).value == 0
+    assert shop.of_shop("blend", "coverage", 10).value == 0
 
 
 def test_the_same_seed_gives_the_same_rows() -> None:

@@ -8,14 +8,15 @@ import numpy as np
 
 from recsys.evaluation.block import People
 from recsys.evaluation.item_facts import ItemFacts
+from recsys.evaluation.measured import Measured
 from recsys.evaluation.rows import Row, slice_rows
 from recsys.evaluation.slices import COLD, Part, Sliced
-from recsys.evaluation.tally import Measured
+from recsys.evaluation.tally import PRECISION
 from tests.evaluation.measured import block, measured, people
 
 NUM_ITEMS = 20
-IN_PLACE_2 = 1 / np.log2(3)
-"""NDCG of a single target that is in the second place."""
+IN_PLACE_2 = round(PRECISION / np.log2(3)) / PRECISION
+"""NDCG of a single target that is in the second place, as it is added up."""
 
 
 def facts(price: dict[int, float] | None = None) -> ItemFacts:

@@ -155,13 +155,13 @@ def test_who_is_measured_on_what_is_as_in_the_nightly_evaluation(
     lake: Lake, config: RecsysConfig
 ) -> None:
     """There the tables of the day are read, here everything is made from events."""
-    config = with_windows(config, max_users=25)
+    config = with_windows(config, compare_users=25)
     write_shop(lake, config)
     cut_off = config.evaluation.cut_offs(RUN_DATE).measuring
 
     found = temporal_shop(lake, config, Window(cut_off, RUN_DATE))
 
-    measured = smallest(measured_users(lake, config, cut_off), config.evaluation.max_users)
+    measured = smallest(measured_users(lake, config, cut_off), config.evaluation.compare_users)
     rows = measured.toArrow().sort_by("user_id").to_pylist()
     assert [found.user_ids[n - 1].as_py() for n in found.users.user_nums] == [
         row["user_id"] for row in rows
