@@ -132,7 +132,7 @@ def _write_lists(
         picked, users = list(kept), scene.users(with_sample(scene, affected.users, kept))
         scored = write_lists(
             users, task, scene.entry, to, n=n, partitions=partitions, picked=picked,
-            unwritten=picked,
+            write_picked=False,
         )  # fmt: skip
         audit(scene, kept, scored.picked)
     written = scene.lake.commit_files(to, [*carried, *scored.files])

@@ -43,11 +43,11 @@ def write_lists(
     n: int,
     partitions: int,
     picked: Sequence[str] = (),
-    unwritten: Sequence[str] = (),
+    write_picked: bool = True,
 ) -> WrittenLists:
     """Score ``users`` (columns ``spark.INPUT``) and write their rows of top_n_lists, a file per partition.
 
-    The few users in ``picked`` are told of, too. Those in ``unwritten`` are scored, and neither written nor counted.
+    The few users in ``picked`` are told of, too; without ``write_picked`` they are neither written nor counted.
 
     Raises:
         PySparkException: a task failed, or a user came twice (the contract's check, in its message).
@@ -60,12 +60,12 @@ def write_lists(
 
     def write(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         counted, told = np.zeros(len(names), np.int64), Picked(picked)
-        aside = pa.array(unwritten, pa.string())
+        aside = pa.array(picked, pa.string())
         with RowFileWriter(to) as writer:
             for user_ids, limited, left_out_BR in scored(batches, task, entry, n):
                 rows, kept_B = _rows(user_ids, limited, task, entry), slice(None)
                 told.look_at(rows)
-                if unwritten:
+                if not write_picked:
                     kept_B = pc.invert(pc.is_in(user_ids, aside)).to_numpy(zero_copy_only=False)
                     rows = rows.filter(pa.array(kept_B))
                 writer.write(rows)
