@@ -28,6 +28,7 @@ SAID_IN = [
     ("evaluate: the gate refused and nothing is live", "evaluation/nightly.py", "No release is live to fall back on"),
     ("export_onnx: parity", "export/parity.py", "ONNX does not give what torch gives"),
     ('score_top_n: "rule … leaves nothing to offer"', "scoring/kit_tables.py", "leaves nothing to offer to"),
+    ('score_top_n: "it has seen what came after"', "scoring/choice.py", "it has seen what came after"),
     ("score_top_n, publish: a checksum is off", "release/snapshot.py", "is no snapshot of ours"),
     ("publish: too few users have a list", "release/coverage.py", "users have a list in it that is not empty"),
     ('audit_release: "release … is not what it was published as"', "monitoring/audit.py", "is not what it was"),
