@@ -32,6 +32,7 @@ from benchmarks.paired import Condition, arguments
 from recsys.config.places import SparkConfig
 from recsys.evaluation.catalogue import Catalogue
 from recsys.evaluation.item_facts import ItemFacts
+from recsys.evaluation.list_figures import GROUPS
 from recsys.evaluation.measured import Measured
 from recsys.evaluation.measuring import measure
 from recsys.evaluation.recommenders import BLEND, ITEM_ITEM, POPULARITY, TRANSITIONS
@@ -138,7 +139,8 @@ def measured(
     nums = np.arange(kit.width)
     items = ItemFacts((), (), kit.width - nums, nums % 97 + 0.5)
     names = tuple(entry.recipe.name for entry in ENTRIES)
-    plan = Plan(KS, ROUNDS, 17, Slicing.of(SEGMENTS, items), names)
+    ends = (np.arange(1, GROUPS) * 2**53 // GROUPS - 2**52).tolist()
+    plan = Plan(KS, ROUNDS, 17, Slicing.of(SEGMENTS, items), names, tuple(ends))
     task = ScoringTask(str(folder), Rules(), Signals(("purchase",), (1.0,), (True,)), 1024)
     catalogue_of = partial(Catalogue.of, num_buyers=100_000, vectors_of="")
     received = Received()

@@ -211,8 +211,12 @@ METRIC = _required(
     "novelty, popularity_lift, repeat_share; of probabilities auc, log_loss, calibration_error",
 )
 K = _required("k", "int", "Cut-off of the metric; 0 where it has none")
-LOW = Column("low", "double", "Lower end of the 95 % interval, bootstrap over users")
-HIGH = Column("high", "double", "Upper end of the 95 % interval, bootstrap over users")
+LOW = Column(
+    "low",
+    "double",
+    "Lower end of the 95 % interval: bootstrap over users, of coverage and gini a jackknife",
+)
+HIGH = Column("high", "double", "Upper end of the 95 % interval")
 SLICE = _required(
     "slice",
     "string",

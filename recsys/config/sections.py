@@ -164,9 +164,9 @@ class EvaluationConfig(Config):
     bootstrap_rounds: int = Field(default=1000, ge=100)
     search_users: int = Field(default=1500, ge=1)
     """Users of the choosing window, by hash, on whom candidate blends are compared."""
-    max_users: int = Field(100_000, ge=1)
+    max_users: int = Field(100_000, ge=1, le=1_000_000)
     """Users that a night measures, chosen by hash; all where there are fewer. Figures are added up on the workers: more
-    users take time, not the driver's memory."""
+    users take time, not the driver's memory. Of up to a million sums are exact, and intervals narrow enough."""
     compare_users: int = Field(100_000, ge=1)
     """The same for ``compare``, which holds what it measures in one process."""
     slice_users: int = Field(50, ge=1)

@@ -45,7 +45,7 @@ Json = dict[str, Any]
 def summary(found: Comparison, asked: Asked, config: RecsysConfig) -> Json:
     """All figures at all cut-offs, as the last line and the .json have them; rounded to six decimals."""
     reference = reference_of(found, asked.reference)
-    comparisons = sum(len(one.results) - 1 for one in found.cut_offs)
+    comparisons = sum(len(one.results) - 1 for one in found.cut_offs if reference in one.results)
     return {
         "comparison": config.shop.name,
         "run_date": str(found.run_date),
@@ -81,8 +81,8 @@ def table(told: Json) -> str:
         f"# {told['comparison']}: {len(told['cut_offs'])} cut-offs before {told['run_date']}",
         "",
         f"First {told['k']} of the full catalogue; what a user had before is {seen}{sample}. Intervals are of 95 %, "
-        f"by a bootstrap over users. The last of them is of NDCG less that of `{reference}`, paired by user, and "
-        f"holds for all {told['differences']} differences together (Bonferroni).",
+        f"by a bootstrap over users, of coverage by a jackknife. The last of them is of NDCG less that of "
+        f"`{reference}`, paired by user, and holds for all {told['differences']} differences together (Bonferroni).",
     ]  # fmt: skip
     for one in told["cut_offs"]:
         lines += ["", *_section(one, told["k"], reference)]

@@ -2,7 +2,7 @@
 
 A figure of the whole shop's lists, such as coverage, is no mean over users: a resample with replacement leaves out a
 third of them, so its coverage lies below the figure. Its interval is that of a delete-a-group jackknife (Kott, Journal
-of Official Statistics 17(4), 2001).
+of Official Statistics 17(4), 2001), with groups of any size (Busing and others, Statistics and Computing 9, 1999).
 
 What is in one process is resampled here; sums over the users of a cluster: ``poisson``.
 
@@ -120,15 +120,19 @@ def resampled_means(figures: Mapping[str, ByUser], *, rounds: int, seed: int) ->
     return found
 
 
-def jackknifed(value: float, without_G: Floats, num_users: int) -> Estimate:
-    """``value`` with the interval that its values without each of G groups of users, of equal size, give it.
+def jackknifed(value: float, without_G: Floats, users_G: NDArray[np.int64]) -> Estimate:
+    """``value`` with the interval that its values without each of G groups of so many users give it.
 
-    NaN for an interval of fewer than two groups.
+    What leaving out a group changes is set against how large the group is: 20 users more than a multiple of 20 do not
+    make the interval wider. NaN for an interval of fewer than two groups.
     """
-    groups = len(without_G)
+    groups, num_users = len(without_G), int(users_G.sum())
     if groups < 2:  # noqa: PLR2004 (two groups: with one there is nothing to compare)
         return Estimate(value, np.nan, np.nan, num_users)
-    variance = (groups - 1) / groups * ((without_G - without_G.mean()) ** 2).sum()
+    rest_G = num_users / users_G - 1
+    centre = groups * value - (rest_G / (rest_G + 1) * without_G).sum()
+    pseudo_G = (rest_G + 1) * value - rest_G * without_G
+    variance = ((pseudo_G - centre) ** 2 / rest_G).mean()
     half = float(stats.t.ppf((1 + SURE) / 2, groups - 1) * np.sqrt(variance))
     return Estimate(value, value - half, value + half, num_users)
 

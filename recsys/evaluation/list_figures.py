@@ -68,19 +68,20 @@ def of_all_lists(
 ) -> Iterator[tuple[str, Estimate]]:
     """The figures of ``OF_ALL_LISTS`` of lists that are all here."""
     users = len(lists_UK)
-    groups = max(min(GROUPS, users), 1)
-    times_GN = np.stack([times_shown(lists_UK[g::groups], len(allowed_N)) for g in range(groups)])
-    return figures_of_all_lists(times_GN, allowed_N, users)
+    groups = [lists_UK[g :: min(GROUPS, users)] for g in range(min(GROUPS, users))] or [lists_UK]
+    times_GN = np.stack([times_shown(group_UK, len(allowed_N)) for group_UK in groups])
+    return figures_of_all_lists(times_GN, allowed_N, np.array([len(one) for one in groups]))
 
 
 def figures_of_all_lists(
-    times_GN: NDArray[np.int64] | NDArray[np.int32], allowed_N: NDArray[np.bool_], num_users: int
+    times_GN: NDArray[np.int64] | NDArray[np.int32], allowed_N: NDArray[np.bool_], users_G: Ints
 ) -> Iterator[tuple[str, Estimate]]:
     """The figures of ``OF_ALL_LISTS``, with the interval of a delete-a-group jackknife.
 
-    ``times_GN``: in how many lists of each group of users, which are of about equal size, an item is.
+    ``times_GN``: in how many lists of each group of users an item is; ``users_G``: how many users these are, some
+    in each group. Where the lists show most of what there is, the interval is wider than one of 95 % need be.
     """
     times_N = times_GN.sum(axis=0, dtype=np.int64)
     for metric, of_all in OF_ALL_LISTS.items():
         without_G = np.array([of_all(times_N - group_N, allowed_N) for group_N in times_GN])
-        yield metric, jackknifed(of_all(times_N, allowed_N), without_G, num_users)
+        yield metric, jackknifed(of_all(times_N, allowed_N), without_G, users_G)

@@ -35,7 +35,8 @@ class Measured:
     whole_shop: Mapping[str, Sequence[Mapping[str, Estimate]]]
     """By recommender, by cut-off: the figures of all lists at once."""
     churn: Mapping[str, float]
-    """By recommender: the share of its first 10 that the blend's have not, 0 to 1; NaN where nobody is measured."""
+    """By recommender: the mean of ``list_figures.changes`` of its first 10 and the blend's, 0 to 1; NaN where nobody
+    is measured."""
     sliced: Sliced
     seen: tuple[Seen, ...]
     """The best and the worst lists of the blend."""

@@ -6,6 +6,10 @@ calibration_error   ECE: in bins of equal mass, the mean distance between the me
 
 Rows of one user are alike, so users are resampled and not rows; differences are paired: both sides see the same
 resampled users. The bins of the calibration error are those of the whole sample in every round.
+
+A calibration error is a mean of distances, which chance makes larger, in the sample as in its resamples: their mean
+lies above the figure. Its interval is theirs, moved back by so much, and says what another sample of users would give.
+Of probabilities that are right the figure is therefore above 0, and its interval too.
 """
 
 from __future__ import annotations
@@ -26,7 +30,8 @@ from recsys.models.calibration import SMALLEST
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-METRICS = ("auc", "log_loss", "calibration_error")
+CALIBRATION_ERROR = "calibration_error"
+METRICS = ("auc", "log_loss", CALIBRATION_ERROR)
 BINS = 15
 
 
@@ -74,7 +79,11 @@ def compare(
     figures, differences = {}, {}
     for number, metric in enumerate(METRICS):
         for name in measures:
-            figures[name, metric] = _figure(whole[name][number], by_round[name][:, number])
+            rounds_K = by_round[name][:, number]
+            if metric == CALIBRATION_ERROR:
+                rounds_K = rounds_K - rounds_K.mean() + whole[name][number]
+            by_round[name][:, number] = rounds_K
+            figures[name, metric] = _figure(whole[name][number], rounds_K)
         for name, other in combinations(measures, 2):
             differences[name, other, metric] = _figure(
                 whole[name][number] - whole[other][number],

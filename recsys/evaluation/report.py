@@ -89,7 +89,10 @@ def _table(rows: list[Row], title: str) -> Table:
             *(cell(figures.get(gain), sign=True) for gain in gains),
         )
     users = next(iter(by_name[ordered[0]].values()))["num_users"]
-    table.caption = f"95 % intervals from a bootstrap over {users} users, each for itself; differences are paired"
+    table.caption = (
+        f"95 % intervals from a bootstrap over {users} users, of coverage from a jackknife,\n"
+        "each for itself; differences are paired"
+    )
     return table
 
 

@@ -13,7 +13,7 @@ from datetime import date, timedelta
 
 import numpy as np
 
-from recsys.errors import ConfigError, ContractError
+from recsys.errors import ConfigError
 from recsys.recommenders.shop import Histories, Ints, ItemNums
 
 
@@ -71,16 +71,6 @@ class Split:
         return Targets(offsets, item_nums, (lengths + unknown).astype(np.int64))
 
 
-def global_temporal(run_date: date, *, days: int) -> Window:
-    """The ``days`` days before ``run_date``, the newest that are whole.
-
-    Raises:
-        ConfigError: ``days`` is less than 1.
-    """
-    [window] = rolling_origin(run_date, days=days, cut_offs=1)
-    return window
-
-
 def rolling_origin(
     run_date: date,
     *,
@@ -110,26 +100,6 @@ def rolling_origin(
             f"data begin on {first_day}: nothing is known by then; at most {most} cut-offs fit"
         )
     return tuple(Window(start, start + timedelta(days=days)) for start in starts)
-
-
-def split_by_time(histories: Histories, *, cut_off: float, end: float = np.inf) -> Split:
-    """Known is what was before ``cut_off``, later what was from it on and before ``end``; both on the clock of
-    ``histories.days``. What is from ``end`` on is in neither.
-
-    Raises:
-        ContractError: the histories have no times, or a user's are not in order.
-    """
-    days = histories.days
-    if days is None:
-        raise ContractError(
-            "these histories know the order of events alone, and a split by time needs their days; "
-            "use leave_one_out"
-        )
-    falls = (np.diff(days) < 0) & (np.diff(histories.rows) == 0)
-    if falls.any():
-        user = histories.rows[np.flatnonzero(falls)[0]]
-        raise ContractError(f"the events in row {user} are not oldest first; sort them by day")
-    return Split(histories.where(days < cut_off), histories.where((days >= cut_off) & (days < end)))
 
 
 def leave_one_out(histories: Histories, *, newer: int = 0) -> Split:

@@ -2,7 +2,8 @@
 users to look at. A million users cost the driver what a thousand do.
 
 Sums are exact, so they are the same however users are parted (ADR 7): every figure of a user is rounded to a multiple
-of 2^-28, which float64 adds without another rounding up to 2^25.
+of 2^-28, which float64 adds without another rounding up to 2^25: 33 a user for the most users that conf takes
+(``evaluation.max_users``).
 
 Shape suffixes: U users, M metrics, P parts, K list places, R rounds of the bootstrap and before them everybody once,
 X columns that are added up.
@@ -13,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from recsys.config.sections import GATE_K
 from recsys.evaluation.block import KINDS, Block
@@ -25,9 +27,12 @@ from recsys.evaluation.ranking import METRICS
 from recsys.evaluation.recommenders import BLEND
 from recsys.evaluation.slices import SLICED, OfBlock, Slicing
 from recsys.evaluation.times_shown import TimesShown
+from recsys.mixing import U64
 
 PRECISION = 2.0**28
 """Units of a figure: 4e-9."""
+LOST_BITS = 11
+"""Of a hash of 64 bits, in a float64."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +46,7 @@ class Plan:
     sliced: tuple[str, ...] = ()
     """Recommenders that are measured on each part."""
     group_ends: tuple[int, ...] = ()
-    """Hashes, ascending, that part the users into ``GROUPS`` of about the same size: a jackknife of groups that are not
-    would take the differences in size for the users'."""
+    """Of ``group_order``, ascending: they part the users into ``GROUPS`` of about the same size."""
 
     def columns(self, block: Block, name: str, parts: OfBlock | None) -> Floats:
         """(U, X) what one recommender's users add; ``sections`` takes the sums of it apart."""
@@ -77,6 +81,12 @@ class Plan:
         return np.zeros((1 + self.rounds, sum(self.widths(name))))
 
 
+def group_order(keys_U: U64) -> NDArray[np.int64]:
+    """Where users stand when they are cut into groups: as much of the hash as Spark's quantiles keep, a float64's."""
+    order_U: NDArray[np.int64] = keys_U.view(np.int64) >> LOST_BITS
+    return order_U
+
+
 class Tally:
     """Of some users, on a worker."""
 
@@ -92,7 +102,7 @@ class Tally:
     def add(self, block: Block) -> None:
         plan, keys_U = self._plan, block.people.keys_U
         counts_UR = poisson_counts(keys_U, rounds=plan.rounds, seed=plan.seed)
-        group_U = np.searchsorted(plan.group_ends, keys_U.view(np.int64))
+        group_U = np.searchsorted(plan.group_ends, group_order(keys_U))
         in_parts = plan.slicing.of_block(block, plan.sliced, plan.ks)
         for name, lists_UK in block.lists.items():
             sums_RX = counts_UR.T @ plan.columns(block, name, in_parts.get(name))

@@ -92,5 +92,7 @@ def smallest(users: DataFrame, most: int) -> DataFrame:
     if most >= MANY and (share := MARGIN * most / count) < 1:
         # Hashes are spread evenly: a few more than are wanted lie below this one, and they alone meet in one place.
         some = users.where(F.col("sample_order") < int((share - 0.5) * 2.0**64))
-    beyond = some.select("sample_order").orderBy("sample_order").offset(most).first()
-    return some if beyond is None else some.where(F.col("sample_order") < beyond["sample_order"])
+    ordered = some.select("sample_order").orderBy("sample_order").offset(most).limit(1)
+    # An aggregate, since Spark takes what is first in order by bringing all before it to the driver.
+    [beyond] = ordered.agg(F.min("sample_order").alias("hash")).collect()
+    return some if beyond["hash"] is None else some.where(F.col("sample_order") < beyond["hash"])

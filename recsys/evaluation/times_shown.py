@@ -63,6 +63,7 @@ def shop_figures(
         np.add.at(times_GN.reshape(-1), places[mine], counts[mine].astype(np.int32))
         users_G += times_GN[:, 0]
         times_GN[:, 0] = 0
-        shown_GN = times_GN if users_G.all() else times_GN[users_G > 0]
-        found.append(dict(figures_of_all_lists(shown_GN, allowed_N, int(users_G.sum()))))
+        there_G = users_G > 0
+        shown_GN = times_GN if there_G.all() else times_GN[there_G]
+        found.append(dict(figures_of_all_lists(shown_GN, allowed_N, users_G[there_G])))
     return found

@@ -22,7 +22,7 @@ from recsys.evaluation.measuring import measure
 from recsys.evaluation.recommenders import BASELINES, BLEND, LIVE, recommenders
 from recsys.evaluation.search import BlendSearch, Chosen, sampled
 from recsys.evaluation.slices import MOST_SEGMENTS, Slicing
-from recsys.evaluation.tally import Plan
+from recsys.evaluation.tally import LOST_BITS, Plan
 from recsys.evaluation.targets import measured_users, smallest
 from recsys.lake import Lake
 from recsys.records import TrainingRecord
@@ -36,7 +36,7 @@ from recsys.scoring.spark import scoring_task, signals_of
 USERS_PER_PARTITION = 10_000
 """What a worker adds up goes through a shuffle, 14 MB of it with ten recommenders, however few its users."""
 QUANTILE_ACCURACY = 1_000_000
-"""Groups of users differ in size by less than a millionth of all."""
+"""Of a place among the users: groups differ in size by a user, or by a millionth of all."""
 SLICED_FOR = (BLEND, LIVE, *BASELINES)
 """Who may be told by parts: the blend, and whom it is compared with."""
 
@@ -151,7 +151,7 @@ def rankings_of(entries: list[Entry]) -> tuple[str, ...]:
 
 
 class Spread(NamedTuple):
-    """How many users are measured, and hashes that part them into the groups of the jackknife."""
+    """How many users are measured, and what parts them into the groups of the jackknife (``Plan.group_ends``)."""
 
     num_users: int
     group_ends: tuple[int, ...]
@@ -159,7 +159,8 @@ class Spread(NamedTuple):
     @classmethod
     def of(cls, users: DataFrame) -> Spread:
         shares = [group / GROUPS for group in range(1, GROUPS)]
-        ends = F.percentile_approx("sample_order", shares, QUANTILE_ACCURACY)
+        order = F.shiftright("sample_order", LOST_BITS)
+        ends = F.percentile_approx(order, shares, QUANTILE_ACCURACY)
         row = users.agg(F.count(F.lit(1)).alias("users"), ends.alias("ends")).first()
         return cls(row["users"], tuple(row["ends"] or ())) if row else cls(0, ())
 

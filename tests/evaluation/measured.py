@@ -19,7 +19,7 @@ from recsys.evaluation.pieces import added_up, measured_of, pieces
 from recsys.evaluation.ranking import hits, metrics_by_user
 from recsys.evaluation.slices import MOST_SEGMENTS, Slicing
 from recsys.evaluation.splits import Targets
-from recsys.evaluation.tally import Plan, Tally
+from recsys.evaluation.tally import Plan, Tally, group_order
 from recsys.mixing import mix64
 
 DAY = date(2024, 6, 1)
@@ -74,14 +74,15 @@ def block(whom: People, lists: dict[str, list[list[int]]], *, ks: tuple[int, ...
 
 
 def measured(
-    *blocks: Block, num_items: int, ks: tuple[int, ...] = (K,), rounds: int = ROUNDS, items: ItemFacts | None = None,
+    *blocks: Block, num_items: int, ks: tuple[int, ...] = (K,), rounds: int = ROUNDS, seed: int = SEED,
+    items: ItemFacts | None = None,
 ) -> Measured:  # fmt: skip
     """As the driver has it where each block was a worker's; ``items`` for the parts, of every recommender."""
     names = tuple(blocks[0].lists)
-    keys_U = np.concatenate([one.people.keys_U.view(np.int64) for one in blocks])
+    order_U = np.concatenate([group_order(one.people.keys_U) for one in blocks])
     shares = np.arange(1, GROUPS) / GROUPS
-    ends = np.quantile(keys_U, shares, method="lower").tolist() if len(keys_U) else []
-    plan = Plan(ks, rounds, SEED, group_ends=tuple(ends))
+    ends = np.quantile(order_U, shares, method="inverted_cdf").tolist() if len(order_U) else []
+    plan = Plan(ks, rounds, seed, group_ends=tuple(ends))
     if items is not None:
         users_of = Counter(segment for one in blocks for segment in one.people.segments)
         most = sorted(users_of, key=lambda segment: (-users_of[segment], segment))[:MOST_SEGMENTS]

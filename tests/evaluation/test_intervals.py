@@ -109,7 +109,8 @@ def test_the_table_shows_every_recommender_with_its_interval() -> None:
     assert text.startswith("blend: model 0, repeat 0.5, decay 0.95\n")
     assert "all purchases, measuring window from 2024-06-01, k = 10" in text
     assert "first purchases alone" in text
-    assert "over 400 users, each for itself; differences are paired" in text
+    assert "from a bootstrap over 400 users, of coverage from a jackknife" in text
+    assert "each for itself; differences are paired" in text
     lines = [line for line in text.splitlines() if "blend " in line and "[" in line]
     assert len(lines) == 2 and "+.1" in lines[0]
 
@@ -142,11 +143,22 @@ def test_the_jackknife_of_a_mean_is_that_of_the_textbook() -> None:
     values = np.random.default_rng(3).normal(size=20)
     without = (values.sum() - values) / 19
 
-    found = jackknifed(float(values.mean()), without, 20)
+    found = jackknifed(float(values.mean()), without, np.ones(20, np.int64))
 
     half = 2.0930240544 * values.std(ddof=1) / np.sqrt(20)
     assert (found.low, found.high) == pytest.approx((values.mean() - half, values.mean() + half))
-    assert np.isnan(jackknifed(0.5, without[:1], 1).low)
+    assert found.num_users == 20
+    assert np.isnan(jackknifed(0.5, without[:1], np.array([1])).low)
+
+
+def test_groups_of_other_sizes_do_not_widen_the_interval() -> None:
+    """What all lists show grows with the users, here by one each. Taken for a difference between groups it would be an
+    interval of 4.6 on either side."""
+    users = np.array([5] * 10 + [6] * 10)
+
+    found = jackknifed(110.0, 110.0 - users, users)
+
+    assert (found.low, found.high) == pytest.approx((110, 110), abs=0.3)
 
 
 def test_the_interval_for_one_of_many_is_that_of_a_normal_mean() -> None:

@@ -11,13 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.errors import ConfigError, ContractError
+from recsys.errors import ConfigError
 from recsys.evaluation.splits import (
+    Split,
     Window,
-    global_temporal,
     leave_one_out,
     rolling_origin,
-    split_by_time,
 )
 from recsys.recommenders.shop import Histories
 
@@ -56,7 +55,7 @@ shops = st.lists(
 
 
 def test_the_global_split_is_the_newest_whole_days() -> None:
-    window = global_temporal(RUN_DATE, days=28)
+    [window] = rolling_origin(RUN_DATE, days=28, cut_offs=1)
 
     assert window == Window(date(2024, 6, 1), RUN_DATE)
     assert window.is_known(window.cut_off - DAY) and not window.is_target(window.cut_off - DAY)
@@ -113,36 +112,6 @@ def test_no_number_is_less_than_one(name: str) -> None:
         Window(RUN_DATE, RUN_DATE)
 
 
-@given(shops, st.integers(0, 10), st.integers(1, 10))
-def test_a_split_by_time_puts_every_event_on_its_side(
-    shop: Histories, cut_off: int, days: int
-) -> None:
-    split = split_by_time(shop, cut_off=cut_off, end=cut_off + days)
-
-    assert all(day < cut_off for _, _, day in events(split.known))
-    assert all(cut_off <= day < cut_off + days for _, _, day in events(split.later))
-    after = [event for event in events(shop) if event[2] >= cut_off + days]
-    assert sorted(events(split.known) + events(split.later) + after) == sorted(events(shop))
-    assert len(split.known) == len(split.later) == len(shop)
-
-
-def test_a_split_by_time_without_an_end_loses_nothing() -> None:
-    shop = histories([(1, 0), (2, 5), (3, 5)], [], [(4, 9)])
-
-    split = split_by_time(shop, cut_off=5)
-
-    assert items(split.known) == [[1], [], []]
-    assert items(split.later) == [[2, 3], [], [4]]
-
-
-def test_a_split_by_time_needs_days_in_order() -> None:
-    shop = histories([(1, 0), (2, 5)], [(4, 3), (3, 2)])
-    with pytest.raises(ContractError, match="the events in row 1 are not oldest first"):
-        split_by_time(shop, cut_off=1)
-    with pytest.raises(ContractError, match="use leave_one_out"):
-        split_by_time(Histories(shop.offsets, shop.item_nums), cut_off=1)
-
-
 def test_leave_one_out_splits_off_the_newest_of_each_user() -> None:
     shop = histories([(1, 0), (2, 1), (3, 2)], [(4, 0)], [])
 
@@ -165,9 +134,10 @@ def test_leave_one_out_loses_nothing_and_takes_one(shop: Histories, newer: int) 
 
 
 def test_targets_are_distinct_and_unknown_items_stay_in_the_count() -> None:
-    shop = histories([(3, 0), (7, 1), (2, 2), (7, 3), (0, 4), (0, 5)], [], [(0, 1)])
+    known = histories([(3, 0)], [], [])
+    later = histories([(7, 1), (2, 2), (7, 3), (0, 4), (0, 5)], [], [(0, 1)])
 
-    targets = split_by_time(shop, cut_off=1).targets()
+    targets = Split(known, later).targets()
 
     assert targets.offsets.tolist() == [0, 2, 2, 2]
     assert targets.item_nums.tolist() == [2, 7]

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from recsys.evaluation import targets
 from recsys.evaluation.targets import smallest, targets_of_window
 
 if TYPE_CHECKING:
@@ -49,9 +50,15 @@ def test_targets_are_the_windows_purchases_and_first_ones_are_new_to_the_user(
 @pytest.mark.parametrize(
     ("most", "kept"), [(2, ["ben", "cem"]), (3, ["ana", "ben", "cem"]), (9, None)]
 )
+@pytest.mark.parametrize("many", [1, 10_000])
 def test_of_too_many_users_those_with_the_smallest_hashes_are_kept(
-    spark: SparkSession, most: int, kept: list[str] | None
+    spark: SparkSession,
+    monkeypatch: pytest.MonkeyPatch,
+    most: int,
+    kept: list[str] | None,
+    many: int,
 ) -> None:
+    monkeypatch.setattr(targets, "MANY", many)
     rows = [("ana", 7), ("ben", -(2**62)), ("cem", 0), ("dan", 2**62)]
     users = spark.createDataFrame(rows, "user_id string, sample_order long")
 
