@@ -12,6 +12,7 @@ fi
 
 # Classes of a person's own are found in the folder that the job is called from, too, after all others.
 export PYTHONPATH=$here${PYTHONPATH:+:$PYTHONPATH}:$PWD
+export RECSYS_CALLED_FROM=$PWD # where a file that is named on the command line lies
 cd "$here" # relative paths in conf are relative to the checkout
 export PYSPARK_PYTHON=${PYSPARK_PYTHON:-$python}
 exec "$python" -m recsys.config.launch "$@"

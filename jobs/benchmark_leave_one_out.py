@@ -19,6 +19,7 @@ from typing import Annotated
 
 import typer
 
+from recsys.config.places import from_caller
 from recsys.evaluation.leave_one_out import SEEDS, Asked, benchmark, planned, result
 from recsys.memory import peak_memory
 from recsys.runner import DryRunOption, EnvOption, Job, SetOption, help_text, running
@@ -42,7 +43,8 @@ def main(
     set_: SetOption = [],  # noqa: B006  (typer copies it)
     dry_run: DryRunOption = False,
 ) -> None:  # fmt: skip
-    asked = Asked(data, attributes, seeds, (*(only or ()), *(more or ())))
+    words = attributes and from_caller(attributes)
+    asked = Asked(from_caller(data), words, seeds, (*(only or ()), *(more or ())))
     job = replace(JOB, details=lambda *_: planned(asked))
     with running(job, env, None, set_, dry_run=dry_run) as context:
         if context is None:

@@ -8,6 +8,9 @@ EXIT_USAGE = 2
 EXIT_REFUSED = 3
 EXIT_CONFLICT = 75
 
+FIRST_NIGHT = "run `make demo`, or of another environment `./spark-submit.sh run_pipeline --env ENV --bootstrap`, first"
+"""What makes the first tables and the first release."""
+
 
 class RecsysError(Exception):
     """Base of every error we raise on purpose: which thing, what was found, what was wanted, what to do."""

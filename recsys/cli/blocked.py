@@ -33,6 +33,7 @@ def block_item_command(
         items = block_item(config.paths, item_id, reason=reason, now=datetime.now(UTC))
         _tell_hosts(config)
         _show(items)
+        _tell_of_a_slip(config, item_id)
 
 
 def unblock_item_command(
@@ -65,6 +66,17 @@ def _tell_hosts(config: RecsysConfig) -> None:
 
     if config.publish.url:
         announce_blocked(config.paths, open_target(config.publish.url))
+
+
+def _tell_of_a_slip(config: RecsysConfig, item_id: str) -> None:
+    """An unknown id is blocked all the same, since its item may come yet; but one that was mistyped is on sale."""
+    from recsys.sql.known_items import nearest_items
+
+    if near := nearest_items(config.paths, item_id):
+        message = (
+            f"warning: the catalogue has no item {item_id!r}; the nearest are: {', '.join(near)}"
+        )
+        typer.echo(message, err=True)
 
 
 def _show(items: Mapping[str, Blocked]) -> None:

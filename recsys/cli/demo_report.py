@@ -13,12 +13,16 @@ import typer
 
 from recsys.cli.shared import EnvOption, SetOption, exiting
 from recsys.config import RecsysConfig, load_config
-from recsys.errors import MissingInput
+from recsys.errors import FIRST_NIGHT, MissingInput
 
 CUSTOMERS = 3
 SHOWN = 5
 WIDTH = 44
 """Characters of a title."""
+
+HOW_TO_READ = """
+`blend` is what is published; `blend_without_…` is it without that part (without item_item: without transitions, too).
+First purchases are of items new to the customer: a list for all purchases says little of them where people return."""
 
 Ask = Callable[..., list[Sequence[Any]]]
 """A query and the values of its ``$names``; gives the rows."""
@@ -41,7 +45,7 @@ def demo_report(config: RecsysConfig) -> str:
 
     release = live_release(config.paths)
     if release is None:
-        raise MissingInput("nothing is published yet: run `make demo` first")
+        raise MissingInput(f"nothing is published in {config.paths.releases}: {FIRST_NIGHT}")
     with open_lake(config.paths) as lake:
 
         def ask(sql: str, **values: object) -> list[Sequence[Any]]:
@@ -94,7 +98,8 @@ def _metrics(lake: Any, config: RecsysConfig, day: date) -> str:
     found = [dict(zip(names, row, strict=True)) for row in rows]
     if not found:
         return evaluated.reason if evaluated else ""
-    return metrics_table(found, evaluated.recipe if evaluated else None).rstrip()
+    tables = metrics_table(found, evaluated.recipe if evaluated else None).splitlines()
+    return "\n".join([*(line.rstrip() for line in tables), HOW_TO_READ])
 
 
 def _customers(ask: Ask, day: date) -> str:
@@ -169,8 +174,14 @@ def _next_commands(ask: Ask, config: RecsysConfig, day: date) -> str:
     literal = user.replace("'", "''")
     query = f"select * from top_n_today where user_id = '{literal}' and rank <= 5 order by rank"
     in_quotes = re.sub(r'(["$`\\])', r"\\\1", query)
+    page = config.paths.reports / str(day) / "evaluation_report.html"
     return "\n".join(
         [
+            *(
+                [f"open {page}    # how good it is, and why it passed the gate"]
+                if page.exists()
+                else []
+            ),
             f".venv/bin/recsys serve --env {config.env}    # then: "
             f'curl -s "{address}/v1/users/{quote(user, safe="")}/recommendations?n=3"',
             f'.venv/bin/recsys sql --env {config.env} "{in_quotes}"',

@@ -9,7 +9,7 @@ import typer
 
 from recsys.cli.shared import EnvOption, ReasonOption, SetOption, exiting
 from recsys.config import RecsysConfig, load_config
-from recsys.errors import ConfigError, CorruptArtifact
+from recsys.errors import FIRST_NIGHT, ConfigError, CorruptArtifact
 
 app = typer.Typer(
     help="Releases: list them, pin one, roll back, announce what is live.",
@@ -36,7 +36,7 @@ def list_command(env: EnvOption = "local", set_: SetOption = []) -> None:  # noq
             pointer = None
             typer.echo(f"error: {error}", err=True)
         if not releases:
-            typer.echo(f"no releases in {paths.releases}: run the pipeline first (make demo)")
+            typer.echo(f"no releases in {paths.releases}: {FIRST_NIGHT}")
         for one in releases:
             marks = []
             if pointer and one.release_id == pointer.release_id:

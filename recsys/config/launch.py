@@ -131,7 +131,8 @@ def main(arguments: list[str]) -> int:
     if "--dry-run" in rest:
         answer = subprocess.run(plain, check=False).returncode
         if answer == EXIT_DONE:
-            typer.echo(f"\n# submit command\n{shlex.join(command)}")
+            command = [word for word in command if word != "--dry-run"]
+            typer.echo(f'\n# submit command\nJAVA_HOME="$({FIND_JAVA})" {shlex.join(command)}')
         return answer
     java = subprocess.run([FIND_JAVA], stdout=subprocess.PIPE, text=True, check=False)
     if java.returncode:

@@ -17,7 +17,7 @@ from recsys.config.root import RecsysConfig
 from recsys.errors import ConfigError
 
 VARIABLE_PREFIX = "RECSYS_"
-VARIABLES_OF_OUR_OWN = {"RECSYS_CONF", "RECSYS_CACHE", "RECSYS_FAILPOINT"}
+VARIABLES_OF_OUR_OWN = {"RECSYS_CONF", "RECSYS_CACHE", "RECSYS_FAILPOINT", "RECSYS_CALLED_FROM"}
 """Variables that are not configuration keys."""
 
 EXAMPLE = "training.max_epochs=3"
@@ -130,7 +130,9 @@ def explain(error: ValidationError, root: type[BaseModel]) -> Iterator[str]:
             yield f"config key {path!r} takes a list, such as [{problem['input']}]; got {problem['input']!r}"
         else:
             message = problem["msg"].removeprefix("Value error, ")
-            yield f"config key {path!r}: {message}" if path else message
+            given = problem["input"]
+            got = f", got {given!r}" if isinstance(given, str | int | float) else ""
+            yield f"config key {path!r}: {message}{got}" if path else message
 
 
 def _keys_beside(location: list[str], root: type[BaseModel]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from recsys.config.base import Config
@@ -9,6 +10,11 @@ from recsys.errors import MissingInput
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 """The folder that holds ``recsys/``: what relative paths start from, wherever a command is called."""
+
+
+def from_caller(path: Path) -> Path:
+    """A file that was named on the command line, from the folder where `spark-submit.sh` was called."""
+    return Path(os.environ.get("RECSYS_CALLED_FROM", "")) / path
 
 
 class PathsConfig(Config):

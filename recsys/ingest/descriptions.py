@@ -13,8 +13,9 @@ from pydantic import ValidationError
 
 from recsys.config import RecsysConfig, conf_dir
 from recsys.config.loading import explain
-from recsys.errors import ConfigError
+from recsys.errors import ConfigError, MissingInput
 from recsys.ingest.description import SourceDescription, nearest
+from recsys.ingest.files import find_files
 
 
 def read_descriptions(config: RecsysConfig, run_date: date) -> list[SourceDescription]:
@@ -38,7 +39,18 @@ def raw_sources(config: RecsysConfig, run_date: date) -> Iterator[str]:
     """A line of a dry run for each source; raises what `read_descriptions` does."""
     for source in read_descriptions(config, run_date):
         part = f" {source.partition}={source.partition_value}" if source.partition_value else ""
-        yield f"raw     {source.name}: {source.pattern or source.table}{part}"
+        yield f"raw     {source.name}: {source.pattern or source.table}{part}{_counted(source)}"
+
+
+def _counted(source: SourceDescription) -> str:
+    """How many files a pattern on this machine matches."""
+    if not source.pattern or "://" in source.pattern or source.format.type == "delta":
+        return ""
+    try:
+        found = len(find_files(source))
+    except MissingInput:
+        return "  (NO FILE MATCHES)"
+    return f"  ({found} file{'s' if found != 1 else ''})"
 
 
 def _layers(env: str) -> list[Path]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from recsys.config.places import PathsConfig
-from recsys.errors import ConfigError, CorruptArtifact, MissingInput
+from recsys.errors import FIRST_NIGHT, ConfigError, CorruptArtifact, MissingInput
 from recsys.release.actions import Action, Verb, append_action
 from recsys.release.manifest import ReleaseManifest
 from recsys.release.opening import open_release
@@ -92,10 +92,7 @@ def roll_back(paths: PathsConfig, to: str | None, *, reason: str, now: datetime)
 def _live(paths: PathsConfig) -> Pointer:
     pointer = read_pointer(paths)
     if pointer is None:
-        raise MissingInput(
-            f"no release is live in {paths.releases}: run the pipeline first "
-            "(make demo, or ./spark-submit.sh run_pipeline)"
-        )
+        raise MissingInput(f"no release is live in {paths.releases}: {FIRST_NIGHT}")
     return pointer
 
 

@@ -21,6 +21,8 @@ _SHOWN = 40
 MOST_IDS = 100
 """Items that one request may exclude, or bring as recent."""
 _MOST_PARAMETERS = MOST_IDS + 10
+OF_LISTS = ("n", "exclude", "category")
+"""Parameters of every list."""
 
 
 class BadRequest(Exception):
@@ -95,8 +97,13 @@ class RequestIds:
         return request_id or b"%b-%x" % (self._process, next(self._numbers)), etags
 
 
-def read_query(query: bytes, default: int, longest: int) -> tuple[int, Filters | None]:
+def read_query(
+    query: bytes, default: int, longest: int, *, also: Sequence[str] = ()
+) -> tuple[int, Filters | None]:
     """``n`` and what to leave out; None where that is nothing, as in nearly every request.
+
+    A parameter that is neither of ``OF_LISTS`` nor of ``also`` is refused: a slip in `exclude` would show what must
+    not be shown.
 
     Raises:
         BadRequest: a parameter that cannot be used.
@@ -106,6 +113,8 @@ def read_query(query: bytes, default: int, longest: int) -> tuple[int, Filters |
     if query.startswith(b"n=") and query[2:].isdigit():
         return wanted_n(query, default, longest), None
     given = parameters(query)
+    for name, _ in given:
+        _refuse_unknown("parameter", name, (*OF_LISTS, *also))
     n = wanted_n(query, default, longest)
     exclude = frozenset(value for name, value in given if name == "exclude")
     if len(exclude) > MOST_IDS:
@@ -199,11 +208,15 @@ def _object(body: bytes, known: Sequence[str]) -> dict[str, Any]:
     if not isinstance(given, dict):
         raise BadRequest(f"the body must be a JSON object, got {_shown(given)}")
     for key in given:
-        if key not in known:
-            near = get_close_matches(key[:_SHOWN], known, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"
-            raise BadRequest(f"unknown key {key[:_SHOWN]!r}{hint}")
+        _refuse_unknown("key", key, known)
     return given
+
+
+def _refuse_unknown(what: str, name: str, known: Sequence[str]) -> None:
+    if name not in known:
+        near = get_close_matches(name[:_SHOWN], known, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"
+        raise BadRequest(f"unknown {what} {name[:_SHOWN]!r}{hint}")
 
 
 def _ids(given: dict[str, Any], key: str, most: int) -> list[str]:

@@ -150,7 +150,8 @@ class Lookups:
         return self._list(opened, request_id, b'"item_id":' + as_json(item_id), found)
 
     def _popular_list(self, opened: Open, request_id: bytes, _: str, query: bytes) -> bytes:
-        n, filters = read_query(query, self._default_n, opened.store.longest("segments"))
+        longest = opened.store.longest("segments")
+        n, filters = read_query(query, self._default_n, longest, also=("segment",))
         segment = dict(parameters(query)).get("segment", WHOLE_SHOP)
         found = self._answers.popular(opened, segment, n, filters)
         used = WHOLE_SHOP if found.fallback else segment

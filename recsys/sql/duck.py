@@ -13,7 +13,7 @@ import duckdb
 
 from recsys.config.places import PathsConfig
 from recsys.contracts import TABLES
-from recsys.errors import ConfigError, MissingInput
+from recsys.errors import FIRST_NIGHT, ConfigError, MissingInput
 from recsys.release.manifest import ReleaseManifest
 from recsys.release.pointer import release_folder
 from recsys.release.shelf import shelved_releases
@@ -95,7 +95,7 @@ def open_lake(paths: PathsConfig, release_id: str = "") -> Iterator[DuckLake]:
             if "://" in location or (Path(location) / "_delta_log").is_dir():
                 names += _create_table_view(connection, name, location, versions.get(name))
         if not names:
-            raise MissingInput(f"no tables in {paths.lake_uri}: run `make demo` first")
+            raise MissingInput(f"no tables in {paths.lake_uri}: {FIRST_NIGHT}")
         for view in VIEWS:
             if set(view.needs) <= set(names):
                 connection.execute(f"CREATE VIEW {view.name} AS {view.duckdb}")

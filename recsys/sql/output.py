@@ -9,7 +9,8 @@ from decimal import Decimal
 from typing import Any
 
 WIDEST = 60
-"""Characters of one cell; longer ones end in …"""
+"""Characters of one cell; longer ones are cut."""
+CUT = "…"
 
 LARGE, EXACT = 1e5, 2.0**53
 
@@ -38,6 +39,8 @@ def aligned(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     lines = [_line(names, widths, right), "  ".join("-" * width for width in widths)]
     lines += [_line(row, widths, right) for row in cells]
     counted = "1 row" if len(values) == 1 else f"{len(values)} rows"
+    if any(cell.endswith(CUT) for row in cells for cell in row):
+        counted += f"; cells end at {WIDEST} characters, recsys sql --csv has them whole"
     return "\n".join([*lines, f"({counted})", ""])
 
 
@@ -52,7 +55,7 @@ def _line(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) ->
 def _cell(value: Any) -> str:
     text = "" if value is None else _float(value) if isinstance(value, float) else str(value)
     text = " ".join(text.split()) if "\n" in text else text
-    return text if len(text) <= WIDEST else text[: WIDEST - 1] + "…"
+    return text if len(text) <= WIDEST else text[: WIDEST - 1] + CUT
 
 
 def _float(value: float) -> str:

@@ -61,6 +61,14 @@ def test_the_commands_to_go_on_with_are_of_this_shop_and_can_be_typed(
         assert len(list(lake.query(query)[1])) == 2
 
 
+def test_the_page_of_the_evaluation_is_named_where_there_is_one(published: RecsysConfig) -> None:
+    page = published.paths.reports / str(RUN_DATE) / "evaluation_report.html"
+    assert str(page) not in demo_report(published)
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text("")
+    assert f"open {page} " in demo_report(published)
+
+
 def test_without_a_release_the_way_to_one_is_named(config: RecsysConfig) -> None:
-    with pytest.raises(MissingInput, match="run `make demo` first"):
+    with pytest.raises(MissingInput, match="run `make demo`, or of another environment"):
         demo_report(config)

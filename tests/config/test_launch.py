@@ -75,6 +75,14 @@ def test_a_class_in_the_folder_that_a_job_is_called_from_is_found(tmp_path: Path
     assert f"\nmodels  {own}, item_item\n" in answer.stdout
 
 
+def test_a_file_is_looked_for_in_the_folder_that_a_job_is_called_from(tmp_path: Path) -> None:
+    (tmp_path / "shop.txt").write_text("1 5 6 7\n2 6 7 5\n3 7 5 6\n")
+    answer = submit("benchmark_leave_one_out", "--data", "shop.txt", "--dry-run", cwd=tmp_path)
+    assert answer.returncode == 0, answer.stderr
+    missing = submit("benchmark_leave_one_out", "--data", "shup.txt", "--dry-run", cwd=tmp_path)
+    assert missing.returncode and f"no file {tmp_path / 'shup.txt'}" in missing.stderr
+
+
 def test_a_dry_run_shows_everything_and_touches_nothing(tmp_path: Path) -> None:
     root = tmp_path / "var"
     answer = submit(
@@ -83,6 +91,8 @@ def test_a_dry_run_shows_everything_and_touches_nothing(tmp_path: Path) -> None:
     assert answer.returncode == 0, answer.stderr
     assert "bin/spark-submit --master 'local[2]'" in answer.stdout
     assert "reads   " in answer.stdout and "writes  " in answer.stdout
+    command = answer.stdout.splitlines()[-1]
+    assert "--dry-run" not in command and command.startswith('JAVA_HOME="$(')
     assert str(root) in answer.stdout
     assert not root.exists()
 

@@ -141,6 +141,16 @@ def test_a_dry_run_names_the_partition(conf: Path) -> None:
     assert list(raw_sources(config("till"), RUN_DATE)) == ["raw     till: sales day=2024-02-29"]
 
 
+def test_a_dry_run_counts_the_files_that_a_pattern_matches(conf: Path, tmp_path: Path) -> None:
+    write(conf, **(SOUND | {"pattern": f"{tmp_path}/till/*.csv"}))
+    [line] = raw_sources(config("till"), RUN_DATE)
+    assert line.endswith("/till/*.csv  (NO FILE MATCHES)")
+    (tmp_path / "till").mkdir()
+    (tmp_path / "till" / "a.csv").write_text("")
+    [line] = raw_sources(config("till"), RUN_DATE)
+    assert line.endswith("/till/*.csv  (1 file)")
+
+
 def test_a_placeholder_that_is_no_key_is_named(conf: Path) -> None:
     write(conf, **(SOUND | {"pattern": "{paths.rot}/x.csv"}))
     with pytest.raises(ConfigError, match=r"asks for \{paths.rot\}"):

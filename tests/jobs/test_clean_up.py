@@ -124,6 +124,11 @@ def test_a_dry_run_lists_what_would_go_and_touches_nothing(nights: RecsysConfig)
     assert on_disk(nights) == there
 
 
+def test_where_nothing_would_go_a_dry_run_says_so(config: RecsysConfig) -> None:
+    [line] = would_go(config, NIGHT, NOW)
+    assert line.startswith("goes    nothing")
+
+
 def test_days_count_from_the_live_release_where_the_shop_stands_still(nights: RecsysConfig) -> None:
     assert names(would_go(nights, NIGHT + timedelta(days=400), NOW)) == GOES
 

@@ -88,6 +88,8 @@ def test_what_is_left_out_is_filled_up(
             "exclude: at most 100 items, got 101",
         ),
         ("exclude=tea&n=9", 422, "n must be a whole number from 1 to 3, got '9'"),
+        ("n=1&exlude=tea", 422, "unknown parameter 'exlude'; did you mean 'exclude'?"),
+        ("segment=north", 422, "unknown parameter 'segment'; known: n, exclude, category"),
     ],
 )
 def test_bad_filters_are_named(client: Client, query: str, status: int, error: str) -> None:

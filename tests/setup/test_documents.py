@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 
+import duckdb
 import pytest
 
 from tests.setup.conftest import CHECKOUT
@@ -41,6 +42,21 @@ def test_every_make_command_of_a_document_exists(document: os.PathLike[str]) -> 
     with open(document, encoding="utf-8") as file:
         named = targets_in(code_of(file.read()))
     assert {target for target in named if not exists(target)} == set()
+
+
+def test_every_question_in_sql_can_be_parsed() -> None:
+    """A word that SQL keeps for itself, such as `at`, is no column without its quotes."""
+    asked = [
+        question
+        for document in DOCUMENTS
+        for question in re.findall(
+            r'(?:make sql Q=|recsys sql (?:--csv )?)"((?:[^"\\]|\\.)+)"', document.read_text()
+        )
+        if "…" not in question.replace("'…'", "")
+    ]
+    assert len(asked) > 10
+    for question in asked:
+        assert duckdb.extract_statements(question.replace('\\"', '"')), question
 
 
 def test_the_readme_starts_with_the_demo_and_the_tests() -> None:

@@ -98,7 +98,7 @@ def test_an_unknown_table_names_those_there_are(asked_shop: PathsConfig) -> None
 
 
 def test_without_a_lake_the_way_to_one_is_named(tmp_path: Path) -> None:
-    with pytest.raises(MissingInput, match="run `make demo` first"):
+    with pytest.raises(MissingInput, match="run `make demo`, or of another environment"):
         ask(PathsConfig(root=str(tmp_path)), "SELECT 1")
 
 
@@ -147,7 +147,7 @@ def test_a_table_is_aligned_and_bounded() -> None:
         "a b" + " " * 59 + "1.5",
         "x" * 59 + "…",
         " " * 63 + "12",
-        "(3 rows)",
+        "(3 rows; cells end at 60 characters, recsys sql --csv has them whole)",
     ]
     assert aligned(["n"], []) == "n\n-\n(0 rows)\n"
 
