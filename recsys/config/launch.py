@@ -19,6 +19,7 @@ from recsys.config.loading import environments, load_config
 from recsys.config.places import CHECKOUT
 from recsys.config.root import RecsysConfig
 from recsys.errors import EXIT_DONE, EXIT_FAILED, EXIT_USAGE, ConfigError, RecsysError
+from recsys.logs import FOR_PEOPLE
 
 JOBS = CHECKOUT / "jobs"
 FIND_JAVA = CHECKOUT / "deploy" / "setup" / "find-java.sh"
@@ -138,6 +139,8 @@ def main(arguments: list[str]) -> int:
     if java.returncode:
         return EXIT_FAILED  # it has said what was found and what to do
     os.environ["JAVA_HOME"] = java.stdout.strip()
+    if sys.stdout.isatty():
+        os.environ[FOR_PEOPLE] = "1"
     if config.spark.packaged_code:
         package_code(archive_path(config.paths.work))
     os.execv(command[0], command)

@@ -15,9 +15,16 @@ from pydantic import BaseModel, ValidationError
 from recsys.config.places import CHECKOUT
 from recsys.config.root import RecsysConfig
 from recsys.errors import ConfigError
+from recsys.logs import FOR_PEOPLE
 
 VARIABLE_PREFIX = "RECSYS_"
-VARIABLES_OF_OUR_OWN = {"RECSYS_CONF", "RECSYS_CACHE", "RECSYS_FAILPOINT", "RECSYS_CALLED_FROM"}
+VARIABLES_OF_OUR_OWN = {
+    "RECSYS_CONF",
+    "RECSYS_CACHE",
+    "RECSYS_FAILPOINT",
+    "RECSYS_CALLED_FROM",
+    FOR_PEOPLE,
+}
 """Variables that are not configuration keys."""
 
 EXAMPLE = "training.max_epochs=3"
