@@ -8,7 +8,10 @@ EXIT_USAGE = 2
 EXIT_REFUSED = 3
 EXIT_CONFLICT = 75
 
-FIRST_NIGHT = "run `make demo`, or of another environment `./spark-submit.sh run_pipeline --env ENV --bootstrap`, first"
+FIRST_NIGHT = (
+    "run `make demo`, or of another environment "
+    "`./spark-submit.sh run_pipeline --env ENV --run-date YYYY-MM-DD --bootstrap`, first"
+)
 """What makes the first tables and the first release."""
 
 

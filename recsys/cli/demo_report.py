@@ -169,16 +169,20 @@ def _steps(config: RecsysConfig, day: date) -> str:
 
 def _next_commands(ask: Ask, config: RecsysConfig, day: date) -> str:
     """What to type next, for the shop that this report is of; an id may hold what a shell or SQL would read."""
+    from recsys.evaluation.report import REPORT_FILE
+
     [[user]] = ask("select min(user_id) from top_n_lists where as_of = $day", day=day)
     address = f"http://{config.serving.host}:{config.serving.port}"
     literal = user.replace("'", "''")
     query = f"select * from top_n_today where user_id = '{literal}' and rank <= 5 order by rank"
     in_quotes = re.sub(r'(["$`\\])', r"\\\1", query)
-    page = config.paths.reports / str(day) / "evaluation_report.html"
+    page = config.paths.reports / str(day) / REPORT_FILE
     return "\n".join(
         [
             *(
-                [f"open {page}    # how good it is, and why it passed the gate"]
+                [
+                    f"{page}    # to be opened in a browser: all figures, and what the gate said of them"
+                ]
                 if page.exists()
                 else []
             ),

@@ -133,7 +133,8 @@ def main(arguments: list[str]) -> int:
         answer = subprocess.run(plain, check=False).returncode
         if answer == EXIT_DONE:
             command = [word for word in command if word != "--dry-run"]
-            typer.echo(f'\n# submit command\nJAVA_HOME="$({FIND_JAVA})" {shlex.join(command)}')
+            with_java = f'JAVA_HOME="$({shlex.quote(str(FIND_JAVA))})"'
+            typer.echo(f"\n# submit command\n{with_java} {shlex.join(command)}")
         return answer
     java = subprocess.run([FIND_JAVA], stdout=subprocess.PIPE, text=True, check=False)
     if java.returncode:

@@ -27,6 +27,12 @@ VARIABLES_OF_OUR_OWN = {
 }
 """Variables that are not configuration keys."""
 
+TELLS_ITS_INPUT = {
+    "bool_parsing", "bool_type", "int_parsing", "int_type", "int_from_float", "float_parsing", "float_type",
+    "literal_error", "greater_than", "greater_than_equal", "less_than", "less_than_equal",
+}  # fmt: skip
+"""Problems whose message repeats what was given. No text is among them: it may be a key."""
+
 EXAMPLE = "training.max_epochs=3"
 """Of what ``--set`` takes."""
 
@@ -137,8 +143,7 @@ def explain(error: ValidationError, root: type[BaseModel]) -> Iterator[str]:
             yield f"config key {path!r} takes a list, such as [{problem['input']}]; got {problem['input']!r}"
         else:
             message = problem["msg"].removeprefix("Value error, ")
-            given = problem["input"]
-            got = f", got {given!r}" if isinstance(given, str | int | float) else ""
+            got = f", got {problem['input']!r}" if problem["type"] in TELLS_ITS_INPUT else ""
             yield f"config key {path!r}: {message}{got}" if path else message
 
 

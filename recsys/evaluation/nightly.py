@@ -25,8 +25,8 @@ from recsys.evaluation.model_size import bytes_as_trained
 from recsys.evaluation.night_report import NightReport
 from recsys.evaluation.ranking_figures import ranking_rows
 from recsys.evaluation.recommenders import BLEND, LIVE, RERANKED, WITHOUT_RANKING
-from recsys.evaluation.report import metrics_table, recipe_in_words
-from recsys.evaluation.report_page import REPORT_FILE, page
+from recsys.evaluation.report import REPORT_FILE, metrics_table, recipe_in_words
+from recsys.evaluation.report_page import page
 from recsys.evaluation.rows import (
     Row,
     best_baseline,

@@ -8,14 +8,14 @@ Rows of one user are alike, so users are resampled and not rows; differences are
 resampled users. The bins of the calibration error are those of the whole sample in every round.
 
 A calibration error is a mean of distances, which chance makes larger, in the sample as in its resamples: their mean
-lies above the figure. Its interval is theirs, moved back by so much, and says what another sample of users would give.
-Of probabilities that are right the figure is therefore above 0, and its interval too.
+lies above the figure. Its interval is theirs, moved back by so much but not below 0, and says what another sample of
+users would give: also of probabilities that are right, the figure is above 0.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -83,7 +83,8 @@ def compare(
             if metric == CALIBRATION_ERROR:
                 rounds_K = rounds_K - rounds_K.mean() + whole[name][number]
             by_round[name][:, number] = rounds_K
-            figures[name, metric] = _figure(whole[name][number], rounds_K)
+            found = _figure(whole[name][number], rounds_K)
+            figures[name, metric] = replace(found, low=max(found.low, 0.0))
         for name, other in combinations(measures, 2):
             differences[name, other, metric] = _figure(
                 whole[name][number] - whole[other][number],

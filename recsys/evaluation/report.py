@@ -17,6 +17,9 @@ from recsys.records import Recipe
 
 Row = Mapping[str, Any]
 
+REPORT_FILE = "evaluation_report.html"
+"""The page of a night, in its folder of reports."""
+
 COLUMNS = (("ndcg", "NDCG"), ("recall", "recall"), ("mrr", "MRR"), ("coverage", "coverage"))
 PROBABILITIES = {"auc": "AUC", "log_loss": "log loss", "calibration_error": "calibration error"}
 TITLES = {"all": "all purchases", "first": "first purchases alone"}

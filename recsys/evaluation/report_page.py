@@ -17,7 +17,6 @@ from recsys.evaluation.report import PROBABILITIES, TITLES, cell, recipe_in_word
 from recsys.evaluation.rows import Row
 from recsys.evaluation.slices import SLICED
 
-REPORT_FILE = "evaluation_report.html"
 PAGE = Template("""<!DOCTYPE html>
 <html lang="en">
 <head>

@@ -50,6 +50,8 @@ def _counted(source: SourceDescription) -> str:
         found = len(find_files(source))
     except MissingInput:
         return "  (NO FILE MATCHES)"
+    except OSError as error:
+        return f"  ({error})"
     return f"  ({found} file{'s' if found != 1 else ''})"
 
 

@@ -9,8 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 WIDEST = 60
-"""Characters of one cell; longer ones are cut."""
-CUT = "…"
+"""Characters of one cell; longer ones end in …"""
 
 LARGE, EXACT = 1e5, 2.0**53
 
@@ -39,7 +38,7 @@ def aligned(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     lines = [_line(names, widths, right), "  ".join("-" * width for width in widths)]
     lines += [_line(row, widths, right) for row in cells]
     counted = "1 row" if len(values) == 1 else f"{len(values)} rows"
-    if any(cell.endswith(CUT) for row in cells for cell in row):
+    if any(len(_text(value)) > WIDEST for row in values for value in row):
         counted += f"; cells end at {WIDEST} characters, recsys sql --csv has them whole"
     return "\n".join([*lines, f"({counted})", ""])
 
@@ -53,9 +52,13 @@ def _line(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) ->
 
 
 def _cell(value: Any) -> str:
+    text = _text(value)
+    return text if len(text) <= WIDEST else text[: WIDEST - 1] + "…"
+
+
+def _text(value: Any) -> str:
     text = "" if value is None else _float(value) if isinstance(value, float) else str(value)
-    text = " ".join(text.split()) if "\n" in text else text
-    return text if len(text) <= WIDEST else text[: WIDEST - 1] + CUT
+    return " ".join(text.split()) if "\n" in text else text
 
 
 def _float(value: float) -> str:

@@ -66,7 +66,7 @@ def test_the_page_of_the_evaluation_is_named_where_there_is_one(published: Recsy
     assert str(page) not in demo_report(published)
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text("")
-    assert f"open {page} " in demo_report(published)
+    assert f"\n{page}    # to be opened" in demo_report(published)
 
 
 def test_without_a_release_the_way_to_one_is_named(config: RecsysConfig) -> None:

@@ -102,3 +102,12 @@ def test_relative_paths_start_from_the_checkout_wherever_a_command_is_called(
 def test_the_shipped_environments_resolve(env: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RECSYS_CONF", raising=False)
     assert load_config(env).env == env
+
+
+def test_a_value_of_the_wrong_kind_is_repeated_and_a_key_never() -> None:
+    with pytest.raises(ConfigError, match=r"'ranking.enabled': .* got 'perhaps'"):
+        load_config("local", ["ranking.enabled=perhaps"])
+    for secret in ("hunter2secret", "7777777"):
+        with pytest.raises(ConfigError, match=r"serving\.api_key") as refused:
+            load_config("local", [f"serving.api_key={secret}"])
+        assert secret not in str(refused.value)

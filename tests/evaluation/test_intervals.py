@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from recsys.evaluation.block import Block
 from recsys.evaluation.intervals import (
@@ -159,6 +160,21 @@ def test_groups_of_other_sizes_do_not_widen_the_interval() -> None:
     found = jackknifed(110.0, 110.0 - users, users)
 
     assert (found.low, found.high) == pytest.approx((110, 110), abs=0.3)
+
+
+def test_the_interval_of_coverage_is_not_wider_for_a_few_users_more() -> None:
+    """Of 110 users ten groups have one more. Fresh draws say how far coverage really varies; groups that were taken for
+    equally large would make the interval twice as wide."""
+    draw = np.random.default_rng(5)
+
+    def drawn() -> NDArray[np.int32]:
+        items = np.argsort(draw.random((110, 4000)), axis=1)[:, :10] + 1
+        return items.astype(np.int32)
+
+    found = [dict(of_all_lists(drawn(), np.arange(4001) > 0))["coverage"] for _ in range(40)]
+
+    true_width = 2 * 1.96 * np.std([one.value for one in found], ddof=1)
+    assert 0.9 < np.mean([one.high - one.low for one in found]) / true_width < 1.7
 
 
 def test_the_interval_for_one_of_many_is_that_of_a_normal_mean() -> None:

@@ -86,6 +86,13 @@ def shop(users: int, seed: int) -> tuple[NDArray[np.bool_], NDArray[np.float64],
     return random.random(len(user)) < probability, probability, user
 
 
+def test_a_calibration_error_is_never_said_to_be_below_zero() -> None:
+    taken = np.random.default_rng(1).random(1500) < 0.1
+    found = compare(taken, {"constant": np.full(1500, 0.1)}, np.arange(1500) // 5, seed=3)
+    figure = found.figures["constant", "calibration_error"]
+    assert 0 <= figure.low <= figure.value < figure.high
+
+
 def test_figures_have_intervals_and_differences_are_paired() -> None:
     taken, probability, user = shop(400, seed=3)
     worse = np.clip(probability + np.random.default_rng(4).normal(size=len(user)) * 0.3, 0.01, 0.99)

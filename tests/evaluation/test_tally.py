@@ -145,11 +145,10 @@ def test_counts_are_poisson_and_each_user_s_own() -> None:
     assert (poisson_counts(keys, rounds=401, seed=8) != counts).any()
 
 
-@pytest.mark.parametrize("users", [400, 410])
-def test_the_interval_of_coverage_is_that_of_lists_that_are_all_here(users: int) -> None:
+def test_the_interval_of_coverage_is_that_of_lists_that_are_all_here() -> None:
     draw = np.random.default_rng(11)
-    lists = [(draw.permutation(4000)[:10] + 1).tolist() for _ in range(users)]
-    found = measured(block(people(*[[1]] * users), {"blend": lists}), num_items=4000)
+    lists = [(draw.permutation(4000)[:10] + 1).tolist() for _ in range(400)]
+    found = measured(block(people(*[[1]] * 400), {"blend": lists}), num_items=4000)
 
     spread = found.of_shop("blend", "coverage", 10)
 

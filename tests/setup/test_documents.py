@@ -50,7 +50,8 @@ def test_every_question_in_sql_can_be_parsed() -> None:
         question
         for document in DOCUMENTS
         for question in re.findall(
-            r'(?:make sql Q=|recsys sql (?:--csv )?)"((?:[^"\\]|\\.)+)"', document.read_text()
+            r'(?:make sql Q=|recsys sql (?:--csv |--release \S+ )?)"((?:[^"\\]|\\.)+)"',
+            document.read_text(),
         )
         if "…" not in question.replace("'…'", "")
     ]
