@@ -36,6 +36,18 @@ def test_every_condition_is_reported_and_what_was_not_run_is_not_called_met(
     ]
 
 
+def test_of_one_number_of_users_nothing_is_said_of_another(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    top_n_incremental.report({2_000_000: [1.0]}, {2_000_000: [10.0]}, [1.0])
+    lines = capsys.readouterr().out.splitlines()
+    results = [json.loads(one[7:]) for one in lines if one.startswith("RESULT ")]
+    assert [(found["case"], found["ratio"], found["met"]) for found in results] == [
+        (top_n_incremental.LARGE_CASE, 0.1, True),
+        (top_n_incremental.AFFECTED_CASE, 1, True),
+    ]
+
+
 def test_fewer_users_scored_than_affected_is_not_met_in_any_round(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
