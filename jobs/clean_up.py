@@ -22,7 +22,8 @@ from recsys.runner import Job, job_app
 
 
 def _details(config: RecsysConfig, run_date: date) -> Iterable[str]:
-    return would_go(config, run_date, datetime.now(UTC))
+    found = list(would_go(config, run_date, datetime.now(UTC)))
+    return found or ["goes    nothing: by section retention of conf all is young enough, or held"]
 
 
 JOB = Job(

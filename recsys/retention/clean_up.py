@@ -69,13 +69,6 @@ def clean_up(lake: Lake, config: RecsysConfig, run_date: date, *, now: datetime)
 
 def would_go(config: RecsysConfig, run_date: date, now: datetime) -> Iterator[str]:
     """A line for each thing that a clean-up now would take away; touches nothing, needs no JVM."""
-    lines = list(_going(config, run_date, now))
-    yield from lines or [
-        "goes    nothing: by section retention of conf all is young enough, or held"
-    ]
-
-
-def _going(config: RecsysConfig, run_date: date, now: datetime) -> Iterator[str]:
     needed = holds(config, run_date)
     for job in needed.running:
         yield f"runs    {job}: folders are left alone, and files of tables that were needed when it began"
