@@ -8,16 +8,23 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 from typer.testing import CliRunner
 
 from recsys.blocked import (
     BLOCKED_FILE,
     Blocked,
+    Known,
     block_item,
+    blocked_items,
     blocked_path,
+    copy_path,
+    known_blocked,
+    parse_blocked,
     read_blocked,
+    take_over,
+    to_json,
     unblock_item,
-    write_blocked,
 )
 from recsys.cli import app
 from recsys.config.places import PathsConfig
@@ -33,7 +40,7 @@ def paths(tmp_path: Path) -> PathsConfig:
 
 
 def test_items_are_blocked_one_by_one_and_let_go_again(paths: PathsConfig) -> None:
-    assert read_blocked(blocked_path(paths)) == {}
+    assert known_blocked(paths) == Known({})
     block_item(paths, "tea", reason="recalled", now=NOON)
     both = block_item(paths, "a/b ☕", reason="", now=NOON)
     assert both == read_blocked(blocked_path(paths))
@@ -53,26 +60,85 @@ def test_what_is_not_blocked_cannot_be_let_go(paths: PathsConfig) -> None:
             block_item(paths, no_id, reason="", now=NOON)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"items": {"tea": {"why": "x"}}}'])
-def test_a_damaged_file_is_named_and_left_as_it_is(paths: PathsConfig, content: str) -> None:
+def damage(path: Path, content: str | None) -> None:
+    """Removes it where ``content`` is None, and puts a folder in its place where it is '/'."""
+    path.unlink(missing_ok=True)
+    if content == "/":
+        path.mkdir()
+    elif content is not None:
+        path.write_text(content)
+
+
+DAMAGED = ["", "{", "[]", '{"items": {"tea": {"why": "x"}}}']
+
+
+@pytest.mark.parametrize("content", [*DAMAGED, None, "/"])
+def test_where_the_file_cannot_be_read_its_copy_holds(
+    paths: PathsConfig, content: str | None
+) -> None:
+    block_item(paths, "tea", reason="recalled", now=NOON)
+    damage(blocked_path(paths), content)
+    known = known_blocked(paths)
+    assert known.items == {"tea": Blocked(reason="recalled", at=NOON)}
+    assert "blocked.json is unreadable (" in known.problem
+    assert "the 1 items of its copy blocked.copy.json are off" in known.problem
+    with capture_logs() as said:
+        assert set(blocked_items(paths)) == {"tea"}
+    assert [(one["event"], one["log_level"]) for one in said] == [
+        ("blocked_items_of_the_copy", "warning")
+    ]
+
+
+@pytest.mark.parametrize("content", [*DAMAGED, None])
+def test_the_next_change_mends_a_damaged_file(paths: PathsConfig, content: str | None) -> None:
+    for item_id in ("tea", "cup"):
+        block_item(paths, item_id, reason="recalled", now=NOON)
+    damage(blocked_path(paths), content)
+    assert set(block_item(paths, "pot", reason="", now=NOON)) == {"tea", "cup", "pot"}
+    assert set(read_blocked(blocked_path(paths))) == {"tea", "cup", "pot"}
+    damage(blocked_path(paths), content)
+    assert set(unblock_item(paths, "tea")) == {"cup", "pot"}
+    assert known_blocked(paths).problem == ""
+    damage(copy_path(paths), "{")
+    assert known_blocked(paths).problem == ""  # the file itself can be read
+    block_item(paths, "tea", reason="", now=NOON)
+    assert read_blocked(copy_path(paths)) == read_blocked(blocked_path(paths))
+
+
+@pytest.mark.parametrize("content", DAMAGED)
+@pytest.mark.parametrize("copy", ["{", None])
+def test_where_nothing_can_be_read_that_is_said_and_left_as_it_is(
+    paths: PathsConfig, content: str, copy: str | None
+) -> None:
     path = blocked_path(paths)
     path.parent.mkdir(parents=True)
     path.write_text(content)
-    with pytest.raises(CorruptArtifact, match=r"blocked\.json is unreadable \(.*mend it"):
+    damage(copy_path(paths), copy)
+    wanted = r"blocked\.json is unreadable \(.*blocked\.copy\.json is unreadable.*mend it"
+    with pytest.raises(CorruptArtifact, match=wanted):
         block_item(paths, "tea", reason="", now=NOON)
-    assert path.read_text() == content
+    assert (path.read_text(), copy_path(paths).exists()) == (content, copy is not None)
+
+
+def test_what_is_taken_over_is_whole_and_has_a_copy(paths: PathsConfig) -> None:
+    there = to_json({"tea": Blocked(reason="recalled", at=NOON)})
+    assert take_over(paths, there, "there")
+    assert not take_over(paths, there, "there")
+    with pytest.raises(CorruptArtifact, match=r"there is unreadable .*`recsys release announce`"):
+        take_over(paths, b"{", "there")
+    for damaged in (blocked_path(paths), copy_path(paths)):
+        damage(damaged, "{")
+        assert set(known_blocked(paths).items) == {"tea"}
+        assert take_over(paths, there, "there")
+    assert blocked_path(paths).read_bytes() == copy_path(paths).read_bytes() == there
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"]))
 
 
 @given(items=st.dictionaries(texts, texts.map(lambda reason: Blocked(reason=reason, at=NOON))))
-def test_what_is_written_is_read(
-    items: dict[str, Blocked], tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    path = tmp_path_factory.getbasetemp() / "blocked.json"
-    write_blocked(path, items)
-    assert read_blocked(path) == items
+def test_what_is_written_is_read(items: dict[str, Blocked]) -> None:
+    assert parse_blocked(to_json(items), "here") == items
 
 
 def test_the_commands_show_what_is_off_now(paths: PathsConfig) -> None:

@@ -10,6 +10,7 @@ import typer
 
 from recsys.cli.shared import EnvOption, SetOption, exiting
 from recsys.config import load_config
+from recsys.errors import RecsysError
 
 if TYPE_CHECKING:
     from recsys.blocked import Blocked
@@ -31,8 +32,8 @@ def block_item_command(
 
         config = _of_publisher(env, set_)
         items = block_item(config.paths, item_id, reason=reason, now=datetime.now(UTC))
-        _tell_hosts(config)
         _show(items)
+        _tell_hosts(config)
         _tell_of_a_slip(config, item_id)
 
 
@@ -47,8 +48,8 @@ def unblock_item_command(
 
         config = _of_publisher(env, set_)
         items = unblock_item(config.paths, item_id)
-        _tell_hosts(config)
         _show(items)
+        _tell_hosts(config)
 
 
 def _of_publisher(env: str, set_: list[str]) -> RecsysConfig:
@@ -61,11 +62,20 @@ def _of_publisher(env: str, set_: list[str]) -> RecsysConfig:
 
 
 def _tell_hosts(config: RecsysConfig) -> None:
+    """Raises RecsysError where that failed: who knows of it, who does not, and what tells them."""
     from recsys.release.announcement import announce_blocked
     from recsys.release.remote import open_target
 
-    if config.publish.url:
+    if not config.publish.url:
+        return
+    try:
         announce_blocked(config.paths, open_target(config.publish.url))
+    except RecsysError as error:
+        raise type(error)(
+            f"{error}. What is listed above holds for services that read {config.paths.releases}; the hosts that pull, "
+            "from where publish.url writes, do not know it yet. When that is mended, `recsys release announce`, or the "
+            "next publish, tells them"
+        ) from error
 
 
 def _tell_of_a_slip(config: RecsysConfig, item_id: str) -> None:

@@ -237,14 +237,18 @@ class PublishConfig(Config):
         return url
 
 
+BLOCKED_WITHIN_SECONDS = 10.0
+"""Promised of `recsys block-item`: so long after it no host shows the item any more."""
+
+
 class ServingConfig(Config):
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=1, le=65535)
     workers: int = Field(1, ge=1)
     poll_seconds: float = Field(0.5, gt=0)
     """How often the pointer is looked at."""
-    blocked_poll_seconds: float = Field(2.0, gt=0, le=10)
-    """How often blocked.json is looked at: what `recsys block-item` took off is gone within 10 s."""
+    blocked_poll_seconds: float = Field(2.0, gt=0)
+    """How often blocked.json is looked at; with pull_seconds at most the 10 s in which an item must be off."""
     default_n: int = Field(10, ge=1)
     batch_limit: int = Field(1000, ge=1)
     """Users of one batch."""
@@ -267,7 +271,7 @@ class ServingConfig(Config):
     pull_from: str = ""
     """The URL that this host pulls releases from, while it serves or by `recsys pull`; empty: none."""
     pull_seconds: float = Field(5.0, gt=0)
-    """How often that URL is looked at; with blocked_poll_seconds less than the 10 s in which an item must be off."""
+    """How often that URL is looked at; with blocked_poll_seconds at most the 10 s in which an item must be off."""
 
     @field_validator("api_key")
     @classmethod
@@ -279,6 +283,18 @@ class ServingConfig(Config):
                 "must be 16 or more ASCII characters without spaces (openssl rand -hex 16), or empty"
             )
         return key
+
+    @model_validator(mode="after")
+    def _blocked_in_time(self) -> Self:
+        """Also where ``pull_from`` is empty: `recsys pull` may follow beside the service, by ``--from``."""
+        slowest = self.pull_seconds + self.blocked_poll_seconds
+        if slowest > BLOCKED_WITHIN_SECONDS:
+            raise ValueError(
+                f"pull_seconds={self.pull_seconds:g} and blocked_poll_seconds={self.blocked_poll_seconds:g} add up to "
+                f"{slowest:g} s in which a host goes on showing an item that was blocked; together they may be at "
+                f"most {BLOCKED_WITHIN_SECONDS:g}: lower one of them"
+            )
+        return self
 
 
 class GenerateShopConfig(Config):

@@ -9,7 +9,7 @@ from functools import partial
 import structlog
 from pyspark.sql import DataFrame
 
-from recsys.blocked import blocked_path, read_blocked
+from recsys.blocked import blocked_items
 from recsys.config import RecsysConfig
 from recsys.contracts import CONSISTENCY, TOP_N_LISTS
 from recsys.errors import CorruptArtifact, MissingInput
@@ -147,7 +147,7 @@ def _of_services(
             "snapshot users",
             lambda url=url: compare_service(  # type: ignore[misc]
                 url, folder, config.audit,
-                blocked=frozenset(read_blocked(blocked_path(config.paths))),
+                blocked=frozenset(blocked_items(config.paths)),
                 api_key=config.serving.api_key.get_secret_value(), turn=run_date.toordinal(),
             ),
         )  # fmt: skip

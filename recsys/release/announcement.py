@@ -11,11 +11,12 @@ import re
 import time
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import TypeGuard
 
 import structlog
 from pydantic import ValidationError
 
-from recsys.blocked import BLOCKED_FILE, blocked_path
+from recsys.blocked import BLOCKED_FILE, blocked_items, to_json
 from recsys.config.places import PathsConfig
 from recsys.errors import CorruptArtifact, MissingInput, Refused
 from recsys.failpoints import failpoint
@@ -36,8 +37,6 @@ from recsys.release.snapshot import CHECKED_FILES, CHECKSUMS_FILE, files_of, rea
 
 log = structlog.get_logger()
 
-NOTHING_BLOCKED = b'{"items": {}}\n'
-"""Written where no item is blocked: a file that is not there would leave hosts with what they have."""
 RELEASE_NAME = re.compile(rf"\d{{4}}-\d\d-\d\d-[0-9a-f]{{{ID_DIGITS}}}")
 """Nothing else at a URL is ours to remove."""
 
@@ -108,6 +107,8 @@ def _announce(paths: PathsConfig, target: Target, keep: int, take_over: bool) ->
                 f"nothing to announce at {target.url}: no release is live in {paths.releases}"
             )
         if live.release_id not in uploaded:
+            if not take_over:
+                _check_is_newest(target, live, _replaceable(target))
             uploaded[live.release_id] = _upload(paths, target, live.release_id)
         failpoint("announce:before-pointer")
         with _announcing(paths):
@@ -115,8 +116,13 @@ def _announce(paths: PathsConfig, target: Target, keep: int, take_over: bool) ->
             live = read_pointer(paths)
             if live is None or live.release_id not in uploaded:
                 continue
-            _write_blocked(paths, target)
-            live = _write_pointer(paths, target, live, take_over)
+            there = _replaceable(target)
+            if take_over and _is_newer_or_other(there, live):
+                live = _above(paths, there.epoch)
+            _check_is_newest(target, live, there)
+            _write_blocked_if_known(paths, target)
+            if live != there:
+                _write_pointer(target, live)
             removed = _sweep(paths, target, live, keep)
         return Announced(live, uploaded[live.release_id], removed)
 
@@ -126,10 +132,13 @@ def announce_blocked(paths: PathsConfig, target: Target) -> None:
 
     Raises:
         Unreachable: the place does not answer.
+        Refused: a newer announcement is there, whose publisher says what is blocked.
+        CorruptArtifact: what is announced there, or live here, is no pointer; or nobody knows what is blocked.
         ConfigError: this host pulls.
     """
     refuse_where_pulled(paths, "a blocked item")
     with _announcing(paths):
+        _check_is_newest(target, read_pointer(paths), read_announcement(target))
         _write_blocked(paths, target)
 
 
@@ -167,27 +176,44 @@ def _upload(paths: PathsConfig, target: Target, release_id: str) -> bool:
     return True
 
 
-def _write_pointer(paths: PathsConfig, target: Target, live: Pointer, take_over: bool) -> Pointer:
+def _replaceable(target: Target) -> Pointer | None:
+    """What is announced there; None also where that cannot be read, which an announcement mends."""
     try:
-        there = read_announcement(target)
+        return read_announcement(target)
     except CorruptArtifact as error:
-        log.warning("announcement_replaced", problem=str(error))
-        there = None
-    if there == live:
-        return live
-    if there is not None and there.epoch >= live.epoch:
-        if not take_over:
-            raise Refused(
-                f"{target.url} announces {there.release_id} with epoch {there.epoch}, set at {there.at:%Y-%m-%d %H:%M} "
-                f"UTC; {live.release_id}, live here, has epoch {live.epoch} and would be older: nothing was "
-                "announced. Is another publisher at work there? If this one is to replace it: "
-                "`recsys release announce --take-over`"
-            )
-        live = _above(paths, there.epoch)
+        log.warning("announcement_unreadable", problem=str(error))
+        return None
+
+
+def _is_newer_or_other(there: Pointer | None, live: Pointer | None) -> TypeGuard[Pointer]:
+    """Whether what is announced is another pointer than the one here, and no older one."""
+    if there is None or there == live:
+        return False
+    return live is None or there.epoch >= live.epoch
+
+
+def _check_is_newest(target: Target, live: Pointer | None, there: Pointer | None) -> None:
+    """Before anything is written: hosts take the list of blocked items from whoever they follow, as the release.
+
+    Raises:
+        Refused: ``there``, which is announced, is newer than ``live``, or another publisher's.
+    """
+    if not _is_newer_or_other(there, live):
+        return
+    here = "no release is live here"
+    if live:
+        here = f"{live.release_id}, live here, has epoch {live.epoch} and would be older"
+    raise Refused(
+        f"{target.url} announces {there.release_id} with epoch {there.epoch}, set at {there.at:%Y-%m-%d %H:%M} UTC; "
+        f"{here}: nothing was announced. Is another publisher at work there? If this one is to replace it: "
+        "`recsys release announce --take-over`"
+    )
+
+
+def _write_pointer(target: Target, live: Pointer) -> None:
     target.write(POINTER_FILE, live.to_json())
     log.info("release_announced", release=live.release_id, epoch=live.epoch, url=target.url)
     failpoint("announce:after-pointer")
-    return live
 
 
 def _above(paths: PathsConfig, epoch: int) -> Pointer:
@@ -201,10 +227,18 @@ def _above(paths: PathsConfig, epoch: int) -> Pointer:
 
 
 def _write_blocked(paths: PathsConfig, target: Target) -> None:
-    path = blocked_path(paths)
-    content = path.read_bytes() if path.exists() else NOTHING_BLOCKED
+    """Also where no item is blocked: a file that is not there would leave hosts with what they have."""
+    content = to_json(blocked_items(paths))
     if target.read(BLOCKED_FILE) != content:
         target.write(BLOCKED_FILE, content)
+
+
+def _write_blocked_if_known(paths: PathsConfig, target: Target) -> None:
+    """Where nobody knows what is blocked here, what is off at the hosts stays off; no reason to keep a release back."""
+    try:
+        _write_blocked(paths, target)
+    except CorruptArtifact as error:
+        log.error("blocked_items_not_announced", url=target.url, problem=str(error))
 
 
 def _sweep(paths: PathsConfig, target: Target, live: Pointer, keep: int) -> tuple[str, ...]:

@@ -10,14 +10,13 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 
-from recsys.blocked import BLOCKED_FILE, blocked_path, read_blocked
+from recsys.blocked import BLOCKED_FILE, take_over
 from recsys.config.places import PathsConfig
 from recsys.errors import ConfigError, CorruptArtifact, Refused
 from recsys.failpoints import failpoint
@@ -106,18 +105,7 @@ def pull_blocked(paths: PathsConfig, source: Source) -> bool:
         CorruptArtifact: what it has is no list of blocked items; the one that is here stays.
     """
     content = source.read(BLOCKED_FILE)
-    path = blocked_path(paths)
-    if content is None or (path.exists() and path.read_bytes() == content):
-        return False
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fetched = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
-    try:
-        fetched.write_bytes(content)
-        read_blocked(fetched)
-        os.replace(fetched, path)
-    finally:
-        fetched.unlink(missing_ok=True)
-    return True
+    return content is not None and take_over(paths, content, f"{source.url}/{BLOCKED_FILE}")
 
 
 def _live_here(paths: PathsConfig) -> Pointer | None:

@@ -18,7 +18,7 @@ from pyspark.sql import functions as F
 from scipy.sparse import csr_array
 
 from recsys import contracts
-from recsys.blocked import blocked_path, read_blocked
+from recsys.blocked import blocked_items
 from recsys.candidates.reorders import Reorders
 from recsys.config import RecsysConfig
 from recsys.config.rules import RulesConfig
@@ -93,7 +93,7 @@ def allowed_items(
     ``segments`` name every segment of a rule; the first is ''.
     """
     facts = _facts(lake, config.rules, item_ids, as_of)
-    blocked_now = tuple(sorted(read_blocked(blocked_path(config.paths))))
+    blocked_now = tuple(sorted(blocked_items(config.paths)))
     masks = masks_of(config.rules, facts, blocked_now)
     return allowed_under(masks, facts, segments, partial(_warn_of_nothing_left, as_of))
 
@@ -111,7 +111,7 @@ def _build(
     today, ruled_as_of = ruled_by or (lake, as_of)
     facts = _facts(today, rules, item_ids, ruled_as_of)
     grouped = _facts(lake, rules, item_ids, as_of) if ruled_by and rules.limits else facts
-    blocked_now = tuple(sorted(read_blocked(blocked_path(config.paths))))
+    blocked_now = tuple(sorted(blocked_items(config.paths)))
     masks = masks_of(rules, facts, blocked_now)
     buyers, segments = _buyers(
         lake.read(contracts.POPULARITY, as_of=as_of), len(item_ids), rules.segments

@@ -175,11 +175,16 @@ class Current:
 
     def _look_at_blocked(self) -> None:
         try:
-            blocked = frozenset(self._releases.blocked())
+            known = self._releases.blocked()
         except (RecsysError, OSError) as error:
             self._degrade("blocked", str(error))
             return
-        self._recover("blocked")
+        blocked = frozenset(known.items)
+        if known.problem:
+            blocked |= self.open.blocked  # the copy may be older than what is known
+            self._degrade("blocked", known.problem)
+        else:
+            self._recover("blocked")
         if blocked != self.open.blocked:
             log.info("blocked_items", items=len(blocked), before=len(self.open.blocked))
             self.open = Open.of(self.open.store, blocked, self._salt)

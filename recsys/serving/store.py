@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from recsys.blocked import Blocked, blocked_path, read_blocked
+from recsys.blocked import Known, blocked_path, copy_path, known_blocked
 from recsys.config.places import PathsConfig
 from recsys.errors import MissingInput
 from recsys.release.opening import open_release, open_release_aside
@@ -54,7 +54,7 @@ class Releases(Protocol):
         """``open`` for a process that answers meanwhile: another one verifies, when it is idle or ``urgent``."""
         ...
 
-    def blocked(self) -> dict[str, Blocked]:
+    def blocked(self) -> Known:
         """Raises CorruptArtifact where that cannot be said."""
         ...
 
@@ -68,7 +68,7 @@ class PublishedReleases:
 
     def __init__(self, paths: PathsConfig) -> None:
         self._paths = paths
-        self._blocked: tuple[tuple[int, int], dict[str, Blocked]] = ((0, 0), {})
+        self._blocked: tuple[list[tuple[int, int]], Known] = ([], Known({}))
 
     def live(self) -> Pointer:
         pointer = read_pointer(self._paths)
@@ -85,11 +85,12 @@ class PublishedReleases:
     async def open_aside(self, release_id: str, *, urgent: bool) -> Snapshot:
         return await open_release_aside(release_folder(self._paths, release_id), urgent=urgent)
 
-    def blocked(self) -> dict[str, Blocked]:
-        path = blocked_path(self._paths)
-        mark = _mark(path)
-        if mark != self._blocked[0]:
-            self._blocked = (mark, read_blocked(path))
+    def blocked(self) -> Known:
+        marks = [_mark(path) for path in (blocked_path(self._paths), copy_path(self._paths))]
+        known_as, known = self._blocked
+        # With a problem again each time: a disk that fails to read may do so later, of the same file.
+        if marks != known_as or known.problem:
+            self._blocked = (marks, known_blocked(self._paths))
         return self._blocked[1]
 
     def pulled(self) -> PullState | None:

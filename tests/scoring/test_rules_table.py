@@ -13,7 +13,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from recsys import contracts
-from recsys.blocked import block_item
+from recsys.blocked import block_item, blocked_path
 from recsys.config import RecsysConfig
 from recsys.config.places import CHECKOUT, PathsConfig
 from recsys.config.rules import RulesConfig
@@ -129,6 +129,7 @@ def scored(
     config = config_of(tmp_path_factory.mktemp("ruled"))
     write_tables(Path(config.paths.lake_uri))
     block_item(config.paths, "pot", reason="glue", now=datetime(2024, 6, 1, tzinfo=UTC))
+    blocked_path(config.paths).write_text("{")  # the night takes its copy
     model_folder(config.paths.models, np.zeros((2, 2), np.float32), as_of=RUN_DATE)
     lake = Lake(spark, config.paths)
     with capture_logs() as said:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import orjson
 
-from recsys.blocked import Blocked
+from recsys.blocked import Blocked, Known
 from recsys.errors import CorruptArtifact, MissingInput, RecsysError
 from recsys.release.pointer import Pointer
 from recsys.release.pull_state import PullState
@@ -77,7 +77,7 @@ class MemoryReleases:
         self.stores = {store.release_id: store for store in stores}
         self.damaged: set[str] = set()
         self.opened: list[str] = []
-        self.off: dict[str, Blocked] | RecsysError = {}
+        self.off: Known | RecsysError = Known({})
         self.pointer: Pointer | None = None
         self.pulls: PullState | None = None
         self.urgent: list[bool] = []
@@ -109,11 +109,12 @@ class MemoryReleases:
         self.urgent.append(urgent)
         return self.open(release_id)
 
-    def block(self, *item_ids: str) -> None:
-        """Exactly these are off."""
-        self.off = {item_id: Blocked(reason="recalled", at=NOON) for item_id in item_ids}
+    def block(self, *item_ids: str, problem: str = "") -> None:
+        """Exactly these are off; with ``problem`` that is what the copy says."""
+        items = {item_id: Blocked(reason="recalled", at=NOON) for item_id in item_ids}
+        self.off = Known(items, problem)
 
-    def blocked(self) -> dict[str, Blocked]:
+    def blocked(self) -> Known:
         if isinstance(self.off, RecsysError):
             raise self.off
         return self.off

@@ -256,6 +256,31 @@ def test_where_blocked_items_cannot_be_read_those_known_stay_off(
     assert "recsys_degraded 0.0" in metrics.text().decode()
 
 
+def test_a_service_that_starts_with_the_copy_alone_hides_what_it_names_and_is_degraded(
+    metrics: Metrics,
+) -> None:
+    releases = MemoryReleases(MemoryStore())
+    releases.block("tea", problem="blocked.json is unreadable")
+    current = Current(releases, metrics)
+    current.start()
+    assert (set(current.open.blocked), current.problem) == ({"tea"}, "blocked.json is unreadable")
+    assert "recsys_blocked_items 1.0" in metrics.text().decode()
+    assert "recsys_degraded 1.0" in metrics.text().decode()
+
+
+def test_an_older_copy_puts_nothing_back_that_is_known_to_be_off(
+    current: Current, releases: MemoryReleases
+) -> None:
+    releases.block("tea", "cup")
+    asyncio.run(current.look_at_blocked())
+    releases.block("tea", "pot", problem="blocked.json is unreadable")
+    asyncio.run(current.look_at_blocked())
+    assert current.open.blocked == {"tea", "cup", "pot"}
+    releases.block("tea")
+    asyncio.run(current.look_at_blocked())
+    assert (set(current.open.blocked), current.problem) == ({"tea"}, "")
+
+
 def test_a_service_knows_what_is_blocked_before_its_first_answer(metrics: Metrics) -> None:
     releases = MemoryReleases(MemoryStore())
     releases.block("tea")

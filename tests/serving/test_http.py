@@ -217,7 +217,11 @@ def test_an_item_is_taken_off_and_put_back_without_a_restart(service: Service) -
     service.until(lambda: bool(service.get("/readyz").json()["degraded"]))
     assert best() == "a-ana-1", "an unreadable file does not bring it back"
     blocked_path(service.paths).unlink()
+    service.until(lambda: "No such file" in str(service.get("/readyz").json()["problem"]))
+    assert best() == "a-ana-1", "nor does removing it"
+    command("unblock-item", "a-ana-0")
     service.until(lambda: best() == "a-ana-0")
+    service.until(lambda: not service.get("/readyz").json()["degraded"])
 
 
 def damage_the_snapshot(service: Service) -> str:

@@ -99,7 +99,7 @@ def served(host: PathsConfig) -> tuple[str, str]:
 
 def on_disk(host: PathsConfig) -> set[str]:
     """Whatever lies beside the pointer, but the files that every host has."""
-    beside = {"current", "pull_state.json", "blocked.json"}
+    beside = {"current", "pull_state.json", "blocked.json", "blocked.copy.json"}
     return {path.name for path in host.releases.iterdir()} - beside
 
 

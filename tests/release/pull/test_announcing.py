@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from recsys.blocked import block_item, unblock_item
+from recsys.blocked import block_item, blocked_path, copy_path, unblock_item
 from recsys.cli import app
 from recsys.config.places import PathsConfig
 from recsys.errors import ConfigError, CorruptArtifact, MissingInput, Refused
@@ -136,6 +136,73 @@ def test_an_older_announcement_does_not_replace_a_newer_one(shop: Shop, tmp_path
     assert (taken.epoch, taken) == (3, read_pointer(other.paths))
     with pytest.raises(Refused, match="epoch 3"):
         shop.announce()
+
+
+def test_an_outdated_publisher_changes_nothing_at_the_url(shop: Shop, tmp_path: Path) -> None:
+    """Above all not the list of blocked items, which hosts take from there."""
+    shop.announced(1)
+    newest = shop.announced(2)
+    block_item(shop.paths, "tea", reason="recalled", now=NOON)
+    announce_blocked(shop.paths, open_target(shop.url))
+    before = files(shop.folder)
+
+    other = Shop(PathsConfig(root=str(tmp_path / "restored")), shop.folder)
+    for epoch in (0, 1, 2):  # nothing live there; older; another release with the same epoch
+        if epoch:
+            other.release(2 + epoch)
+        with pytest.raises(Refused, match=f"announces {newest} with epoch 2.*--take-over"):
+            announce_blocked(other.paths, open_target(shop.url))
+        if epoch:
+            with pytest.raises(Refused, match=f"has epoch {epoch} and would be older"):
+                other.announce()
+    said = other.command("block-item", "cup", "--reason", "recalled")
+    assert (said.exit_code, "--take-over" in said.stderr) == (3, True)
+    assert files(shop.folder) == before
+
+    other.announce(take_over=True)
+    assert set(json.loads((shop.folder / "blocked.json").read_text())["items"]) == {"cup"}
+
+
+def test_an_item_is_blocked_here_where_the_url_does_not_answer_and_it_says_who_does_not_know(
+    shop: Shop,
+) -> None:
+    shop.announced(1)
+    shop.folder.rename(shop.folder.with_name("away"))
+    shop.folder.write_text("no folder")
+    said = shop.command("block-item", "tea", "--reason", "recalled")
+    assert (said.exit_code, said.stdout.splitlines()[0]) == (1, "1 items are blocked:")
+    assert f"holds for services that read {shop.paths.releases}" in said.stderr
+    assert shop.url in said.stderr
+    assert "the hosts that pull, from where publish.url writes, do not know it yet" in said.stderr
+    assert "`recsys release announce`" in said.stderr
+
+    shop.folder.unlink()
+    shop.folder.with_name("away").rename(shop.folder)
+    assert shop.command("release", "announce").exit_code == 0  # as it says
+    assert set(json.loads((shop.folder / "blocked.json").read_text())["items"]) == {"tea"}
+
+
+@pytest.mark.parametrize("damage", ["damaged", "removed"])
+def test_a_damaged_list_of_blocked_items_is_announced_from_its_copy(
+    shop: Shop, damage: str
+) -> None:
+    shop.announced(1)
+    block_item(shop.paths, "tea", reason="recalled", now=NOON)
+    path = blocked_path(shop.paths)
+    path.write_text("{") if damage == "damaged" else path.unlink()
+    shop.announced(2)
+    announced = shop.folder / "blocked.json"
+    assert set(json.loads(announced.read_text())["items"]) == {"tea"}
+
+    # Where nobody knows it, hosts keep what they have, and the release goes out all the same.
+    path.write_text("{")
+    copy_path(shop.paths).write_text("{")
+    third = shop.announced(3)
+    assert set(json.loads(announced.read_text())["items"]) == {"tea"}
+    there = read_announcement(open_source(shop.url))
+    assert there is not None and there.release_id == third
+    with pytest.raises(CorruptArtifact, match=r"blocked\.copy\.json is unreadable"):
+        announce_blocked(shop.paths, open_target(shop.url))
 
 
 def test_what_goes_live_during_an_upload_is_what_is_announced(shop: Shop) -> None:

@@ -9,7 +9,7 @@ from functools import partial
 
 import orjson
 
-from recsys.blocked import Blocked
+from recsys.blocked import Known
 from recsys.config.sections import ServingConfig
 from recsys.logs import configure_logs
 from recsys.release.pointer import Pointer
@@ -117,8 +117,8 @@ class ShopReleases:
     def pulled(self) -> None:
         return None
 
-    def blocked(self) -> dict[str, Blocked]:
-        return {}
+    def blocked(self) -> Known:
+        return Known({})
 
 
 def main(settings: str) -> None:
