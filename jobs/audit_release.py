@@ -22,8 +22,8 @@ from recsys.runner import Job, job_app
 
 JOB = Job(
     "audit_release",
-    reads=("top_n_lists", "similar_items", "popular_items", "rules", "events", "items", "users", "histories",
-           "item_vectors", "vocabularies", "seen_items", "item_similarity", "transitions",
+    reads=("top_n_lists", "similar_items", "also_bought", "popular_items", "rules", "events", "items", "users",
+           "histories", "item_vectors", "vocabularies", "seen_items", "item_similarity", "transitions",
            "reorder_intervals", "popularity",
            "models/<model_version>/", "releases/current", "releases/<release_id>/",
            "releases/blocked.json"),

@@ -8,7 +8,7 @@ ages count to stay those of the last full run. Where one of them is new, or conf
 Reads    events and their change feed, items, users, rules, top_n_lists of the live release;
          histories, seen_items, vocabularies, item_similarity, transitions, reorder_intervals, popularity of the full
          run; the models' folders, what scored them, the items blocked by hand
-Writes   top_n_lists, similar_items, popular_items, rules    as_of = run-date, replaced atomically
+Writes   top_n_lists, similar_items, also_bought, popular_items, rules    as_of = run-date, replaced atomically
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ JOB = Job(
            "vocabularies", "item_similarity", "transitions", "reorder_intervals", "popularity",
            "models/scored-<run_date>.json",
            "models/<model_version>/", "releases/current", "releases/blocked.json"),
-    writes=("top_n_lists", "similar_items", "popular_items", "rules", "models/scored-<run_date>.json"),
+    writes=("top_n_lists", "similar_items", "also_bought", "popular_items", "rules", "models/scored-<run_date>.json"),
 )  # fmt: skip
 
 

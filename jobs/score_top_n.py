@@ -1,4 +1,4 @@
-"""Score every user against the whole catalogue: the day's top-N lists, similar items, popular items.
+"""Score every user against the whole catalogue: the day's top-N lists, what is similar, also bought and popular.
 
     ./spark-submit.sh score_top_n --env local --run-date 2010-12-10
 
@@ -8,7 +8,7 @@ on today's histories, stock and rules.
 Reads    histories, seen_items, users, items, vocabularies, item_similarity, transitions, reorder_intervals, popularity,
          events (what was returned), the models' folders, what evaluate decided, the live release, the items
          blocked by hand
-Writes   top_n_lists, similar_items, popular_items, rules    as_of = run-date, replaced atomically
+Writes   top_n_lists, similar_items, also_bought, popular_items, rules    as_of = run-date, replaced atomically
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ JOB = Job(
     reads=("histories", "seen_items", "users", "items", "vocabularies", "item_similarity",
            "transitions", "reorder_intervals", "popularity", "events", "models/evaluated-<run_date>.json",
            "models/<model_version>/", "releases/current", "releases/blocked.json"),
-    writes=("top_n_lists", "similar_items", "popular_items", "rules", "models/scored-<run_date>.json"),
+    writes=("top_n_lists", "similar_items", "also_bought", "popular_items", "rules", "models/scored-<run_date>.json"),
 )  # fmt: skip
 
 

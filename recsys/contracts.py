@@ -265,6 +265,18 @@ SIMILAR_ITEMS = _by_day(
     rank_from_one="rank >= 1",
 )
 
+ALSO_BOUGHT = _by_day(
+    "also_bought",
+    "What customers take up after an item, best first",
+    ("item_id", "rank"),
+    c.ITEM_ID.but(required=True),
+    c.AS_OF,
+    c.RANK,
+    c.NEXT_ITEM_ID,
+    c.SCORE,
+    rank_from_one="rank >= 1",
+)
+
 POPULAR_ITEMS = _by_day(
     "popular_items",
     "What a visitor we know nothing about is offered, by segment ('' for the whole shop), best first",
@@ -340,7 +352,7 @@ TABLES: dict[str, TableContract] = {
     for contract in (
         EVENTS, ITEMS, USERS, QUARANTINE, DATA_QUALITY, VOCABULARIES, USER_FEATURES, ITEM_FEATURES,
         HISTORIES, SEEN_ITEMS, ITEM_SIMILARITY, TRANSITIONS, REORDER_INTERVALS, POPULARITY, TRAINING_EXAMPLES,
-        ITEM_VECTORS, METRICS, METRIC_SLICES, GATE_VERDICTS, TOP_N_LISTS, SIMILAR_ITEMS, POPULAR_ITEMS, RULES,
-        RELEASES, SERVED_HISTORY, CONSISTENCY, CLEAN_UPS,
+        ITEM_VECTORS, METRICS, METRIC_SLICES, GATE_VERDICTS, TOP_N_LISTS, SIMILAR_ITEMS, ALSO_BOUGHT,
+        POPULAR_ITEMS, RULES, RELEASES, SERVED_HISTORY, CONSISTENCY, CLEAN_UPS,
     )
 }  # fmt: skip

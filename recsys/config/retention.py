@@ -33,6 +33,7 @@ DEFAULT_DAYS = {
     "item_vectors": CUT_OFF_DAYS,
     "top_n_lists": LIST_DAYS,
     "similar_items": LIST_DAYS,
+    "also_bought": LIST_DAYS,
     "popular_items": LIST_DAYS,
     "rules": LIST_DAYS,
     "served_history": 90,

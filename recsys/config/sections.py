@@ -200,7 +200,9 @@ class ScoringConfig(Config):
     core. A hundred thousand lists of 100 make a file of about 70 MB."""
     threads: int = Field(1, ge=1)
     """Of one task that scores: stage 1 works on so many. As many as spark.task.cpus; 1 where each core has a task."""
-    similar_n: int = Field(default=20, ge=1)
+    similar_n: int = Field(default=40, ge=1)
+    """Length of the lists beside an item, similar and also bought: longer than a page shows, so that they fill up where
+    items are blocked or excluded. Sessions look at the first 20 similar ones."""
     popular_n: int = Field(default=100, ge=1)
     segment_prior_buyers: float = Field(default=20.0, gt=0)
     """Pseudo-buyers who shop like everybody, added to each segment's popularity: small segments lean on them."""

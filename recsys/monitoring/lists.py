@@ -65,8 +65,8 @@ def compare_lists(copies: Copies, lists: Lists) -> Comparison:
 def names_of(kind: Kind) -> tuple[str, str]:
     """What the two copies are called."""
     tables = {"users": "top_n", "items": "similar", "segments": "popular"}
-    table = PUBLISHED[tables[kind]].name if kind in tables else kind
-    return f"table {table}", f"snapshot {kind}"
+    published = PUBLISHED.get(tables.get(kind, kind))
+    return f"table {published.name if published else kind}", f"snapshot {kind}"
 
 
 def table_fingerprint(rows: DataFrame) -> Fingerprint:

@@ -20,6 +20,7 @@ from pyspark.sql import functions as F
 
 from recsys.config.places import PathsConfig
 from recsys.contracts import (
+    ALSO_BOUGHT,
     ITEM_VECTORS,
     POPULAR_ITEMS,
     RULES,
@@ -35,7 +36,7 @@ from recsys.release.pointer import release_folder
 
 DATA_FILES_FILE = "data_files.json"
 ANSWERS: tuple[TableContract, ...] = (
-    TOP_N_LISTS, SIMILAR_ITEMS, POPULAR_ITEMS, RULES, ITEM_VECTORS,
+    TOP_N_LISTS, SIMILAR_ITEMS, ALSO_BOUGHT, POPULAR_ITEMS, RULES, ITEM_VECTORS,
 )  # fmt: skip
 PIECE_BYTES = 8 << 20
 _FILES = TypeAdapter(dict[str, str])

@@ -15,6 +15,7 @@ from recsys.commit import checkout_commit
 from recsys.config import RecsysConfig
 from recsys.config.places import PathsConfig
 from recsys.contracts import (
+    ALSO_BOUGHT,
     DATA_QUALITY,
     EVENTS,
     HISTORIES,
@@ -38,7 +39,7 @@ from recsys.release.stored_list import Place, answer_hash
 
 TABLES: tuple[TableContract, ...] = (
     EVENTS, ITEMS, USERS, HISTORIES, POPULARITY, ITEM_VECTORS, RULES, TOP_N_LISTS, SIMILAR_ITEMS,
-    POPULAR_ITEMS,
+    ALSO_BOUGHT, POPULAR_ITEMS,
 )  # fmt: skip
 """What a manifest names, where it exists."""
 

@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 
 from recsys.config import RecsysConfig
 from recsys.contracts import (
+    ALSO_BOUGHT,
     HISTORIES,
     ITEMS,
     POPULAR_ITEMS,
@@ -31,6 +32,7 @@ from recsys.release.stored_list import CATEGORY_PATH, MAX_KEY_BYTES, WHOLE_SHOP
 PUBLISHED: dict[str, TableContract] = {
     "top_n": TOP_N_LISTS,
     "similar": SIMILAR_ITEMS,
+    "also_bought": ALSO_BOUGHT,
     "popular": POPULAR_ITEMS,
 }
 """List -> the table it is published from."""
@@ -89,8 +91,8 @@ def list_sources(
         )
         return known_before(items, "item_id", run_date)
 
-    def similar() -> DataFrame:
-        shelves = _ranked(rows(SIMILAR_ITEMS), "item_id", "similar_item_id", "similar")
+    def beside(contract: TableContract, item: str, source: str) -> DataFrame:
+        shelves = _ranked(rows(contract), "item_id", item, source)
         if ITEMS.name not in versions:
             return shelves
         # An item that goes with nothing is known all the same: its shelf is empty, not unknown.
@@ -112,7 +114,10 @@ def list_sources(
             sources["categories"] = categories
     if HISTORIES.name in versions and config.publish.bought:
         sources["bought"] = lambda: bought(rows(HISTORIES), config, inputs_as_of)
-    return sources | {"items": similar}
+    sources["items"] = lambda: beside(SIMILAR_ITEMS, "similar_item_id", "similar")
+    if ALSO_BOUGHT.name in versions:
+        sources["also_bought"] = lambda: beside(ALSO_BOUGHT, "next_item_id", "also_bought")
+    return sources
 
 
 def snapshot_options(config: RecsysConfig) -> dict[str, int]:

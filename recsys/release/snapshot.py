@@ -17,14 +17,18 @@ import orjson
 from recsys.errors import CorruptArtifact
 from recsys.release.stored_list import answer_hash, decode, key_of, keys_of
 
-Kind = Literal["users", "items", "segments", "categories", "facts", "bought"]
-LIST_KINDS: tuple[Kind, ...] = ("users", "items", "segments", "categories")
-"""Kinds whose values are stored lists (``stored_list``)."""
+Kind = Literal["users", "items", "also_bought", "segments", "categories", "facts", "bought"]
+LIST_KINDS: tuple[Kind, ...] = ("users", "items", "also_bought", "segments", "categories")
+"""Kinds whose values are stored lists (``stored_list``). ``items``: what is similar to one."""
 KINDS: tuple[Kind, ...] = (*LIST_KINDS, "facts", "bought")
 """``facts``: item -> {"title", "category", "price"}, what is null left out. ``bought``: user -> what they bought last,
 [{"item_id", "event_type", "date"}], newest first. Both as JSON."""
-FORMAT = 2
-KINDS_BY_FORMAT: dict[int, tuple[Kind, ...]] = {1: ("users", "items", "segments"), FORMAT: KINDS}
+FORMAT = 3
+KINDS_BY_FORMAT: dict[int, tuple[Kind, ...]] = {
+    1: ("users", "items", "segments"),
+    2: ("users", "items", "segments", "categories", "facts", "bought"),
+    FORMAT: KINDS,
+}
 """What a service can read; kinds that a format has not are empty. It refuses a format that is not here."""
 META_KEY = b"meta"
 SNAPSHOT_FOLDER = "snapshot"

@@ -51,7 +51,7 @@ def settings_hash(config: RecsysConfig) -> str:
 
 
 def score_day(lake: Lake, config: RecsysConfig, run_date: date, choice: Choice) -> ScoringRecord:
-    """Write top_n_lists, similar_items, popular_items and rules of ``run_date``, then what they were made with.
+    """Write top_n_lists, the shelves (``write_shelves``) and rules of ``run_date``, then what they were made with.
 
     A new model whose export was not proven does not score: the live one does.
 

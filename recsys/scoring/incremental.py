@@ -45,7 +45,7 @@ log = structlog.get_logger()
 def score_changes(
     lake: Lake, config: RecsysConfig, run_date: date, live: LiveLists | None
 ) -> ScoringRecord:
-    """Write top_n_lists, similar_items, popular_items and rules of ``run_date``, then what they were made with.
+    """Write top_n_lists, the shelves (``write_shelves``) and rules of ``run_date``, then what they were made with.
 
     Raises:
         Refused: a full run is due, and why; or a rule leaves nothing to offer. Nothing was written, or, where files

@@ -99,5 +99,5 @@ def route_of(path: str) -> tuple[str, str | None]:
         if path.startswith(before) and path.endswith(after):
             return route, path[len(before) : len(path) - len(after)]
     if path.startswith("/v1/items/"):
-        return "similar", None
+        return "also_bought" if path.endswith("/also-bought") else "similar", None
     return _WITHOUT_USER.get(path, "other"), None

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import orjson
 
+from recsys.release.snapshot import Kind
 from recsys.release.stored_list import CATEGORY_PATH, WHOLE_SHOP, Bytes, first, fragments
 from recsys.serving.current import Open
 from recsys.serving.metrics import Metrics
@@ -60,7 +61,16 @@ class Answers:
         Raises:
             NotFound: the release does not have the item, or the category.
         """
-        value = opened.store.get("items", item_id)
+        return Found("similar", self._beside(opened, "items", item_id, n, filters))
+
+    def also_bought(self, opened: Open, item_id: str, n: int, filters: Filters | None) -> Found:
+        """What is taken up after an item. Raises as ``similar`` does."""
+        return Found("also_bought", self._beside(opened, "also_bought", item_id, n, filters))
+
+    def _beside(
+        self, opened: Open, kind: Kind, item_id: str, n: int, filters: Filters | None
+    ) -> Bytes:
+        value = opened.store.get(kind, item_id)
         if value is None:
             self._metrics.lookups["items"]["miss"] += 1
             raise NotFound(
@@ -68,7 +78,7 @@ class Answers:
                 f"{opened.store.release_id}"
             )
         self._metrics.lookups["items"]["hit"] += 1
-        return Found("similar", self._listed(opened, value, n, filters))
+        return self._listed(opened, value, n, filters)
 
     def popular(self, opened: Open, segment: str, n: int, filters: Filters | None) -> Found:
         """The popular list of a segment; of the whole shop for a segment we have none for.

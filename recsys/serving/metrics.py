@@ -27,8 +27,8 @@ from recsys.release.snapshot import Kind
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a series per series that nobody reads
 
 BUCKETS_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 1.0)
-ROUTES = ("recommendations", "similar", "popular", "session", "batch", "other")
-SOURCES = ("personal", "popular", "similar", "session")
+ROUTES = ("recommendations", "similar", "also_bought", "popular", "session", "batch", "other")
+SOURCES = ("personal", "popular", "similar", "also_bought", "session")
 FALLBACKS = ("unknown_user", "nothing_left", "unknown_segment", "nothing_similar")
 """Why a list is another one than was asked for: no list for the user; all of it blocked, excluded or of other
 categories; no list for the segment; no item goes with what the visitor looked at."""

@@ -21,7 +21,7 @@ _ITEM: Schema = {
         },
         "source": {
             "type": "string",
-            "description": "Why the item is there: model, similar, repeat or popular",
+            "description": "Why the item is there: model, similar, repeat, popular or also_bought",
         },
     },
 }
@@ -48,7 +48,7 @@ _USER_OR_NULL: Schema = {"type": ["string", "null"]}
 
 def document(batch_limit: int) -> Schema:
     """OpenAPI 3.1, as served at /openapi.json."""
-    of_user, of_item, *_ = PATHS
+    of_user, of_item, after_item, *_ = PATHS
     return {
         "openapi": "3.1.0",
         "info": {
@@ -70,6 +70,13 @@ def document(batch_limit: int) -> Schema:
                 _path_parameter("item_id", "The item as the shop knows it, percent-encoded"),
                 sources=["similar"],
                 unknown="No such item, or category, in the release's catalogue",
+            ),
+            after_item: _list_path(
+                "What customers take up after an item",
+                "item_id",
+                _path_parameter("item_id", "The item as the shop knows it, percent-encoded"),
+                sources=["also_bought"],
+                unknown="No such item, or category, in the release's catalogue; or it has no such lists at all",
             ),
             POPULAR: _list_path(
                 "What sells, in a segment or (unknown segment, or none) in the whole shop",

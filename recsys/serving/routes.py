@@ -1,7 +1,7 @@
 """The routes under /v1 as one plain ASGI application, in front of the framework.
 
 A hit is one read of the memory map and one write. What a framework does for every request (matching patterns,
-objects for the request and its headers, layers for errors) would cost more than the answer itself; the four string
+objects for the request and its headers, layers for errors) would cost more than the answer itself; the few string
 comparisons here are all of it that these routes need.
 """
 
@@ -24,6 +24,7 @@ from recsys.serving.metrics import Metrics, Tally
 from recsys.serving.request import (
     BadRequest,
     BatchWish,
+    NotFound,
     RequestIds,
     WrongMethod,
     batch_wish,
@@ -37,11 +38,14 @@ from recsys.serving.session import Sessions
 log = structlog.get_logger()
 
 USERS, OF_USER = "/v1/users/", "/recommendations"
-ITEMS, OF_ITEM = "/v1/items/", "/similar"
+ITEMS, OF_ITEM, AFTER_ITEM = "/v1/items/", "/similar", "/also-bought"
 POPULAR = "/v1/popular"
 SESSION = "/v1/recommendations"
 BATCH = "/v1/recommendations:batch"
-PATHS = (f"{USERS}{{user_id}}{OF_USER}", f"{ITEMS}{{item_id}}{OF_ITEM}", POPULAR, SESSION, BATCH)
+PATHS = (
+    f"{USERS}{{user_id}}{OF_USER}", f"{ITEMS}{{item_id}}{OF_ITEM}", f"{ITEMS}{{item_id}}{AFTER_ITEM}",
+    POPULAR, SESSION, BATCH,
+)  # fmt: skip
 """As the OpenAPI document names them."""
 
 JSON = (b"content-type", b"application/json")
@@ -79,6 +83,7 @@ class Lookups:
         routes = metrics.routes
         self._of_user = (self._user_list, routes["recommendations"])
         self._of_item = (self._shelf, routes["similar"])
+        self._after_item = (self._also_bought, routes["also_bought"])
         self._popular = (self._popular_list, routes["popular"])
         self._posts: dict[str, tuple[Post, Tally]] = {
             SESSION: (self._session, routes["session"]),
@@ -93,6 +98,8 @@ class Lookups:
             await self._get(self._of_user, path[len(USERS) : -len(OF_USER)], scope, send)
         elif path.startswith(ITEMS) and path.endswith(OF_ITEM):
             await self._get(self._of_item, path[len(ITEMS) : -len(OF_ITEM)], scope, send)
+        elif path.startswith(ITEMS) and path.endswith(AFTER_ITEM):
+            await self._get(self._after_item, path[len(ITEMS) : -len(AFTER_ITEM)], scope, send)
         elif path == POPULAR:
             await self._get(self._popular, "", scope, send)
         elif path in self._posts:
@@ -147,6 +154,17 @@ class Lookups:
     def _shelf(self, opened: Open, request_id: bytes, item_id: str, query: bytes) -> bytes:
         n, filters = read_query(query, self._default_n, opened.store.longest("items"))
         found = self._answers.similar(opened, item_id, n, filters)
+        return self._list(opened, request_id, b'"item_id":' + as_json(item_id), found)
+
+    def _also_bought(self, opened: Open, request_id: bytes, item_id: str, query: bytes) -> bytes:
+        longest = opened.store.longest("also_bought")
+        if not longest:  # then no n would be right
+            raise NotFound(
+                f"release {opened.store.release_id} has no lists of what is also bought: it was made before there were "
+                "any, or nothing is known to be taken up after anything"
+            )
+        n, filters = read_query(query, self._default_n, longest)
+        found = self._answers.also_bought(opened, item_id, n, filters)
         return self._list(opened, request_id, b'"item_id":' + as_json(item_id), found)
 
     def _popular_list(self, opened: Open, request_id: bytes, _: str, query: bytes) -> bytes:

@@ -21,6 +21,8 @@ from recsys.serving.request import Filters, SessionWish
 
 DECAY = 0.8
 """Weight of a recent item against the next newer one."""
+SHELF = 20
+"""Items of a shelf that are looked at; what is behind them is there for the shelf's own route to fill up from."""
 RANK_CONSTANT = 60
 """Of reciprocal rank fusion; the paper's value. Larger: the first places count less."""
 
@@ -94,9 +96,11 @@ class Sessions:
         ]
 
 
-def _items(value: Bytes) -> list[dict[str, Any]]:
-    """A stored list as plain dictionaries: 300 of them are read for an answer, too many for a class of ours."""
-    items: list[dict[str, Any]] = orjson.loads(b"".join((b"[", first(value, length(value)), b"]")))
+def _items(value: Bytes, n: int | None = None) -> list[dict[str, Any]]:
+    """The first ``n`` of a stored list, or all, as plain dictionaries: 300 are read for an answer, too many for a class
+    of ours."""
+    wanted = first(value, length(value) if n is None else n)
+    items: list[dict[str, Any]] = orjson.loads(b"".join((b"[", wanted, b"]")))
     return items
 
 
@@ -104,7 +108,7 @@ def _shelves(opened: Open, recent: tuple[str, ...]) -> list[list[dict[str, Any]]
     """The shelf of each recent item that the release knows, the newest first; each item once."""
     newest_first = list(dict.fromkeys(reversed(recent)))
     values = opened.store.get_many("items", newest_first)
-    return [_items(value) for value in values if value is not None]
+    return [_items(value, SHELF) for value in values if value is not None]
 
 
 def _by_similarity(shelves: Iterable[list[dict[str, Any]]]) -> dict[str, float]:

@@ -34,7 +34,12 @@ WATCHED: dict[str, tuple[TableContract, ...]] = {
     ),
     "build_training_set": (contracts.TRAINING_EXAMPLES,),
     "evaluate": (contracts.METRICS, contracts.GATE_VERDICTS),
-    "score_top_n": (contracts.TOP_N_LISTS, contracts.SIMILAR_ITEMS, contracts.POPULAR_ITEMS),
+    "score_top_n": (
+        contracts.TOP_N_LISTS,
+        contracts.SIMILAR_ITEMS,
+        contracts.ALSO_BOUGHT,
+        contracts.POPULAR_ITEMS,
+    ),
 }
 """Job -> the tables it replaces; it is killed while it writes the first."""
 

@@ -73,6 +73,7 @@ def test_the_same_night_again_gives_the_same_content(shop: Shop, first_night: Re
         contracts.ITEM_SIMILARITY,
         contracts.TOP_N_LISTS,
         contracts.SIMILAR_ITEMS,
+        contracts.ALSO_BOUGHT,
     )
     before = {table.name: shop.lake.content_hash(table, as_of=NIGHT) for table in tables}
     release = live_release(first_night.paths)

@@ -72,11 +72,11 @@ def test_ingest_names_the_patterns_of_its_sources(
         ("export_onnx", "models/<model_version>/"),
         (
             "score_top_n",
-            "top_n_lists, similar_items, popular_items, rules, models/scored-<run_date>.json",
+            "top_n_lists, similar_items, also_bought, popular_items, rules, models/scored-<run_date>.json",
         ),
         (
             "score_changes",
-            "top_n_lists, similar_items, popular_items, rules, models/scored-<run_date>.json",
+            "top_n_lists, similar_items, also_bought, popular_items, rules, models/scored-<run_date>.json",
         ),
         ("publish", "releases/<release_id>/, releases/current, releases, served_history"),
     ],

@@ -12,7 +12,7 @@ import pytest
 from jobs import audit_release
 from recsys.config import RecsysConfig
 from recsys.config.sections import PublishConfig
-from recsys.contracts import CONSISTENCY, ITEMS, TOP_N_LISTS
+from recsys.contracts import ALSO_BOUGHT, CONSISTENCY, ITEMS, TOP_N_LISTS
 from recsys.errors import CorruptArtifact
 from recsys.monitoring.audit import _of_lists, compare_snapshot  # noqa: PLC2701
 from recsys.monitoring.failures import or_unreadable
@@ -23,6 +23,7 @@ from recsys.monitoring.tables import compare_model, compare_tables
 from recsys.release.manifest import ReleaseManifest
 from recsys.release.pointer import live_release, release_folder
 from recsys.release.snapshot import DATA_FILE
+from tests.monitoring.world import NUMS as ITEM_NUMS
 from tests.monitoring.world import USERS, VERSION
 from tests.release.shop import RUN_DATE
 
@@ -72,6 +73,8 @@ def test_a_release_that_nobody_touched_passes(lake: Lake, shop: RecsysConfig) ->
     }
     users = rows["table top_n_lists", "snapshot users"]
     assert (users["checked"], users["differing"], users["verdict"]) == (len(USERS), 0, "ok")
+    beside = rows["table also_bought", "snapshot also_bought"]
+    assert (beside["checked"], beside["verdict"]) == (len(ITEM_NUMS), "ok")
     fresh = rows["fresh scores", "table top_n_lists"]
     assert (fresh["checked"], fresh["verdict"], fresh["reason"]) == (len(USERS), "ok", "")
     assert rows["service", "snapshot users"]["verdict"] == "skipped"
@@ -182,7 +185,21 @@ def test_a_version_that_is_gone_spoils_the_lists_that_rest_on_it_alone(
 
     assert {one.other_copy: one.verdict for one in of_lists} == {
         "snapshot users": "ok", "snapshot segments": "ok", "snapshot categories": "unreadable",
-        "snapshot items": "unreadable",
+        "snapshot items": "unreadable", "snapshot also_bought": "unreadable",
+    }  # fmt: skip
+
+
+def test_a_release_from_before_what_is_also_bought_is_compared_without_it(
+    lake: Lake, shop: RecsysConfig
+) -> None:
+    manifest = manifest_of(shop)
+    tables = {name: one for name, one in manifest.tables.items() if name != ALSO_BOUGHT.name}
+
+    of_lists = _of_lists(lake, shop, manifest.model_copy(update={"tables": tables}), is_whole=True)
+
+    assert {one.other_copy: one.verdict for one in of_lists} == {
+        "snapshot users": "ok", "snapshot segments": "ok", "snapshot categories": "ok",
+        "snapshot items": "ok",
     }  # fmt: skip
 
 

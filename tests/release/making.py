@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+import lmdb
 import orjson
 
 from recsys.config.places import PathsConfig
@@ -19,7 +22,18 @@ from recsys.release.manifest import (
     content_id,
 )
 from recsys.release.pointer import Pointer, read_pointer, release_folder, write_pointer
-from recsys.release.snapshot import CHECKED_FILES, CHECKSUMS_FILE, LIST_KINDS, MANIFEST_FILE, Kind
+from recsys.release.snapshot import (
+    CHECKED_FILES,
+    CHECKSUMS_FILE,
+    DATA_FILE,
+    KINDS,
+    KINDS_BY_FORMAT,
+    LIST_KINDS,
+    MANIFEST_FILE,
+    META_KEY,
+    Kind,
+    Snapshot,
+)
 from recsys.release.snapshot_builder import SnapshotBuilder
 from recsys.release.stored_list import Place, answer_hash, encode, key_of
 
@@ -45,6 +59,11 @@ ITEMS: ListsById = {
     "tea": places("cup", "pot", source="similar"),
     "cup": [],
     "pot/1 é": places("tea"),
+}
+ALSO_BOUGHT: ListsById = {
+    "tea": places("pot", "jug", "cup", source="also_bought"),
+    "cup": [],
+    "pot/1 é": places("cup", source="also_bought"),
 }
 SEGMENTS: ListsById = {
     "": places("cup", "tea", source="popular"),
@@ -74,6 +93,7 @@ def make_release(
     *,
     users: ListsById = USERS,
     items: ListsById = ITEMS,
+    also_bought: ListsById = ALSO_BOUGHT,
     segments: ListsById = SEGMENTS,
     categories: ListsById = CATEGORIES,
     facts: Documents = FACTS,
@@ -86,8 +106,8 @@ def make_release(
         version="m1", as_of=model_as_of or run_date, hash="", age_days=0, reason="new and passed"
     )
     kinds: dict[Kind, Mapping[str, Any]] = {
-        "users": users, "items": items, "segments": segments, "categories": categories,
-        "facts": facts, "bought": bought,
+        "users": users, "items": items, "also_bought": also_bought, "segments": segments,
+        "categories": categories, "facts": facts, "bought": bought,
     }  # fmt: skip
     content = repr([sorted(values.items()) for values in kinds.values()])
     tables = {"top_n_lists": TableVersion(version=1, content_hash=content, rows=len(users))}
@@ -122,6 +142,31 @@ def write_release(
             builder.add(kind, [_chunk({id_: write(value) for id_, value in values.items()})])
         builder.finish()
     write_atomically(folder / MANIFEST_FILE, manifest.to_json().encode())
+    write_checksums(folder)
+
+
+def rewritten_as(folder: Path, format_: int) -> None:
+    """The snapshot as software of another time would have written it."""
+    kinds = KINDS_BY_FORMAT.get(format_, KINDS)
+    with Snapshot(folder) as snapshot:
+        meta = asdict(snapshot.meta) | {"format": format_}
+        for figures in ("counts", "longest"):
+            meta[figures] = {kind: n for kind, n in meta[figures].items() if kind in kinds}
+    path = folder / DATA_FILE
+    with (
+        lmdb.open(str(path.parent), readonly=True, lock=False, max_dbs=9) as old,
+        lmdb.open(str(folder / "other"), map_size=1 << 24, lock=False, max_dbs=9) as new,
+    ):
+        for kind in kinds:
+            table, copy = old.open_db(kind.encode(), create=False), new.open_db(kind.encode())
+            with old.begin(table) as rows, new.begin(copy, write=True) as into:
+                into.cursor(copy).putmulti(list(rows.cursor(table)))
+        with new.begin(write=True) as into:
+            into.put(META_KEY, orjson.dumps(meta))
+    os.replace(folder / "other" / "data.mdb", path)
+    manifest = ReleaseManifest.read(folder)
+    counts = {kind: manifest.counts[kind] for kind in kinds}
+    (folder / MANIFEST_FILE).write_text(manifest.model_copy(update={"counts": counts}).to_json())
     write_checksums(folder)
 
 

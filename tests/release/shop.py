@@ -15,6 +15,7 @@ from deltalake import write_deltalake
 
 from recsys.config.places import PathsConfig
 from recsys.contracts import (
+    ALSO_BOUGHT,
     DATA_QUALITY,
     EVENTS,
     HISTORIES,
@@ -46,6 +47,7 @@ LISTS: Lists = {
     "eve 1/2": (["tea"], [7.0], ["popular"]),  # an id with a space and a slash
 }
 SIMILAR = [("tea", 1, "cup", 0.5), ("tea", 2, "pot", 0.25)]
+AFTER = [("cup", 1, "tea", 2.5), ("tea", 1, "pot", 3.25), ("tea", 2, "cup", 1.5)]
 POPULAR = [("", 1, "cup", 7.0), ("", 2, "tea", 2.0), ("France", 1, "tea", 2.0)]
 SOLD = [("", 1, "pot", 0.75), ("", 2, "cup", 0.5), ("", 3, "tea", 0.25), ("France", 1, "tea", 1.0)]
 OF_RULES = dict(rule="blocked", definition="{}", num_items=1)
@@ -95,6 +97,11 @@ def write_shop(root: Path) -> None:
         for item, rank, other, score in SIMILAR
     ]
     write_table(root, SIMILAR_ITEMS, similar)
+    after = [
+        dict(item_id=item, rank=rank, next_item_id=other, score=score)
+        for item, rank, other, score in AFTER
+    ]
+    write_table(root, ALSO_BOUGHT, after)
     sold = [
         dict(segment=segment, item_id=item, item_num=ITEM_NUMS[item], score=score, rank=rank)
         for segment, rank, item, score in SOLD

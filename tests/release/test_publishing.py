@@ -84,7 +84,8 @@ def test_what_was_scored_is_what_is_served_and_again_is_a_no_op(
     manifest = published.manifest
     assert live_release(shop.paths) == manifest
     assert manifest.counts == {
-        "users": 3, "items": 3, "segments": 2, "categories": 2, "facts": 3, "bought": 1,
+        "users": 3, "items": 3, "also_bought": 3, "segments": 2, "categories": 2, "facts": 3,
+        "bought": 1,
     }  # fmt: skip
     assert set(manifest.golden_users) == set(LISTS)
     assert manifest.accepted_volumes == (
@@ -93,13 +94,17 @@ def test_what_was_scored_is_what_is_served_and_again_is_a_no_op(
     tables = {name: table.rows for name, table in manifest.tables.items()}
     assert tables == {
         "events": 4, "items": 5, "users": 2, "histories": 1, "popularity": 4, "item_vectors": 3,
-        "rules": 1, "top_n_lists": 3, "similar_items": 2, "popular_items": 3,
+        "rules": 1, "top_n_lists": 3, "similar_items": 2, "also_bought": 3, "popular_items": 3,
     }  # fmt: skip  # items: the sixth row is known from the run date on
     assert served(shop.paths) == {user: list(zip(*LISTS[user], strict=True)) for user in LISTS}
     with open_release(release_folder(shop.paths, manifest.release_id)) as snapshot:
         assert [p.item_id for p in decode(snapshot.get("items", "tea") or b"")] == ["cup", "pot"]
         assert decode(snapshot.get("items", "pot") or b"") == []  # known, goes with nothing
         assert snapshot.get("items", "saucer") is None
+        after_tea = [Place("pot", 3.25, "also_bought"), Place("cup", 1.5, "also_bought")]
+        assert decode(snapshot.get("also_bought", "tea") or b"") == after_tea
+        assert decode(snapshot.get("also_bought", "pot") or b"") == []  # known, nothing after it
+        assert snapshot.get("also_bought", "saucer") is None
         assert [p.item_id for p in decode(snapshot.get("segments", "") or b"")] == ["cup", "tea"]
         assert [p.item_id for p in decode(snapshot.get("segments", "France") or b"")] == ["tea"]
         # pot sells best and has no category; of the others a category has those below it too

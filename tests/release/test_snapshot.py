@@ -6,10 +6,8 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
-import lmdb
 import orjson
 import pytest
 
@@ -23,9 +21,7 @@ from recsys.release.snapshot import (
     CARD_FILE,
     CHECKSUMS_FILE,
     DATA_FILE,
-    KINDS,
     MANIFEST_FILE,
-    META_KEY,
     Snapshot,
     verify_checksums,
 )
@@ -33,11 +29,13 @@ from recsys.release.snapshot_builder import SnapshotBuilder, start_writing_out
 from recsys.release.stored_list import decode, encode, key_of
 from tests.release.making import (
     BOUGHT,
+    CATEGORIES,
     FACTS,
     ITEMS,
     USERS,
     make_release,
     places,
+    rewritten_as,
     write_checksums,
 )
 from tests.small_disk import run_on_small_disk
@@ -179,32 +177,8 @@ def test_many_are_found_as_each_is(folder: Path) -> None:
         assert snapshot.get_many("users", ids) == [snapshot.get("users", id_) for id_ in ids]
 
 
-def rewritten_as(folder: Path, format_: int, kinds: tuple[str, ...]) -> None:
-    """The snapshot as software of another time would have written it."""
-    with Snapshot(folder) as snapshot:
-        meta = asdict(snapshot.meta) | {"format": format_}
-        for figures in ("counts", "longest"):
-            meta[figures] = {kind: n for kind, n in meta[figures].items() if kind in kinds}
-    path = folder / DATA_FILE
-    with (
-        lmdb.open(str(path.parent), readonly=True, lock=False, max_dbs=9) as old,
-        lmdb.open(str(folder / "other"), map_size=1 << 24, lock=False, max_dbs=9) as new,
-    ):
-        for kind in kinds:
-            table, copy = old.open_db(kind.encode(), create=False), new.open_db(kind.encode())
-            with old.begin(table) as rows, new.begin(copy, write=True) as into:
-                into.cursor(copy).putmulti(list(rows.cursor(table)))
-        with new.begin(write=True) as into:
-            into.put(META_KEY, orjson.dumps(meta))
-    os.replace(folder / "other" / "data.mdb", path)
-    manifest = ReleaseManifest.read(folder)
-    counts = {kind: manifest.counts[kind] for kind in kinds}
-    (folder / MANIFEST_FILE).write_text(manifest.model_copy(update={"counts": counts}).to_json())
-    write_checksums(folder)
-
-
 def test_a_release_of_the_first_format_is_served_without_what_it_lacks(folder: Path) -> None:
-    rewritten_as(folder, 1, ("users", "items", "segments"))
+    rewritten_as(folder, 1)
     with open_release(folder) as snapshot:
         assert decode(snapshot.get("users", "ana") or b"") == USERS["ana"]
         assert (snapshot.count("facts"), snapshot.longest("categories")) == (0, 0)
@@ -213,9 +187,18 @@ def test_a_release_of_the_first_format_is_served_without_what_it_lacks(folder: P
         assert snapshot.sample("categories", 5) == []
 
 
+def test_a_release_of_the_second_format_is_whole_without_what_is_also_bought(folder: Path) -> None:
+    rewritten_as(folder, 2)
+    with open_release(folder) as snapshot:
+        assert decode(snapshot.get("items", "tea") or b"") == ITEMS["tea"]
+        assert snapshot.count("categories") == len(CATEGORIES)
+        assert (snapshot.count("also_bought"), snapshot.longest("also_bought")) == (0, 0)
+        assert snapshot.get("also_bought", "tea") is None
+
+
 def test_an_unknown_format_is_refused(folder: Path) -> None:
-    rewritten_as(folder, 3, KINDS)
-    with pytest.raises(CorruptArtifact, match="has format 3, this service reads 1, 2"):
+    rewritten_as(folder, 4)
+    with pytest.raises(CorruptArtifact, match="has format 4, this service reads 1, 2, 3"):
         Snapshot(folder)
 
 

@@ -96,6 +96,7 @@ def assert_published_whole(shop: Shop, record: ScoringRecord) -> None:
     from recsys.monitoring.fresh import compare_fresh
     from recsys.release.opening import open_release
     from recsys.release.publish import publish
+    from recsys.release.stored_list import length
 
     published = publish(shop.lake, shop.config, record.run_date, now=NOW)
     assert published.live
@@ -105,6 +106,7 @@ def assert_published_whole(shop: Shop, record: ScoringRecord) -> None:
     with open_release(release_folder(shop.config.paths, manifest.release_id)) as snapshot:
         assert snapshot.get("categories", "group 1")
         assert snapshot.get("bought", "u01")
+        assert length(snapshot.get("also_bought", "i01") or b"\0\0\0\0")
     fresh = compare_fresh(shop.lake, shop.config, manifest)
     assert (fresh.verdict, fresh.examples) == ("ok", ())
     assert fresh.checked == len(lists(shop, record.run_date))

@@ -14,6 +14,7 @@ from recsys.release.pull_state import PullState
 from recsys.release.snapshot import Kind
 from recsys.release.stored_list import encode
 from tests.release.making import (
+    ALSO_BOUGHT,
     BOUGHT,
     CATEGORIES,
     FACTS,
@@ -43,7 +44,8 @@ class MemoryStore:
         self.release_id = release_id
         self.closed = False
         kinds: dict[Kind, ListsById] = {
-            "users": users, "items": items, "segments": segments, "categories": categories,
+            "users": users, "items": items, "also_bought": ALSO_BOUGHT, "segments": segments,
+            "categories": categories,
         }  # fmt: skip
         self._values = {
             kind: {id_: encode(listed) for id_, listed in lists.items()}

@@ -74,6 +74,10 @@ def test_a_known_user_gets_their_own_list(client: Client) -> None:
         ("/v1/items/tea/similar", "similar", ["cup", "pot"]),
         ("/v1/items/cup/similar", "similar", []),  # known, goes with nothing
         ("/v1/items/pot%2F1%20%C3%A9/similar", "similar", ["tea"]),
+        ("/v1/items/tea/also-bought", "also_bought", ["pot", "jug"]),
+        ("/v1/items/tea/also-bought?n=3", "also_bought", ["pot", "jug", "cup"]),
+        ("/v1/items/cup/also-bought", "also_bought", []),  # known, nothing comes after it
+        ("/v1/items/pot%2F1%20%C3%A9/also-bought", "also_bought", ["cup"]),
         ("/v1/popular", "popular", ["cup", "tea"]),
         ("/v1/popular?segment=France", "popular", ["pot"]),
         ("/v1/popular?segment=Mars&n=1", "popular", ["cup"]),  # unknown: the whole shop
@@ -100,6 +104,12 @@ def test_the_segment_that_was_used_is_named(client: Client) -> None:
         ("/v1/users/ana/recommendations?n=4", 422, "n must be a whole number from 1 to 3, got '4'"),
         ("/v1/users/zed/recommendations?n=0", 422, "n must be a whole number from 1 to 3, got '0'"),
         ("/v1/items/tea/similar?n=x", 422, "n must be a whole number from 1 to 2, got 'x'"),
+        ("/v1/items/tea/also-bought?n=4", 422, "n must be a whole number from 1 to 3, got '4'"),
+        (
+            "/v1/items/zed/also-bought",
+            404,
+            f"unknown item 'zed': not in the catalogue of release {RELEASE}",
+        ),
         ("/v1/popular?n=-1", 422, "n must be a whole number from 1 to 2, got '-1'"),
         (
             "/v1/items/zed/similar",
@@ -142,6 +152,7 @@ def test_health_readiness_and_metrics(client: Client) -> None:
     assert 'recsys_answers_total{source="personal"} 1.0' in lines
     assert 'recsys_request_seconds_count{route="recommendations"} 2.0' in lines
     assert 'recsys_snapshot_keys{kind="users"} 5.0' in lines
+    assert 'recsys_snapshot_keys{kind="also_bought"} 3.0' in lines
     assert "recsys_degraded 0.0" in lines
 
 
@@ -189,7 +200,10 @@ def test_the_service_does_not_start_without_a_release() -> None:
 
 
 def test_a_head_has_the_headers_of_a_get_and_no_body(client: Client) -> None:
-    for path in ("/v1/users/ana/recommendations", "/v1/items/zed/similar", "/healthz"):
+    for path in (
+        "/v1/users/ana/recommendations", "/v1/items/zed/similar", "/v1/items/tea/also-bought",
+        "/healthz",
+    ):  # fmt: skip
         get = client.get(path, x_request_id="r-1")
         head = client.request("HEAD", path, x_request_id="r-1")
         assert (head.status_code, head.headers, head.content) == (get.status_code, get.headers, b"")
@@ -198,6 +212,8 @@ def test_a_head_has_the_headers_of_a_get_and_no_body(client: Client) -> None:
 def test_a_list_at_hand_is_not_sent_again(client: Client) -> None:
     path = "/v1/users/ana/recommendations"
     etag = client.get(path).headers["etag"]
+    beside = client.get("/v1/items/tea/also-bought", if_none_match=etag)
+    assert (beside.status_code, beside.content) == (304, b"")
     assert etag.startswith(f'W/"{RELEASE}.')
     for known in (etag, f'"other", {etag}', etag.removeprefix("W/"), "*"):
         again = client.get(path, if_none_match=known)
@@ -224,12 +240,17 @@ def test_misses_and_fallbacks_are_counted_by_reason(client: Client) -> None:
     client.get("/v1/users/nobody's/recommendations")
     client.get("/v1/popular?segment=Mars")
     client.get("/v1/items/zed/similar")
+    client.get("/v1/items/zed/also-bought")
+    client.get("/v1/items/tea/also-bought")
     lines = client.get("/metrics").text.splitlines()
     for line in (
         'recsys_lookups_total{kind="users",result="hit"} 2.0',
         'recsys_lookups_total{kind="users",result="miss"} 1.0',
-        'recsys_lookups_total{kind="items",result="hit"} 0.0',
-        'recsys_lookups_total{kind="items",result="miss"} 1.0',
+        'recsys_lookups_total{kind="items",result="hit"} 1.0',
+        'recsys_lookups_total{kind="items",result="miss"} 2.0',
+        'recsys_answers_total{source="also_bought"} 1.0',
+        'recsys_requests_total{route="also_bought",status="200"} 1.0',
+        'recsys_requests_total{route="also_bought",status="404"} 1.0',
         'recsys_fallbacks_total{reason="unknown_user"} 1.0',
         'recsys_fallbacks_total{reason="nothing_left"} 1.0',
         'recsys_fallbacks_total{reason="unknown_segment"} 1.0',

@@ -54,6 +54,8 @@ def shown(client: Client, path: str) -> tuple[str, list[str]]:
         ("/v1/users/ana/recommendations?exclude=nothing&n=1", "personal", ["tea"]),
         ("/v1/users/bob/recommendations?exclude=cup", "popular", ["tea"]),  # nothing is left of his
         ("/v1/items/tea/similar?exclude=cup", "similar", ["pot"]),
+        ("/v1/items/tea/also-bought?exclude=pot", "also_bought", ["jug", "cup"]),  # it refills
+        ("/v1/items/tea/also-bought?category=kitchen&n=3", "also_bought", ["pot", "cup", "jug"]),
         ("/v1/popular?exclude=cup", "popular", ["tea"]),
         # kitchen is cup (of kitchen > cups) and pot; it sells pot, cup, jug
         ("/v1/users/ana/recommendations?category=kitchen&n=1", "personal", ["cup"]),
@@ -108,6 +110,7 @@ def test_blocked_items_are_in_no_answer_and_are_counted(
     assert shown(client, "/v1/popular") == ("popular", ["cup"])
     assert shown(client, "/v1/popular?category=kitchen&n=2") == ("popular", ["cup", "pot"])
     assert shown(client, "/v1/items/pot%2F1%20%C3%A9/similar") == ("similar", [])
+    assert shown(client, "/v1/items/tea/also-bought") == ("also_bought", ["pot", "cup"])
     session = client.post("/v1/recommendations", {"recent": ["cup"], "user_id": "ana", "n": 3})
     assert [item["item_id"] for item in session.json()["items"]] == ["pot"]
     batch = client.post("/v1/recommendations:batch", {"user_ids": ["ana", "zed"], "n": 2}).json()

@@ -111,6 +111,18 @@ def test_a_session_is_answered_from_what_was_looked_at(
     assert scores == sorted(scores, reverse=True)
 
 
+def test_a_session_looks_at_the_first_twenty_of_a_shelf() -> None:
+    """However deep the shelf is: what a session costs does not grow with what it is filled up from."""
+    deep = {"tea": places(*(f"cup {n}" for n in range(1, 41)), source="similar")}
+    long = {"eve": places(*map(str, range(50)))}
+    store = MemoryStore(users=long, items=deep, segments={"": places("lamp", source="popular")})
+    with running(create_app(ServingConfig(), MemoryReleases(store))) as client:
+        items = listed(ask(client, recent=["tea"], n=50))
+        whole = client.get("/v1/items/tea/similar?n=40").json()["items"]
+    assert items == [(f"cup {n}", "similar") for n in range(1, 21)] + [("lamp", "popular")]
+    assert len(whole) == 40
+
+
 @pytest.mark.parametrize(
     ("body", "status", "error"),
     [

@@ -9,9 +9,10 @@ import pytest
 
 from recsys.config.places import PathsConfig
 from recsys.errors import MissingInput
+from recsys.release.snapshot import Kind
 from recsys.release.stored_list import decode
 from recsys.serving.store import PublishedReleases, Store
-from tests.release.making import ITEMS, SEGMENTS, USERS, make_release
+from tests.release.making import ALSO_BOUGHT, ITEMS, SEGMENTS, USERS, make_release
 from tests.serving.stores import MemoryStore
 
 
@@ -36,7 +37,8 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
 
 
 def test_every_list_is_found_under_its_own_id(store: Store) -> None:
-    for kind, lists in (("users", USERS), ("items", ITEMS), ("segments", SEGMENTS)):
+    kinds = {"users": USERS, "items": ITEMS, "also_bought": ALSO_BOUGHT, "segments": SEGMENTS}
+    for kind, lists in kinds.items():
         for id_, listed in lists.items():
             value = store.get(kind, id_)  # type: ignore[arg-type]
             assert value is not None
@@ -50,8 +52,9 @@ def test_ids_are_exact_and_unknown_ones_are_none(store: Store, id_: str) -> None
 
 
 def test_the_longest_list_bounds_n(store: Store) -> None:
-    assert [store.longest(kind) for kind in ("users", "items", "segments")] == [3, 2, 2]
-    assert [store.count(kind) for kind in ("users", "items", "segments")] == [5, 3, 2]
+    kinds: list[Kind] = ["users", "items", "also_bought", "segments"]
+    assert [store.longest(kind) for kind in kinds] == [3, 2, 3, 2]
+    assert [store.count(kind) for kind in kinds] == [5, 3, 3, 2]
 
 
 def test_a_release_is_named_by_run_date(store: Store) -> None:

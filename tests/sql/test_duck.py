@@ -41,7 +41,7 @@ def test_every_table_is_a_view_by_its_name(asked_shop: PathsConfig) -> None:
     with open_lake(asked_shop) as lake:
         assert lake.tables == [
             "events", "items", "users", "quarantine", "item_features", "histories", "popularity", "item_vectors",
-            "top_n_lists", "similar_items", "popular_items", "rules", "top_n", "top_n_today",
+            "top_n_lists", "similar_items", "also_bought", "popular_items", "rules", "top_n", "top_n_today",
             "quarantine_reasons", "rule_items",
         ]  # fmt: skip
         for name in lake.tables:
@@ -181,6 +181,7 @@ ANSWERS: list[list[tuple[Any, ...]]] = [
         ("pot", "TEAPOT, RED", 1, 1.0, None, None),  # no features: never sold to anyone we know
     ],
     [("price_not_positive", 2, 1, "x"), ("not_a_product", 1, 1, "x")],
+    [("tea", "pot", 3.25, 2), ("cup", "tea", 2.5, None)],  # nothing is similar to a cup
 ]
 ANSWERS_OF_THE_README: list[list[tuple[Any, ...]]] = [
     [],  # the demo's customer 13085 is none of this shop
@@ -190,7 +191,7 @@ ANSWERS_OF_THE_README: list[list[tuple[Any, ...]]] = [
 ]
 
 
-@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("number", range(len(ANSWERS)))
 def test_the_questions_of_the_documentation_have_answers(
     asked_shop: PathsConfig, number: int
 ) -> None:

@@ -59,6 +59,7 @@ USERS = {
     "nobody's": [],
 }
 POPULAR = [Place("85123A", 0.031, "popular"), Place("47566", 0.025, "popular")]
+AFTER = [Place("22699", 3.0, "also_bought")]
 
 
 class ShopStore:
@@ -71,6 +72,7 @@ class ShopStore:
         self._lists: dict[str, Mapping[str, list[Place]]] = {
             "users": USERS,
             "items": dict.fromkeys(FACTS, similar),
+            "also_bought": dict.fromkeys(FACTS, AFTER),
             "segments": {"": POPULAR, "France": POPULAR[:1]},
             "categories": {"kitchen": similar, "home": POPULAR},
         }

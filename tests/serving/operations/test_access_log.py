@@ -57,6 +57,7 @@ def test_a_line_has_the_request_id_the_route_and_a_hash_of_the_user() -> None:
         ("/v1/users/secret", "other", False),  # no route of ours: may hold anything
         ("/secret", "other", False),
         ("/v1/items/secret/similar", "similar", False),
+        ("/v1/items/secret/also-bought", "also_bought", False),
         ("/v1/popular", "popular", False),
         ("/v1/recommendations:batch", "batch", False),
         ("/", "page", False),
