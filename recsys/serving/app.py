@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
 import orjson
 import structlog
@@ -33,12 +34,12 @@ JSON = "application/json"
 SERVER_ERROR = 500
 
 
-def create_app(settings: ServingConfig, releases: Releases) -> ASGIApp:
-    """The ASGI application over ``releases``.
+def create_app(settings: ServingConfig, releases: Releases, shared: Path | None = None) -> ASGIApp:
+    """The ASGI application over ``releases``; ``shared`` as ``Metrics`` wants it.
 
     The live release is opened at start-up, so that a service without one fails before its first request.
     """
-    metrics = Metrics()
+    metrics = Metrics(shared)
     current = Current(releases, metrics, salt=str(settings.default_n))
     ids = RequestIds()
     rest = housekeeping(settings, releases, current, metrics, ids)
@@ -65,6 +66,8 @@ def housekeeping(
                 current.watch(settings.blocked_poll_seconds, current.look_at_blocked)
             ),
         ]
+        if metrics.workers:
+            watches.append(asyncio.create_task(metrics.workers.keep_written()))
         try:
             yield
         finally:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 
 from prometheus_client import (
     CollectorRegistry,
@@ -23,6 +24,7 @@ from prometheus_client.registry import Collector
 
 from recsys.release.pull_state import PullState
 from recsys.release.snapshot import Kind
+from recsys.serving.all_workers import AllWorkers
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a series per series that nobody reads
 
@@ -96,13 +98,15 @@ class _Tallies(Collector):
 class Metrics:
     """The counters of one process. What is counted for every request is public and plain."""
 
-    def __init__(self) -> None:
+    def __init__(self, shared: Path | None = None) -> None:
+        """``shared``: the folder in which the workers of one service tell each other; None where there is one."""
         self.routes = {route: Tally() for route in ROUTES}
         self.answers = dict.fromkeys(SOURCES, 0)
         self.lookups = {kind: {"hit": 0, "miss": 0} for kind in ("users", "items")}
         self.fallbacks = dict.fromkeys(FALLBACKS, 0)
         registry = self.registry = CollectorRegistry()
         registry.register(_Tallies(self))
+        self.workers = None if shared is None else AllWorkers(registry, shared)
         self.swaps = Counter("recsys_release_swaps", "Releases swapped in", registry=registry)
         self.refused = Counter(
             "recsys_releases_refused", "Times a release failed its checks", registry=registry
@@ -160,7 +164,8 @@ class Metrics:
             self._pulled_at.labels(state.url).set(state.last_success.timestamp())
 
     def text(self) -> bytes:
-        return generate_latest(self.registry)
+        """Of the whole service, whichever of its workers is asked."""
+        return generate_latest(self.workers or self.registry)
 
 
 def _cumulated(tally: Tally) -> list[tuple[str, float]]:

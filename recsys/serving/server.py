@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from granian import Granian
@@ -19,6 +20,7 @@ from recsys.config.sections import ServingConfig
 from recsys.errors import Conflict
 from recsys.logs import configure_logs
 from recsys.release.following import following
+from recsys.serving.all_workers import shared_folder
 from recsys.serving.app import create_app
 from recsys.serving.current import Current
 from recsys.serving.limits import server_options
@@ -54,7 +56,9 @@ def _serve(config: RecsysConfig, announce: Callable[[str], None]) -> None:
     )
     if problem:
         announce(f"degraded: {problem}")
-    http_server(serving).serve(target_loader=partial(worker_app, config), wrap_loader=False)
+    with shared_folder(serving.workers) as shared:
+        load = partial(worker_app, config, shared)
+        http_server(serving).serve(target_loader=load, wrap_loader=False)
 
 
 def http_server(serving: ServingConfig) -> AbstractServer[Any]:
@@ -73,10 +77,10 @@ def http_server(serving: ServingConfig) -> AbstractServer[Any]:
     return server
 
 
-def worker_app(config: RecsysConfig) -> ASGIApp:
+def worker_app(config: RecsysConfig, shared: Path | None = None) -> ASGIApp:
     """The application, made in each worker: a process of its own, whose logs are not set up yet."""
     configure_logs(job="serve")
-    return create_app(config.serving, PublishedReleases(config.paths))
+    return create_app(config.serving, PublishedReleases(config.paths), shared)
 
 
 def _check_port(host: str, port: int) -> None:

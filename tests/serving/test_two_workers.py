@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import time
 from collections.abc import Iterator
 from datetime import date
@@ -35,13 +36,27 @@ def first(paths: PathsConfig) -> str:
 
 
 @pytest.fixture
-def server(paths: PathsConfig, first: str) -> Iterator[Server]:
+def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the service makes the folder that its workers share."""
+    folder = tmp_path / "tmp"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    return folder
+
+
+@pytest.fixture
+def server(paths: PathsConfig, first: str, shared: Path) -> Iterator[Server]:
     port = free_port()
     settings = (f"paths.root={paths.root}", f"serving.port={port}", f"serving.workers={WORKERS}",
                 "serving.poll_seconds=0.05", "serving.blocked_poll_seconds=0.05")  # fmt: skip
     command = [RECSYS, "serve", *(part for one in settings for part in ("--set", one))]
     with running(command, port, "/readyz") as server:
         yield server
+
+
+def worker_of(answer: dict[str, str]) -> str:
+    """The beginning of a request's id is the process's own."""
+    return re.sub("-[0-9a-f]+$", "", answer["request_id"])
 
 
 def seen(server: Server) -> Seen:
@@ -53,9 +68,7 @@ def seen(server: Server) -> Seen:
         with httpx.Client(base_url=server.address, timeout=PATIENCE_SECONDS) as connection:
             answer = connection.get("/v1/users/ana/recommendations?n=3").json()
             ready = connection.get("/readyz").json()
-        worker = re.sub(
-            "-[0-9a-f]+$", "", answer["request_id"]
-        )  # its beginning is the process's own
+        worker = worker_of(answer)
         items = [item["item_id"] for item in answer["items"]]
         found[worker] = (answer["release"], ready["problem"], items)
     return found
@@ -87,3 +100,72 @@ def test_a_swap_a_block_and_a_roll_back_reach_both_workers(
 
     roll_back(paths, first, reason="bad lists", now=NOON)
     assert until_both(server, first, ["cup", "pot"]) == workers  # no worker was started anew
+
+
+class Scrapes:
+    """Lookups, and after each few a scrape by the same connection, which must never tell less than one before."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self.asked = 0
+        self._highest = 0.0
+        self.told: dict[str, float] = {}
+        """Worker -> the lookups of all workers, as it told last."""
+
+    def another(self, lookups: int) -> None:
+        with httpx.Client(base_url=self._server.address, timeout=PATIENCE_SECONDS) as connection:
+            for _ in range(lookups):
+                assert connection.get("/v1/users/ana/recommendations").status_code == 200
+            self.asked += lookups
+            worker = worker_of(connection.get("/v1/popular").json())
+            text = connection.get("/metrics").text
+        [told] = re.findall(
+            r'^recsys_answers_total\{source="personal"\} (\S+)$', text, re.MULTILINE
+        )
+        assert self._highest <= float(told) <= self.asked
+        self._highest = self.told[worker] = float(told)
+
+    def until_both_tell_of_all(self) -> set[str]:
+        """Wait until two workers answer and each tells of every lookup; returns them."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while list(self.told.values()) != [self.asked] * WORKERS:
+            assert time.monotonic() < deadline, (self.told, self.asked)
+            self.told = {}
+            for _ in range(10):
+                self.another(lookups=0)
+        return set(self.told)
+
+
+def test_whichever_worker_is_scraped_tells_of_both(server: Server, shared: Path) -> None:
+    scrapes = Scrapes(server)
+    while len(scrapes.told) < WORKERS or scrapes.asked < 60:
+        scrapes.another(lookups=3)
+    scrapes.until_both_tell_of_all()
+    assert server.metric('recsys_snapshot_keys{kind="users"}') == len(USERS)
+
+    [folder] = shared.glob("recsys-serve-*")
+    assert len(list(folder.glob("*.json"))) == WORKERS
+    server.told_to_end()
+    assert server.ended() == 0
+    assert not folder.exists()
+
+
+@pytest.mark.slow
+def test_workers_that_are_started_anew_go_on_from_what_the_old_ones_counted(
+    server: Server, shared: Path
+) -> None:
+    """SIGHUP: granian starts one worker after the other anew, and ends the old one 3.5 s later."""
+    scrapes = Scrapes(server)
+    while len(scrapes.told) < WORKERS:
+        scrapes.another(lookups=3)
+    old = scrapes.until_both_tell_of_all()
+
+    server.process.send_signal(signal.SIGHUP)
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not old.isdisjoint(scrapes.told):
+        assert time.monotonic() < deadline, (old, scrapes.told)
+        scrapes.told = {}
+        for _ in range(10):
+            scrapes.another(lookups=1)
+    assert scrapes.until_both_tell_of_all().isdisjoint(old)
+    assert len(list(shared.glob("recsys-serve-*/*.json"))) == 2 * WORKERS
