@@ -75,7 +75,13 @@ def measured_users(
         types=config.shop.event_types("target"),
     )
     users = (
-        users_to_score(lake, cut_off, numbered=numbered, returned_days=config.rules.returned_days)
+        users_to_score(
+            lake,
+            cut_off,
+            exclude_seen=config.shop.exclude_seen,
+            numbered=numbered,
+            returned_days=config.rules.returned_days,
+        )
         .where(F.size("item_nums") > 0)
         .join(targets, "user_id")
     )

@@ -116,12 +116,14 @@ def _users(
     numbered, as_of = bool(manifest.model.ranking_version), manifest.inputs_as_of
     if not manifest.is_increment:
         everybody = users_to_score(
-            lake, as_of, numbered=numbered, returned_days=rules.returned_days
-        )
+            lake, as_of, exclude_seen=rules.rules.exclude_seen, numbered=numbered,
+            returned_days=rules.returned_days,
+        )  # fmt: skip
         return everybody.join(F.broadcast(only), "user_id")
     used = Used(manifest.events_version, manifest.run_date)
     then = config.rules.model_copy(update={"returned_days": rules.returned_days})
-    config = config.model_copy(update={"rules": then})
+    shop = config.shop.model_copy(update={"exclude_seen": rules.rules.exclude_seen})
+    config = config.model_copy(update={"rules": then, "shop": shop})
     return rebuilt_users(lake, config, as_of, used, numbered=numbered, only=only)
 
 

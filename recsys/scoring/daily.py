@@ -88,8 +88,9 @@ def score_day(lake: Lake, config: RecsysConfig, run_date: date, choice: Choice) 
     rankings = (ranking_version,) if ranking_version else ()
     with scoring_task(lake.spark, config, kit, (choice.model_version,), rankings) as task:
         users = users_to_score(
-            lake, run_date, numbered=bool(rankings), returned_days=config.rules.returned_days
-        )
+            lake, run_date, exclude_seen=config.shop.exclude_seen, numbered=bool(rankings),
+            returned_days=config.rules.returned_days,
+        )  # fmt: skip
         to = lake.destination(contracts.TOP_N_LISTS, where)
         lists = write_lists(
             users, task, entry, to, n=config.scoring.n, partitions=config.scoring.partitions

@@ -60,10 +60,11 @@ def rebuilt_users(
     people = frozen.read_or_empty(USERS)
     known_items = numbers(vocabulary, "item").select("item_id")
     events = as_if_before(frozen.read(EVENTS, version=used.version), as_of, used.before)
-    past = events.join(F.broadcast(known_items), "item_id", "left_semi")
     if only is not None:
-        past = past.join(F.broadcast(only), "user_id", "left_semi")
+        # First: it leaves few of all the events there are for the joins that follow.
+        events = events.join(F.broadcast(only), "user_id", "left_semi")
         people = people.join(F.broadcast(only), "user_id", "left_semi")
+    past = events.join(F.broadcast(known_items), "item_id", "left_semi")
     made = histories(
         past, people, vocabulary, as_of=as_of, shop=config.shop,
         max_history=config.features.max_history,
@@ -76,7 +77,9 @@ def rebuilt_users(
     return joined_users(
         _without_strangers(made, user_nums),
         known_before(people, "user_id", as_of).select("user_id", "segment"),
-        seen_items(past, vocabulary, as_of=as_of, shop=config.shop),
+        seen_items(past, vocabulary, as_of=as_of, shop=config.shop)
+        if config.shop.exclude_seen
+        else None,
         returned_items(past, vocabulary, as_of=as_of, days=days) if days else None,
         user_nums if numbered else None,
     )
@@ -93,8 +96,9 @@ def frozen_users(
 ) -> DataFrame:
     """``rebuilt_users`` of all, with the full run's own rows for those who are not in ``changed`` since."""
     untouched = users_to_score(
-        frozen, as_of, numbered=numbered, returned_days=config.rules.returned_days
-    )
+        frozen, as_of, exclude_seen=config.shop.exclude_seen, numbered=numbered,
+        returned_days=config.rules.returned_days,
+    )  # fmt: skip
     again = rebuilt_users(frozen, config, as_of, used, numbered=numbered, only=changed)
     return untouched.join(F.broadcast(changed), "user_id", "left_anti").unionByName(again)
 

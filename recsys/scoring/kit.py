@@ -35,6 +35,8 @@ REORDER_PREFIX = "reorder_"
 """Of those of ``Kit.reorders``."""
 
 MODEL_FILES = (MANIFEST_FILE, ENCODER_FILE, ITEM_VECTORS_FILE)
+MOST_BYTES = 128 << 20
+"""Of the rows by segment, each as long as the catalogue, that are kept between batches."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,8 @@ class Kit:
             own = self.buyers[[segment]].toarray()[0]
             if segment:
                 own = own + self.prior_buyers * self.popularity(0)
+            if (len(self._popularity) + 1) * 8 * self.width > MOST_BYTES:
+                self._popularity.clear()
             self._popularity[segment] = _share_of_best(own)
         return self._popularity[segment]
 

@@ -5,6 +5,8 @@ Shape suffixes: B users, D embedding width, N catalogue (num_items + 1).
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -21,6 +23,8 @@ from recsys.scoring.users import UserBatch
 
 Floats = NDArray[np.float64]
 
+BLOCK = 1 << 16
+"""Items whose vectors are held in float64 at a time."""
 SMALLEST_SPREAD = 1e-9
 """A user whose scores spread less than this share of |u| * |v| is indifferent: z is 0."""
 
@@ -75,14 +79,21 @@ class ItemStatistics:
 
     @classmethod
     def of(cls, bundle: ModelBundle) -> ItemStatistics:
-        vectors = bundle.item_vectors[1:].astype(np.float64)
-        if not len(vectors):
-            width = bundle.manifest.embedding_dim
-            return cls(np.zeros(width), np.zeros((width, width)), 0.0)
-        mean = vectors.mean(axis=0)
-        centred = vectors - mean
-        largest = float(np.sqrt(np.einsum("id,id->i", vectors, vectors).max()))
-        return cls(mean, centred.T @ centred / len(vectors), largest)
+        vectors_ND, width = bundle.item_vectors[1:], bundle.manifest.embedding_dim
+        mean_D, covariance_DD, largest = np.zeros(width), np.zeros((width, width)), 0.0
+        for block in _in_float64(vectors_ND):
+            mean_D += block.sum(axis=0) / len(vectors_ND)
+            largest = max(largest, float(np.einsum("id,id->i", block, block).max()))
+        for block in _in_float64(vectors_ND):
+            centred = block - mean_D
+            covariance_DD += centred.T @ centred / len(vectors_ND)
+        return cls(mean_D, covariance_DD, math.sqrt(largest))
+
+
+def _in_float64(vectors_ND: NDArray[np.float32]) -> Iterator[Floats]:
+    """Block by block: of a catalogue that a memory-mapped file holds, no worker makes a copy."""
+    for start in range(0, len(vectors_ND), BLOCK):
+        yield vectors_ND[start : start + BLOCK].astype(np.float64)
 
 
 def dense_parts(users: UserBatch, bundle: ModelBundle, statistics: ItemStatistics) -> DenseParts:

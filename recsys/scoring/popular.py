@@ -11,13 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.records import Recipe
-from recsys.scoring.kit import Kit
+from recsys.scoring.kit import MOST_BYTES, Kit
 from recsys.scoring.parts import Floats
 from recsys.scoring.select import PADDING
 from recsys.scoring.users import Ints, UserBatch
-
-MOST_BYTES = 128 << 20
-"""Of the rows that are kept between batches."""
 
 
 class Bases:

@@ -122,13 +122,14 @@ def ship(spark: SparkSession, folder: Path) -> None:
 
 
 def users_to_score(
-    lake: Lake, as_of: date, *, numbered: bool = False, returned_days: int = 0
+    lake: Lake, as_of: date, *, exclude_seen: bool, numbered: bool = False, returned_days: int = 0
 ) -> DataFrame:
     """Everyone with a history as of the day, and everyone in the users table; columns ``INPUT``.
 
-    A user without a history has null lists and the segment of the users table. ``numbered`` joins the
-    users' numbers, a row per user, which only the ranking model reads; without it they are 0. ``returned_days``
-    is that of the section rules: how long what a user sent back is hidden from them.
+    A user without a history has null lists and the segment of the users table. What is read of nobody is not joined:
+    what a user has seen without ``exclude_seen``, that of the shop (null then), and the users' numbers without
+    ``numbered``, which only the ranking model wants (0). ``returned_days`` is that of the section rules: how long
+    what a user sent back is hidden from them.
     """
     histories = lake.read(contracts.HISTORIES, as_of=as_of).select(
         "user_id",
@@ -145,7 +146,7 @@ def users_to_score(
     return joined_users(
         histories,
         known_before(people, "user_id", as_of).select("user_id", "segment"),
-        lake.read(contracts.SEEN_ITEMS, as_of=as_of),
+        lake.read(contracts.SEEN_ITEMS, as_of=as_of) if exclude_seen else None,
         hidden,
         numbers(lake.vocabulary(as_of), "user") if numbered else None,
     )
@@ -154,22 +155,25 @@ def users_to_score(
 def joined_users(
     histories: DataFrame,
     known: DataFrame,
-    seen: DataFrame,
+    seen: DataFrame | None,
     hidden: DataFrame | None,
     numbered: DataFrame | None,
 ) -> DataFrame:
     """Columns ``INPUT`` of everyone with a history, and everyone known; ``histories`` has a ``history_segment``."""
-    users = (
-        histories.join(known, "user_id", "full")
-        .withColumn("segment", F.coalesce("history_segment", "segment"))
-        .join(seen.select("user_id", F.col("item_nums").alias("seen_nums")), "user_id", "left")
-    )
+    segment = F.coalesce("history_segment", "segment")
+    users = histories.join(known, "user_id", "full").withColumn("segment", segment)
+    no_items = F.lit(None).cast("array<int>")
+    if seen is None:
+        users = users.withColumn("seen_nums", no_items)
+    else:
+        seen_nums = seen.select("user_id", F.col("item_nums").alias("seen_nums"))
+        users = users.join(seen_nums, "user_id", "left")
     if numbered is None:
         users = users.withColumn("user_num", F.lit(0))
     else:
         users = users.join(numbered, "user_id", "left")
     if hidden is None:
-        users = users.withColumn("hidden_nums", F.lit(None).cast("array<int>"))
+        users = users.withColumn("hidden_nums", no_items)
     else:
         users = users.join(hidden, "user_id", "left")
     return users.select(*INPUT)

@@ -153,7 +153,7 @@ def test_a_refused_model_leaves_the_live_one_scoring_todays_purchases(
 
     # Another partitioning and other batches give the same bits.
     kit = build_kit(lake, config, DAY_2)
-    users = users_to_score(lake, DAY_2)
+    users = users_to_score(lake, DAY_2, exclude_seen=True)
     with scoring_task(lake.spark, config, kit, ("hand-made",)) as task:
         alone = replace(task, batch_users=1)
         again = score_users(users, alone, Entry(RECIPE, "hand-made"), n=100, partitions=3).collect()
@@ -266,9 +266,13 @@ def test_a_recipe_that_re_ranks_scores_with_the_release_s_proven_ranking_model(
     found = lists(lake, DAY_2)
     assert found["ana"] == ["jam", "cup", "bun", "tea"]  # stage 1: cup, jam, bun, then tea
     assert found["bob"] == ["tea", "cup", "jam", "bun"]  # knows bun alone: stage 1's order
-    numbered = users_to_score(lake, DAY_2, numbered=True).select("user_id", "user_num").collect()
+    numbered = (
+        users_to_score(lake, DAY_2, exclude_seen=True, numbered=True)
+        .select("user_id", "user_num")
+        .collect()
+    )
     assert dict(numbered) == {"ana": 1, "bob": 2, "new": None}
-    plain = users_to_score(lake, DAY_2).select("user_num").distinct().collect()
+    plain = users_to_score(lake, DAY_2, exclude_seen=True).select("user_num").distinct().collect()
     assert [row.user_num for row in plain] == [0]
 
     kept = read_ranking_users(lake, as_of=DAY_2, count=10)

@@ -42,9 +42,15 @@ def users_of(
     monkeypatch.setattr(fresh, "users_to_score", full)
     monkeypatch.setattr(fresh, "rebuilt_users", rebuilt)
     monkeypatch.setattr(fresh, "F", SimpleNamespace(broadcast=lambda only: only))
-    rules = cast("ReleasedRules", SimpleNamespace(returned_days=0))
     nothing = cast(Any, None)
-    return fresh._users(nothing, config, manifest, rules, nothing)
+    return fresh._users(nothing, config, manifest, released_with(hides_seen=False), nothing)
+
+
+def released_with(*, hides_seen: bool) -> ReleasedRules:
+    from recsys.monitoring.fresh import ReleasedRules
+    from recsys.scoring.scorer import Rules
+
+    return ReleasedRules({}, 0, Rules(hides_seen))
 
 
 def test_an_increment_of_the_full_runs_own_day_is_made_from_the_events_it_used(
@@ -71,3 +77,37 @@ def test_an_older_release_is_known_by_its_day_and_by_the_events_of_its_publish(
         update={"inputs": ReleaseInputs(as_of=day_before, versions={"histories": 1})}
     )
     assert users_of(older, config, monkeypatch) == (day_before, Used(9, RUN_DATE))
+
+
+@pytest.mark.parametrize("is_increment", [False, True])
+@pytest.mark.parametrize("hides_seen", [False, True])
+def test_what_users_had_seen_is_asked_for_as_the_release_did_whatever_conf_says_now(
+    released: ReleaseManifest,
+    config: RecsysConfig,
+    monkeypatch: pytest.MonkeyPatch,
+    is_increment: bool,
+    hides_seen: bool,
+) -> None:
+    from recsys.monitoring import fresh
+
+    asked = []
+
+    def full(*_: object, exclude_seen: bool, **__: object) -> object:
+        asked.append(exclude_seen)
+        return SimpleNamespace(join=lambda *_: FULL_RUN)
+
+    def rebuilt(_: object, config: RecsysConfig, *__: object, **___: object) -> None:
+        asked.append(config.shop.exclude_seen)
+
+    monkeypatch.setattr(fresh, "users_to_score", full)
+    monkeypatch.setattr(fresh, "rebuilt_users", rebuilt)
+    monkeypatch.setattr(fresh, "F", SimpleNamespace(broadcast=lambda only: only))
+    shop = config.shop.model_copy(update={"exclude_seen": not hides_seen})
+    inputs = ReleaseInputs(as_of=RUN_DATE, versions={}, is_increment=is_increment)
+    manifest, nothing = released.model_copy(update={"inputs": inputs}), cast(Any, None)
+    rules = released_with(hides_seen=hides_seen)
+
+    now = config.model_copy(update={"shop": shop})
+    fresh._users(nothing, now, manifest, rules, nothing)
+
+    assert asked == [hides_seen]
