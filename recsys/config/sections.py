@@ -200,6 +200,8 @@ class ScoringConfig(Config):
     core. A hundred thousand lists of 100 make a file of about 70 MB."""
     threads: int = Field(1, ge=1)
     """Of one task that scores: stage 1 works on so many. As many as spark.task.cpus; 1 where each core has a task."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where stage 1 looks through the catalogue. cuda: on the GPU that Spark gave the task; the lists are the same."""
     similar_n: int = Field(default=40, ge=1)
     """Length of the lists beside an item, similar and also bought: longer than a page shows, so that they fill up where
     items are blocked or excluded. Sessions look at the first 20 similar ones."""

@@ -3,7 +3,8 @@
 Two passes. A float32 pass over the whole catalogue finds every item that can be among the best M, with
 a bound on its own rounding; the few that pass are scored again in float64, pair by pair in a fixed
 order, rounded to 6 decimals, and ranked by (score, smaller item number). So neither the batch, nor the
-block, nor the BLAS, nor the number of threads decides an order. ``select`` has it compiled, ``plain`` in numpy.
+block, nor the BLAS, nor the number of threads decides an order. ``select`` has it compiled, ``plain`` in numpy,
+``on_device`` the first pass on a GPU.
 
 Shape suffixes: B users, D embedding width, N catalogue (num_items + 1), M places of a list.
 """
@@ -41,11 +42,18 @@ DECIMALS = 6
 class Retriever:
     """Finds the best items of users; keeps what batches share, so one per thread of the caller."""
 
-    def __init__(self, kit: Kit, *, threads: int = 1, compiled: bool = True) -> None:
-        """``threads`` work on a batch. Not ``compiled``: in numpy, also where the kernel has been built."""
+    def __init__(
+        self, kit: Kit, *, threads: int = 1, compiled: bool = True, device: str = "cpu"
+    ) -> None:
+        """``threads`` work on a batch. Not ``compiled``: in numpy, also where the kernel has been built.
+
+        Raises:
+            MissingInput: there is no such ``device``.
+        """
         self._kit = kit
         self._threads = threads
-        self._kernel = library() if compiled else None
+        self._first_pass = None if device == "cpu" else _on_device(device)
+        self._kernel = library() if compiled and self._first_pass is None else None
         self._bases = Bases(kit)
         self._added: tuple[tuple[float, ...], Together] | None = None
 
@@ -69,7 +77,7 @@ class Retriever:
             item_item=self._item_item(parts, recipe), hidden=tuple(hidden), decimals=DECIMALS,
         )  # fmt: skip
         if self._kernel is None:
-            return plain.best(asked)
+            return plain.best(asked, self._first_pass)
         return _lists(select(self._kernel, asked, threads=self._threads))
 
     def _item_item(self, parts: Parts, recipe: Recipe) -> ItemItem | None:
@@ -96,6 +104,13 @@ class Retriever:
     @cached_property
     def _matrices(self) -> tuple[Matrix, Matrix]:
         return Matrix.of(self._kit.similarity), Matrix.of(self._kit.transitions)
+
+
+def _on_device(device: str) -> plain.FirstPass:
+    # torch is seconds and 200 MB that a worker without a GPU has no use for.
+    from recsys.scoring.on_device import OnDevice  # noqa: PLC0415
+
+    return OnDevice(device)
 
 
 def _vectors(dense: DenseParts, model: float) -> tuple[Vectors, Floats]:

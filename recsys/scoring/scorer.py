@@ -57,7 +57,8 @@ class Scorer:
     """Scores users with the kit; keeps what batches share, so one per thread of the caller."""
 
     def __init__(
-        self, kit: Kit, rules: Rules, *, batch_users: int = 1024, threads: int = 1, compiled: bool = True
+        self, kit: Kit, rules: Rules, *, batch_users: int = 1024, threads: int = 1, compiled: bool = True,
+        device: str = "cpu",
     ) -> None:  # fmt: skip
         """``threads`` work on stage 1: one in a Spark worker, which has a core to itself."""
         self.kit = kit
@@ -65,7 +66,7 @@ class Scorer:
         self.batch_users = batch_users
         self._limits = [AtMost(kit.groups[name], most) for name, most in rules.max_per]
         self._longest = longest_list(kit.allowed, self._limits)
-        self._retriever = Retriever(kit, threads=threads, compiled=compiled)
+        self._retriever = Retriever(kit, threads=threads, compiled=compiled, device=device)
         self._statistics: dict[str, ItemStatistics] = {}
 
     def lists(self, users: UserBatch, entry: Entry, n: int) -> Lists:

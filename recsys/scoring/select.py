@@ -118,6 +118,15 @@ class Flat(NamedTuple):
     offsets: NDArray[np.int64]
     nums: NDArray[np.int32]
 
+    def places(
+        self, start: int, stop: int, width: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """Rows, from ``start`` on, and numbers below ``width`` of the users up to ``stop``."""
+        nums = self.nums[self.offsets[start] : self.offsets[stop]]
+        rows = np.repeat(np.arange(stop - start), np.diff(self.offsets[start : stop + 1]))
+        known = nums < width
+        return rows[known], nums[known]
+
 
 class Vectors(NamedTuple):
     """The dense part of scores: model * (user . item - mean) * inverse_spread."""
@@ -130,6 +139,11 @@ class Vectors(NamedTuple):
     items: NDArray[np.float32]
     """(items that have a vector, D), in C order; may be memory-mapped."""
     model: float
+
+    @property
+    def at_the_mean_B(self) -> NDArray[np.float32]:
+        """What an item without a vector has beside the others' products, which are short of the mean."""
+        return (self.model * self.mean_B * self.inverse_spread_B).astype(np.float32)
 
 
 Number = TypeVar("Number", bound=np.generic)
@@ -262,6 +276,13 @@ def top_items(
     kernel = library()
     if kernel is None:
         raise RuntimeError("scoring's compiled kernel is not there; `make setup` builds it")
+    return select(kernel, vectors_alone(user_BD, items, m, largest=largest), threads=threads)
+
+
+def vectors_alone(
+    user_BD: NDArray[np.float32], items: NDArray[np.float32], m: int, *, largest: float
+) -> Asked:
+    """What ``top_items`` asks."""
     users, width = len(user_BD), len(items)
     exact_BD = user_BD.astype(np.float64)
     size_B = np.sqrt(np.einsum("bd,bd->b", exact_BD, exact_BD)) * largest
@@ -270,7 +291,7 @@ def top_items(
     base = np.full(width + PADDING, -np.inf, np.float32)
     base[:width] = 0
     nothing_B, first_B = np.zeros(users), np.zeros(users, np.int64)
-    asked = Asked(
+    return Asked(
         width=width, m=m, margin_B=2 * (slack_B + rounding(items.shape[1])),
         bases=Rows([base], first_B), shares=Rows([np.zeros(width)], first_B),
         popular_weight_B=nothing_B,
@@ -278,7 +299,6 @@ def top_items(
             scaled_BD, exact_BD, nothing_B, np.ones(users), np.ascontiguousarray(items), 1.0
         ),
     )  # fmt: skip
-    return select(kernel, asked, threads=threads)
 
 
 def largest_norm(items: NDArray[np.float32]) -> float:

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import structlog
+from pyspark import TaskContext
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -58,15 +59,25 @@ class ScoringTask:
     signals: Signals
     batch_users: int
     threads: int = 1
+    device: str = "cpu"
 
     def scorer(self) -> Scorer:
         """The worker's scorer; made once per Python worker."""
-        return _scorer(self.kit_folder, self.rules, self.batch_users, self.threads)
+        device = self.device if self.device == "cpu" else _gpu_of_task()
+        return _scorer(self.kit_folder, self.rules, self.batch_users, self.threads, device)
+
+
+def _gpu_of_task() -> str:
+    """In torch's words: the one that Spark gave this task, or the first where Spark hands none out."""
+    task = TaskContext.get()
+    gpus = task.resources().get("gpu") if task else None
+    return f"cuda:{gpus.addresses[0]}" if gpus else "cuda:0"
 
 
 @lru_cache(maxsize=2)
-def _scorer(kit_folder: str, rules: Rules, batch_users: int, threads: int) -> Scorer:
-    return Scorer(open_kit(kit_folder), rules, batch_users=batch_users, threads=threads)
+def _scorer(kit_folder: str, rules: Rules, batch_users: int, threads: int, device: str) -> Scorer:
+    kit = open_kit(kit_folder)
+    return Scorer(kit, rules, batch_users=batch_users, threads=threads, device=device)
 
 
 def signals_of(shop: ShopConfig) -> Signals:
@@ -104,7 +115,12 @@ def scoring_task(
         scoring = config.scoring
         with progress(spark):
             yield ScoringTask(
-                str(folder), rules, signals_of(config.shop), scoring.batch_users, scoring.threads
+                str(folder),
+                rules,
+                signals_of(config.shop),
+                scoring.batch_users,
+                scoring.threads,
+                scoring.device,
             )
     finally:
         shutil.rmtree(folder, ignore_errors=True)
