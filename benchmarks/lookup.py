@@ -10,6 +10,7 @@ drawn in turn, so that every request is another one's.
 
 - 1 KB answer: requests per second of `recsys serve` as shipped, to those of the same application, guard, headers and
   metrics whose route answers the same bytes every time. Printed beside: the bare server, an application of two lines.
+  Both are limits of this machine that every line has, with the speed of a copy of memory.
 - p99: at 32 connections that ask as fast as they are answered.
 - batch: users per second of POST /v1/recommendations:batch with 100 users, to the keys per second that redis-benchmark
   gets by MGET of 100 values of the size of those lists, 32 connections each.
@@ -29,12 +30,13 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.lookup_sides import SIDES, N
+from benchmarks.limits import Limits, of_memory, said
+from benchmarks.lookup_sides import LIMITS, SIDES, N
 from benchmarks.paired import Condition, arguments
 from recsys.config.places import PathsConfig
 from tests.release.making import make_release, places
@@ -104,19 +106,28 @@ def measure(ports: dict[str, int], redis: Redis, scripts: dict[str, Path], lengt
     print(f"batch: {statistics.median(keys):,.0f} users per second")
     print(f"Redis MGET: {statistics.median(mget):,.0f} keys per second")
     print(f"session: {statistics.median(load.per_second for load in session):,.0f} per second")
-    bare = statistics.median(load.per_second for load in one["bare"])
+    limits = {**of_memory(), **of_servers({side: one[side] for side in LIMITS})}
     Condition("lookup", "1 KB answer to the same app answering a constant").report(
-        rates(one["shipped"], one["constant"]), bare_server_per_second=round(bare)
+        rates(one["shipped"], one["constant"]), limits=limits
     )
     Condition("lookup", "p99 of a 1 KB answer, 32 connections, in ms").report(
-        [load.p99_ms for load in one["shipped"]]
+        [load.p99_ms for load in one["shipped"]], limits=limits
     )
     Condition("lookup", "batch of 100 users to Redis MGET of 100 values, keys per second").report(
-        [ours / theirs for ours, theirs in zip(keys, mget, strict=True)]
+        [ours / theirs for ours, theirs in zip(keys, mget, strict=True)], limits=limits
     )
     Condition("lookup", "p99 of a session with 10 recent items, in ms").report(
-        [load.p99_ms for load in session]
+        [load.p99_ms for load in session], limits=limits
     )
+
+
+def of_servers(loads: Mapping[str, Sequence[Load]]) -> Limits:
+    """What the servers that look nothing up can do; printed."""
+    rates = {f"{side}_per_second": round(statistics.median(load.per_second for load in seen))
+             for side, seen in loads.items()}  # fmt: skip
+    p99 = {f"{side}_p99_ms": round(statistics.median(load.p99_ms for load in seen), 2)
+           for side, seen in loads.items()}  # fmt: skip
+    return said({**rates, **p99})
 
 
 def rates(ours: Sequence[Load], theirs: Sequence[Load]) -> list[float]:

@@ -60,6 +60,8 @@ def bare_app(config: RecsysConfig) -> ASGIApp:
 
 
 SIDES = {"shipped": worker_app, "constant": constant_app, "bare": bare_app}
+LIMITS = ("constant", "bare")
+"""Those that look nothing up."""
 
 
 def main(side: str, root: str, port: str) -> None:

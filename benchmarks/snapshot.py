@@ -12,6 +12,9 @@
   the answer names, count. p99 is compared with that of the same load without swaps.
 - roll-back: two workers as shipped, looking for a new pointer every half second; from the call until 32 open
   connections, some to each worker, all get the earlier release.
+
+Beside them, as limits: the speed of a copy of memory; for what is served also the same application answering a
+constant, and the bare server, each under the load of the swaps.
 """
 
 from __future__ import annotations
@@ -30,27 +33,23 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 
-import lmdb
-import numpy as np
 import psutil
-import pyarrow as pa
 
+from benchmarks import lookup
+from benchmarks.limits import Limits, of_memory
 from benchmarks.lookup import PATIENCE_SECONDS, ended, free_port
-from benchmarks.paired import Condition, alternately, arguments, show
+from benchmarks.lookup_sides import LIMITS
+from benchmarks.paired import Condition, arguments
+from benchmarks.snapshot_build import N, measure_build
 from benchmarks.swap_load import CONNECTIONS, Load, Seen, loaded, script
 from recsys.config.places import PathsConfig
 from recsys.config.sections import PublishConfig
 from recsys.records import write_atomically
-from recsys.release.encoding import encode_batches, keys_and_values
-from recsys.release.manifest import MANIFEST_FILE
 from recsys.release.pins import roll_back
 from recsys.release.pointer import release_folder
-from recsys.release.snapshot import SNAPSHOT_FOLDER
-from recsys.release.snapshot_builder import Chunk, SnapshotBuilder
+from recsys.release.snapshot import MANIFEST_FILE
 from tests.release.making import make_live, make_release, places, write_checksums
 
-N, BATCH = 100, 4096
-NUM_ITEMS = 20_000
 GOLDEN_USERS = PublishConfig().golden_users
 WORKERS = 2
 SWAP_POLL_SECONDS = 0.05
@@ -71,83 +70,11 @@ class Size:
 
 QUICK = Size(users=20_000, served=4000, swaps=20, seconds=1)
 
-
-def batches(users: int) -> list[pa.RecordBatch]:
-    """Lists by ascending key, in Arrow as Spark hands them over."""
-    draw = np.random.default_rng(3)
-    ids = pa.array([f"{20_000 + num}A" for num in range(NUM_ITEMS)])
-    made = []
-    for start in range(0, users, BATCH):
-        rows = min(BATCH, users - start)
-        offsets = pa.array(np.arange(rows + 1, dtype=np.int32) * N)
-        nums = draw.integers(0, NUM_ITEMS, rows * N)
-        scores = -np.sort(-draw.normal(3, 1, (rows, N)).astype(np.float32), axis=1).round(6)
-        flat = (
-            ids.take(pa.array(nums)),
-            pa.array(scores.ravel()),
-            pa.array(["model"] * (rows * N)),
-        )
-        keys = pa.array([b"%08d" % num for num in range(start, start + rows)], pa.binary())
-        columns = [keys, *(pa.ListArray.from_arrays(offsets, values) for values in flat)]
-        made.append(pa.RecordBatch.from_arrays(columns, ["key", "item_ids", "scores", "sources"]))
-    return made
+Served = tuple[PathsConfig, list[str]]
+"""Where releases lie, and their ids."""
 
 
-def encoded(lists: Sequence[pa.RecordBatch]) -> Iterator[Chunk]:
-    """As ``lists.stored_chunks``, without Spark between."""
-    for batch in encode_batches(lists):
-        for stream in batch["chunk"]:
-            yield keys_and_values(stream.as_buffer())
-
-
-def build(folder: Path, lists: Sequence[pa.RecordBatch]) -> Path:
-    """The snapshot's file."""
-    shutil.rmtree(folder, ignore_errors=True)
-    with SnapshotBuilder(folder, "2024-06-01-0") as builder:
-        builder.add("users", encoded(lists))
-        builder.finish()
-    return folder / SNAPSHOT_FOLDER / "data.mdb"
-
-
-def put(folder: Path, chunks: Sequence[Chunk], size_bytes: int) -> None:
-    """What LMDB alone takes."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    with lmdb.open(
-        str(folder), map_size=2 * size_bytes, lock=False, sync=False, metasync=False
-    ) as env:
-        for keys, values in chunks:
-            with env.begin(write=True) as transaction:
-                transaction.cursor().putmulti(zip(keys, values, strict=True), append=True)
-        env.sync(True)
-
-
-def measure_build(root: Path, users: int, rounds: int) -> None:
-    lists = batches(users)
-    chunks = [(keys, list(map(bytes, values))) for keys, values in encoded(lists)]
-    payload = sum(
-        len(k) + len(v) for keys, values in chunks for k, v in zip(keys, values, strict=True)
-    )
-    file = build(root / "ours", lists)
-    size_bytes = file.stat().st_size
-    taken = alternately(
-        {
-            "build": lambda: build(root / "ours", lists),
-            "putmulti": lambda: put(root / "theirs", chunks, size_bytes),
-        },
-        rounds=rounds,
-    )
-    show(taken)
-    Condition("snapshot", "build from Arrow to putmulti of the same bytes").report(
-        [theirs / ours for ours, theirs in zip(*taken.values(), strict=True)],
-        users=users, keys_per_second=round(users / statistics.median(taken["build"])),
-    )  # fmt: skip
-    Condition("snapshot", "file to payload").report(
-        [size_bytes / payload], megabytes=payload // 10**6
-    )
-
-
-def releases(root: Path, users: int) -> tuple[PathsConfig, list[str]]:
+def releases(root: Path, users: int) -> Served:
     """Two whole releases; all items of the one begin with a, of the other with b."""
     paths = PathsConfig(root=str(root))
     made = []
@@ -201,9 +128,20 @@ def answers(port: int) -> bool:
         return False
 
 
-def measure_swaps(root: Path, size: Size, rounds: int) -> None:
-    paths, made = releases(root / "swaps", size.served)
-    look = script(root, made[0], size.served)
+def of_servers(served: Served, size: Size) -> Limits:
+    """What the servers that look nothing up can do under the load of the swaps."""
+    paths, made = served
+    look = script(Path(paths.root), made[0], size.served)
+    seen = {}
+    for side in LIMITS:
+        with lookup.serving(side, Path(paths.root)) as port:
+            seen[side] = [lookup.wrk(port, look, CONNECTIONS, size.seconds)]
+    return lookup.of_servers(seen)
+
+
+def measure_swaps(served: Served, size: Size, limits: Limits, rounds: int) -> None:
+    paths, made = served
+    look = script(Path(paths.root), made[0], size.served)
     quiet: list[Seen] = []
     swapped: list[Seen] = []
     each = -(-size.swaps // rounds)
@@ -222,10 +160,13 @@ def measure_swaps(root: Path, size: Size, rounds: int) -> None:
         print(f"{name}: {sum(seen.answers for seen in found)} answers, p99 {p99:.2f} ms")
     wrong = [float(seen.wrong) for seen in swapped]
     Condition("snapshot", "answers failed or mixed in 100 swaps").report(
-        [sum(wrong)], swaps=each * rounds, answers=sum(seen.answers for seen in swapped)
+        [sum(wrong)],
+        swaps=each * rounds,
+        answers=sum(seen.answers for seen in swapped),
+        limits=limits,
     )
     Condition("snapshot", "p99 in swaps to steady").report(
-        [b.p99_ms / a.p99_ms for a, b in zip(quiet, swapped, strict=True)]
+        [b.p99_ms / a.p99_ms for a, b in zip(quiet, swapped, strict=True)], limits=limits
     )
 
 
@@ -237,8 +178,8 @@ def until(connection: http.client.HTTPConnection, release_id: str) -> None:
         time.sleep(0.005)
 
 
-def measure_roll_back(root: Path, size: Size, rounds: int) -> None:
-    paths, made = releases(root / "back", size.served)
+def measure_roll_back(served: Served, limits: Limits, rounds: int) -> None:
+    paths, made = served
     make_live(paths, made[0])
     taken = []
     with serving(paths, f"serving.workers={WORKERS}") as (port, pid):
@@ -254,7 +195,7 @@ def measure_roll_back(root: Path, size: Size, rounds: int) -> None:
                 until(connection, made[0])
             taken.append(time.perf_counter() - started)
     Condition("snapshot", "roll-back until every worker serves it, in s").report(
-        taken, workers=WORKERS
+        taken, workers=WORKERS, limits=limits
     )
 
 
@@ -277,9 +218,12 @@ def main(given: Sequence[str] | None = None) -> None:
         sys.exit("no wrk on this machine: make setup-bench")
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        measure_build(root, size.users, asked.rounds)
-        measure_swaps(root, size, asked.rounds)
-        measure_roll_back(root, size, asked.rounds)
+        memory = of_memory()
+        measure_build(root, size.users, memory, asked.rounds)
+        served = releases(root / "served", size.served)
+        limits = {**memory, **of_servers(served, size)}
+        measure_swaps(served, size, limits, asked.rounds)
+        measure_roll_back(served, limits, asked.rounds)
 
 
 if __name__ == "__main__":

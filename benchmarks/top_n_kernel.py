@@ -5,8 +5,8 @@
     make bench-top_n_kernel ARGS=--quick
 
 Vectors of width 64, 20k and 100k items; faiss is ``IndexFlatIP``, exact in float32, where ours ranks in float64.
-Beside them, without a target: the plain float32 product of the same shapes, which finds nothing, and how fast memory is
-copied.
+Beside them, without a target: torch and ONNX Runtime finding the same (`benchmarks.top_n_others`), the plain float32
+product of the same shapes, which finds nothing, and how fast memory is copied.
 The blend has similarity and transitions of 100 neighbours an item, histories of 20 events in the median (31 in the
 mean, at most 200) on items by Zipf's law, popularity in 20 segments, and three rules: a tenth of the items hidden
 from everybody, another tenth from half of the segments, and what a user has seen from them. Dense alone has the
@@ -17,18 +17,20 @@ from __future__ import annotations
 
 import importlib
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 from scipy.sparse import csr_array
 
-from benchmarks.dense import BATCH, Floats, copy, product, vectors
+from benchmarks.dense import BATCH, Floats, vectors
+from benchmarks.limits import PRODUCT, THREADS, Limits, Shape, said, two_threads
 from benchmarks.paired import ROUNDS, Condition, alternately, arguments, ratios, show
+from benchmarks.top_n_others import OTHERS, Found
 from recsys.records import Recipe
 from recsys.scoring.kernel import Retriever
 from recsys.scoring.kit import Kit
@@ -39,7 +41,6 @@ from recsys.scoring.users import UserBatch
 # Shape suffixes in this file:
 #   B users   N items   D embedding width
 
-THREADS = 2
 M = 100
 SEGMENTS = 20
 DENSE = Recipe(name="model", model=1.0)
@@ -69,41 +70,50 @@ def faiss() -> Any | None:
     return found
 
 
-def against_faiss(size: Size, case: str, *, rounds: int) -> None:
+def against_faiss(size: Size, case: str, *, rounds: int) -> Limits:
+    """Returns the machine's limits at this size."""
     users_BD, items_ND = vectors(size.users, size.dim, 1), vectors(size.items, size.dim, 2)
     largest = largest_norm(items_ND)
-    copied, copied_bytes = copy(size.items)
-    sides: dict[str, Callable[[], object]] = {
-        "ours": lambda: top_items(users_BD, items_ND, M, largest=largest, threads=THREADS),
-        "product alone": product(users_BD, items_ND),
-        "memory copy": copied,
+    shape = Shape(size.users, size.items, size.dim)
+    others: dict[str, Callable[[Floats], Found]] = {
+        name: make(items_ND, M) for name, make in OTHERS.items()
     }
     if (other := faiss()) is not None:
         index = other.IndexFlatIP(size.dim)
         index.add(items_ND)
-        sides[case] = lambda: index.search(users_BD, M)
-        agree(users_BD[:200], items_ND, index, largest)
-    taken = alternately(sides, rounds=rounds)
-    show(taken)
-    part = statistics.median(ratios(taken, "product alone", "ours"))
-    speed = 2e-9 * size.users * size.items * size.dim / statistics.median(taken["product alone"])
-    copied_gb = 1e-9 * copied_bytes / statistics.median(taken["memory copy"])
-    print(
-        f"product alone: {speed:.0f} GFLOP/s, {part:.2f} of ours; memory copy: {copied_gb:.1f} GB/s"
+        others[case] = lambda users_BD: index.search(users_BD, M)
+    for search in others.values():
+        agree(users_BD[:200], items_ND, search, largest)
+    taken = alternately(
+        {
+            "ours": lambda: top_items(users_BD, items_ND, M, largest=largest, threads=THREADS),
+            **{name: partial(search, users_BD) for name, search in others.items()},
+            **shape.sides(),
+        },
+        rounds=rounds,
     )
+    show(taken)
+    limits = said(shape.rates(taken))
+    show_ratios(taken, [*others, PRODUCT])
     if case in taken:
-        Condition("top_n_kernel", case).report(
-            ratios(taken, case, "ours"),
-            to_product=round(part, 3),
-            product_gflops=round(speed),
-            copy_gb_s=round(copied_gb, 1),
+        Condition("top_n_kernel", case).report(ratios(taken, case, "ours"), limits=limits)
+    return limits
+
+
+def show_ratios(taken: Mapping[str, Sequence[float]], names: Sequence[str]) -> None:
+    for name in names:
+        found = ratios(taken, name, "ours")
+        print(
+            f"{name}: {statistics.median(found):.2f} of our time ({min(found):.2f} to {max(found):.2f})"
         )
 
 
-def agree(users_BD: Floats, items_ND: Floats, index: Any, largest: float) -> None:
-    """Both are exact, so that their items are the same but where float32 cannot tell."""
+def agree(
+    users_BD: Floats, items_ND: Floats, search: Callable[[Floats], Found], largest: float
+) -> None:
+    """All are exact, so that their items are the same but where float32 cannot tell."""
     found = top_items(users_BD, items_ND, M, largest=largest)
-    scores_BM, nums_BM = index.search(users_BD, M)
+    scores_BM, nums_BM = search(users_BD)
     differ = found.nums_BM != nums_BM
     np.testing.assert_allclose(found.scores_BM, scores_BM, rtol=1e-5)
     assert differ.mean() < 0.01, f"{differ.sum()} items differ"
@@ -207,7 +217,7 @@ def stage_one(size: Size, recipe: Recipe, *, ruled: bool) -> Callable[[], None]:
     return score
 
 
-def what_a_blend_adds(size: Size, *, rounds: int) -> None:
+def what_a_blend_adds(size: Size, limits: Limits, *, rounds: int) -> None:
     case = "stage 1 with blend and three rules to dense alone"
     sides = {
         case: stage_one(size, BLEND, ruled=True),
@@ -215,17 +225,17 @@ def what_a_blend_adds(size: Size, *, rounds: int) -> None:
     }
     taken = alternately(sides, rounds=rounds)
     show(taken)
-    Condition("top_n_kernel", case).report(ratios(taken, case, "dense alone"))
+    Condition("top_n_kernel", case).report(ratios(taken, case, "dense alone"), limits=limits)
 
 
 def run(small: Size, large: Size, *, rounds: int = ROUNDS) -> None:
     """``small`` and ``large`` stand for the 20k and the 100k items of the conditions."""
     if library() is None:
         raise SystemExit("scoring's compiled kernel is not there; `make setup` builds it")
-    torch.set_num_threads(THREADS)
-    against_faiss(small, "faiss IndexFlatIP, 20k items", rounds=rounds)
-    against_faiss(large, "faiss IndexFlatIP, 100k items", rounds=rounds)
-    what_a_blend_adds(small, rounds=rounds)
+    with two_threads():
+        limits = against_faiss(small, "faiss IndexFlatIP, 20k items", rounds=rounds)
+        against_faiss(large, "faiss IndexFlatIP, 100k items", rounds=rounds)
+        what_a_blend_adds(small, limits, rounds=rounds)
 
 
 def main() -> None:

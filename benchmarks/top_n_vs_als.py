@@ -29,13 +29,13 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import torch
 from pyspark.ml.recommendation import ALSModel
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from benchmarks.dense import Floats, product, vectors
-from benchmarks.paired import ROUNDS, Condition, alternately, arguments, seconds, show
+from benchmarks.dense import Floats, vectors
+from benchmarks.limits import THREADS, of_products
+from benchmarks.paired import ROUNDS, Condition, alternately, arguments, show
 from benchmarks.top_n_worker import N, save_catalogue, scored
 from recsys.config.places import PathsConfig, SparkConfig
 from recsys.contracts import TOP_N_LISTS
@@ -43,7 +43,7 @@ from recsys.lake import ROW_FILE, Lake, RowFile, spark_session
 from recsys.scoring.select import library
 from recsys.scoring.spark import in_partitions
 
-CORES = 2
+CORES = THREADS
 PARTITIONS = 4
 FILES = 4
 """Of a table of users: MLlib's tasks are the pairs of a part of the users and a part of the items."""
@@ -177,6 +177,7 @@ def run(job: Job, *, rounds: int = ROUNDS) -> None:
         rounds=rounds,
     )
     show(taken)
+    limits = of_products(size.large, size.items, size.dim)
     less, more, small, large, constant = taken.values()
     if size.samples:
         theirs = [(b - a) / (many - few) for a, b in zip(less, more, strict=True)]
@@ -186,24 +187,15 @@ def run(job: Job, *, rounds: int = ROUNDS) -> None:
         found = {SMALL_CASE: (less, small), LARGE_CASE: (more, large)}
     for case, sides in found.items():
         ratios = [theirs / ours for theirs, ours in zip(*sides, strict=True)]
-        Condition("top_n_vs_als", case).report(ratios, users=[few, many], rates=bool(size.samples))
+        Condition("top_n_vs_als", case).report(
+            ratios, users=[few, many], rates=bool(size.samples), limits=limits
+        )
     in_kernel = [of_cores / CORES for of_cores in kernel[-rounds:]]
     around = [a - b for a, b in zip(large, in_kernel, strict=True)]
     Condition("top_n_vs_als", AROUND_CASE).report(
         [a / b for a, b in zip(around, constant, strict=True)],
         kernel_seconds=round(statistics.median(in_kernel), 2),
-    )
-    show_limit(size, statistics.median(in_kernel))
-
-
-def show_limit(size: Size, kernel_seconds: float) -> None:
-    """The plain product of the job's shapes."""
-    users = min(size.large, 8192)
-    multiply = product(vectors(users, size.dim, 1), vectors(size.items, size.dim, 2))
-    multiply()
-    needed = seconds(multiply) * size.large / users
-    print(
-        f"product alone, {size.large} users: {needed:.2f} s of the kernel's {kernel_seconds:.2f} s"
+        limits=limits,
     )
 
 
@@ -214,7 +206,6 @@ def main() -> None:
     size, rounds = (
         (QUICK, min(asked.rounds, QUICK_ROUNDS)) if asked.quick else (Size(), asked.rounds)
     )
-    torch.set_num_threads(CORES)
     config = SparkConfig(master=f"local[{CORES}]", driver_memory="4g")
     with tempfile.TemporaryDirectory() as folder, spark_session("top_n_vs_als", config) as spark:
         job = Job(spark, Path(folder), size)

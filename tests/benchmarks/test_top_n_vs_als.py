@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ import pytest
 
 from benchmarks import top_n_vs_als
 from recsys.scoring.select import library
+from tests.benchmarks.result_lines import LIMITS, have_limits, results
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -26,11 +26,11 @@ def test_every_condition_is_measured_and_judged(
 
     top_n_vs_als.run(job, rounds=1)
 
-    lines = capsys.readouterr().out.splitlines()
-    results = [json.loads(line[7:]) for line in lines if line.startswith("RESULT ")]
-    assert [(found["case"], found["wanted"]) for found in results] == [
+    lines = results(capsys.readouterr().out)
+    assert [(line["case"], line["wanted"]) for line in lines] == [
         (top_n_vs_als.SMALL_CASE, 10),
         (top_n_vs_als.LARGE_CASE, 40),
         (top_n_vs_als.AROUND_CASE, 1.2),
     ]
-    assert all(isinstance(found["met"], bool) for found in results)
+    assert all(isinstance(line["met"], bool) for line in lines)
+    assert have_limits(lines, *LIMITS)
