@@ -3,7 +3,8 @@
     ./spark-submit.sh publish --env local --run-date 2010-12-10
 
 Reads    top_n_lists, similar_items, also_bought, popular_items   as_of = run-date
-         events, items, users, histories, item_vectors, data_quality   for the manifest
+         events, items, users, rules, histories, seen_items, vocabularies, item_similarity, transitions,
+         reorder_intervals, popularity, item_vectors, data_quality   for the manifest
 Writes   releases/<release_id>/, the pointer releases/current, then a row of releases, and served_history
 """
 
@@ -22,8 +23,9 @@ log = structlog.get_logger()
 
 JOB = Job(
     "publish",
-    reads=("top_n_lists", "similar_items", "also_bought", "popular_items", "events", "items", "users",
-           "histories", "item_vectors", "data_quality", "models/scored-<run_date>.json",
+    reads=("top_n_lists", "similar_items", "also_bought", "popular_items", "events", "items", "users", "rules",
+           "histories", "seen_items", "vocabularies", "item_similarity", "transitions", "reorder_intervals",
+           "popularity", "item_vectors", "data_quality", "models/scored-<run_date>.json",
            "models/<model_version>/"),
     writes=("releases/<release_id>/", "releases/current", "releases", "served_history"),
 )  # fmt: skip

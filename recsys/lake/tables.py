@@ -70,6 +70,7 @@ class Lake:
 
     def __init__(self, spark: SparkSession, paths: PathsConfig) -> None:
         self.spark = spark
+        self.paths = paths
         self._root = paths.lake_uri
         self._locks = paths.locks
 

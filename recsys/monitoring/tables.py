@@ -78,4 +78,5 @@ def scoring_of(manifest: ReleaseManifest) -> ScoringRecord:
         reason=model.reason,
         recipe=manifest.recipe,
         ranking_version=model.ranking_version,
+        full_as_of=manifest.inputs_as_of if manifest.is_increment else None,
     )

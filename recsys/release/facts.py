@@ -7,6 +7,9 @@ import json
 from datetime import date
 from functools import reduce
 
+import structlog
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -19,14 +22,19 @@ from recsys.contracts import (
     DATA_QUALITY,
     EVENTS,
     HISTORIES,
+    ITEM_SIMILARITY,
     ITEM_VECTORS,
     ITEMS,
     POPULAR_ITEMS,
     POPULARITY,
+    REORDER_INTERVALS,
     RULES,
+    SEEN_ITEMS,
     SIMILAR_ITEMS,
     TOP_N_LISTS,
+    TRANSITIONS,
     USERS,
+    VOCABULARIES,
     TableContract,
 )
 from recsys.errors import MissingInput
@@ -36,12 +44,19 @@ from recsys.records import RankingManifest, ScoringRecord, verify_model
 from recsys.release.lists import Lists
 from recsys.release.manifest import AcceptedVolume, CodeVersion, ReleaseModel, TableVersion
 from recsys.release.stored_list import Place, answer_hash
+from recsys.scoring.increment import GONE
 
-TABLES: tuple[TableContract, ...] = (
-    EVENTS, ITEMS, USERS, HISTORIES, POPULARITY, ITEM_VECTORS, RULES, TOP_N_LISTS, SIMILAR_ITEMS,
-    ALSO_BOUGHT, POPULAR_ITEMS,
+log = structlog.get_logger()
+
+INPUTS: tuple[TableContract, ...] = (
+    VOCABULARIES, HISTORIES, SEEN_ITEMS, ITEM_SIMILARITY, TRANSITIONS, REORDER_INTERVALS, POPULARITY,
 )  # fmt: skip
-"""What a manifest names, where it exists."""
+"""What was made of the full run's day: until the next one lists rest on it, as that run read it."""
+TABLES: tuple[TableContract, ...] = (
+    EVENTS, ITEMS, USERS, *INPUTS, ITEM_VECTORS, RULES, TOP_N_LISTS, SIMILAR_ITEMS, ALSO_BOUGHT,
+    POPULAR_ITEMS,
+)  # fmt: skip
+"""What a manifest names, where it exists and decided a list."""
 
 NOT_CONTENT: dict[str, bool | set[str]] = {
     **dict.fromkeys(
@@ -52,9 +67,32 @@ NOT_CONTENT: dict[str, bool | set[str]] = {
 """Sections and keys that say where and how, not what."""
 
 
-def table_versions(lake: Lake) -> dict[str, int]:
-    """The newest version of each table a release rests on; everything after is read at these."""
-    return {table.name: lake.version(table) for table in TABLES if lake.exists(table)}
+def facts_of_release(
+    lake: Lake, config: RecsysConfig, run_date: date, scoring: ScoringRecord
+) -> dict[str, TableVersion]:
+    """``table_facts`` of each table that the lists of ``run_date`` rest on; everything after is read at these versions.
+
+    Inputs are named as they were scored with, where that version is gone (a run date that is published again after
+    weeks) as they are now. They are hashed like the others: a row a user and some hundred an item, where ``events``
+    has as many as there are.
+    """
+    tables = [table for table in TABLES if _decided(table, config, scoring) and lake.exists(table)]
+    scored = {t.name: scoring.versions[t.name] for t in INPUTS if t.name in scoring.versions}
+    versions = {t.name: scored[t.name] if t.name in scored else lake.version(t) for t in tables}
+    try:
+        return table_facts(lake, versions, run_date, scoring)
+    except (PySparkException, Py4JJavaError) as error:
+        if not (scored and GONE.search(str(error))):
+            raise
+        log.warning("inputs_are_gone", run_date=str(run_date), versions=scored)
+    versions = {t.name: lake.version(t) for t in tables}
+    return table_facts(lake, versions, run_date, scoring)
+
+
+def _decided(table: TableContract, config: RecsysConfig, scoring: ScoringRecord) -> bool:
+    if table is SEEN_ITEMS:
+        return config.shop.exclude_seen
+    return table is not REORDER_INTERVALS or scoring.recipe.due > 0
 
 
 def table_facts(
@@ -116,8 +154,8 @@ def _rows_used(
             (F.col("as_of") == F.lit(scoring.model_as_of))
             & (F.col("model_version") == F.lit(scoring.model_version))
         )
-    as_of = scoring.inputs_as_of if table in {HISTORIES, POPULARITY} else run_date
-    return rows.where(F.col("as_of") == F.lit(as_of))
+    day = "version" if table is VOCABULARIES else "as_of"
+    return rows.where(F.col(day) == F.lit(scoring.inputs_as_of if table in INPUTS else run_date))
 
 
 def model_facts(paths: PathsConfig, scoring: ScoringRecord) -> ReleaseModel:

@@ -123,13 +123,13 @@ def _describe(
     lake: Lake, config: RecsysConfig, run_date: date, scoring: ScoringRecord
 ) -> tuple[ReleaseManifest, list[Lists]]:
     """The manifest that this content must have, and the lists to build from."""
-    versions = facts.table_versions(lake)
-    missing = [table.name for table in PUBLISHED.values() if table.name not in versions]
+    missing = [table.name for table in PUBLISHED.values() if not lake.exists(table)]
     if missing:
         raise MissingInput(
             f"nothing to publish: no table {', '.join(missing)}; run score_top_n first"
         )
-    tables = facts.table_facts(lake, versions, run_date, scoring)
+    tables = facts.facts_of_release(lake, config, run_date, scoring)
+    versions = {name: table.version for name, table in tables.items()}
     if not tables[TOP_N_LISTS.name].rows:
         raise MissingInput(
             f"top_n_lists has no rows as of {run_date}: run score_top_n for it first"

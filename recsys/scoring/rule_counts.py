@@ -111,7 +111,8 @@ def write_rules(lake: Lake, rows: Sequence[Row], run_date: date) -> Written:
 def _declared_by_user(config: RecsysConfig) -> Iterator[tuple[str, object, float | None, int]]:
     """Name, definition, number and stage of the rules that are in force."""
     if config.shop.exclude_seen:
-        yield SEEN, True, None, 1
+        signals = config.shop.signals.items()
+        yield SEEN, {name: one.seen_days for name, one in signals if one.seen_days > 0}, None, 1
     if days := config.rules.returned_days:
         yield RETURNED, days, float(days), 1
     for group, most in config.rules.limits:

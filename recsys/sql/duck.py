@@ -18,6 +18,7 @@ from recsys.release.manifest import ReleaseManifest
 from recsys.release.pointer import release_folder
 from recsys.release.shelf import shelved_releases
 from recsys.sql.live import Columns, release_rows
+from recsys.sql.recorded import recorded_rows
 from recsys.sql.views import VIEWS
 
 if TYPE_CHECKING:
@@ -85,7 +86,8 @@ def open_lake(paths: PathsConfig, release_id: str = "") -> Iterator[DuckLake]:
         ConfigError: no such release.
         CorruptArtifact: the release's manifest is damaged.
     """
-    versions = _versions(paths, release_id)
+    release = _release(paths, release_id)
+    versions = release.tables if release else {}
     with duckdb.connect(config={"autoinstall_known_extensions": "false"}) as connection:
         connection.execute(f"LOAD '{_delta_extension()}'")
         connection.execute("SET TimeZone = 'UTC'")
@@ -93,9 +95,13 @@ def open_lake(paths: PathsConfig, release_id: str = "") -> Iterator[DuckLake]:
         for name in TABLES:
             location = f"{paths.lake_uri.rstrip('/')}/{name}"
             if "://" in location or (Path(location) / "_delta_log").is_dir():
-                names += _create_table_view(connection, name, location, versions.get(name))
+                version = versions[name].version if name in versions else None
+                names += _create_table_view(connection, name, location, version)
         if not names:
             raise MissingInput(f"no tables in {paths.lake_uri}: {FIRST_NIGHT}")
+        for name, (columns, rows) in recorded_rows(paths, release).items():
+            _create_table(connection, name, columns, rows)
+            names.append(name)
         for view in VIEWS:
             if set(view.needs) <= set(names):
                 connection.execute(f"CREATE VIEW {view.name} AS {view.duckdb}")
@@ -130,26 +136,30 @@ DUCKDB_TYPES = {
 
 
 def _create_table(
-    connection: duckdb.DuckDBPyConnection, name: str, columns: Columns, rows: list[tuple[Any, ...]]
+    connection: duckdb.DuckDBPyConnection,
+    name: str,
+    columns: Columns,
+    rows: Sequence[tuple[Any, ...]],
 ) -> None:
     """A few rows that lie in no Delta table."""
     typed = ", ".join(
         f"{column} {DUCKDB_TYPES.get(type_, type_)}" for column, type_ in columns.items()
     )
     connection.execute(f"CREATE TABLE {name} ({typed})")
-    connection.executemany(f"INSERT INTO {name} VALUES ({', '.join('?' * len(columns))})", rows)
+    if rows:
+        places = ", ".join("?" * len(columns))
+        connection.executemany(f"INSERT INTO {name} VALUES ({places})", rows)
 
 
-def _versions(paths: PathsConfig, release_id: str) -> dict[str, int]:
+def _release(paths: PathsConfig, release_id: str) -> ReleaseManifest | None:
     if not release_id:
-        return {}
+        return None
     known = [one.release_id for one in shelved_releases(paths)]
     if release_id not in known:
         raise ConfigError(
             f"no release {release_id!r}; there are: {', '.join(known[:10]) or 'none'}"
         )
-    manifest = ReleaseManifest.read(release_folder(paths, release_id))
-    return {name: table.version for name, table in manifest.tables.items()}
+    return ReleaseManifest.read(release_folder(paths, release_id))
 
 
 def _delta_extension() -> Path:

@@ -91,9 +91,33 @@ def assert_as_a_full_run(shop: Shop, record: ScoringRecord) -> None:
     assert not differing
 
 
+def assert_said_why(shop: Shop, record: ScoringRecord) -> None:
+    """What was kept from each user, and for which rule, is what ``why_not`` says of them."""
+    from recsys.scoring.changes import Used
+    from recsys.scoring.frozen import FrozenLake, rebuilt_users
+    from recsys.sql.duck import open_lake
+    from tests.scoring.changing_shop import ITEMS
+
+    frozen = FrozenLake(shop.lake, shop.config, record.versions)
+    used = Used(record.events_version, record.run_date)
+    users = rebuilt_users(frozen, shop.config, record.inputs_as_of, used, numbered=False).collect()
+    wanted = {
+        (user.user_id, ITEMS[num - 1], rule)
+        for user in users
+        for rule, nums in (("seen", user.seen_nums), ("returned", user.hidden_nums))
+        for num in nums or ()
+    }
+    question = "SELECT user_id, item_id, reason FROM why_not WHERE as_of = $day"
+    with open_lake(shop.config.paths) as lake:
+        answers = lake.query(question, {"day": record.run_date})[1]
+        found = {(user, item, rule) for user, item, why in answers for rule in why.split(", ")}
+    assert {said for said in found if said[2] in {"seen", "returned"}} == wanted
+
+
 def assert_published_whole(shop: Shop, record: ScoringRecord) -> None:
     """A release of the increment has what is of the full run's day, too, and its audit scores with that clock."""
     from recsys.monitoring.fresh import compare_fresh
+    from recsys.monitoring.tables import compare_tables
     from recsys.release.opening import open_release
     from recsys.release.publish import publish
     from recsys.release.stored_list import length
@@ -107,6 +131,21 @@ def assert_published_whole(shop: Shop, record: ScoringRecord) -> None:
         assert snapshot.get("categories", "group 1")
         assert snapshot.get("bought", "u01")
         assert length(snapshot.get("also_bought", "i01") or b"\0\0\0\0")
+    tables = compare_tables(shop.lake, manifest)
+    assert (tables.verdict, tables.examples) == ("ok", ())
+    inputs = {
+        t.VOCABULARIES,
+        t.HISTORIES,
+        t.SEEN_ITEMS,
+        t.ITEM_SIMILARITY,
+        t.TRANSITIONS,
+        t.POPULARITY,
+    }
+    named = {table.name: manifest.tables[table.name] for table in inputs}
+    assert {name: table.version for name, table in named.items()} == {
+        name: record.versions[name] for name in named
+    }
+    assert all(table.rows for table in named.values())
     fresh = compare_fresh(shop.lake, shop.config, manifest)
     assert (fresh.verdict, fresh.examples) == ("ok", ())
     assert fresh.checked == len(lists(shop, record.run_date))
@@ -189,6 +228,7 @@ def test_two_days_are_what_full_runs_with_the_same_inputs_give(shop: Shop) -> No
     assert said.of("users_affected")["newly_hidden"] == 1
     assert said.of("users_affected")["newly_allowed"] == 1
     assert_as_a_full_run(shop, second)
+    assert_said_why(shop, second)
     found = lists(shop, day(2))
     won = {user for user, places in found.items() if "i05" in {item for item, _, _ in places}}
     assert won, "what is back is offered"

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from recsys.blocked import block_item
 from recsys.config.places import PathsConfig
-from tests.release.shop import LISTS, Lists, write_lists, write_shop
+from tests.release.making import NOON
+from tests.release.shop import LISTS, Lists, write_lists, write_scoring_record, write_shop
 
 NIGHT_BEFORE: Lists = {
     "ana": (["cup", "tea"], [2.0, 1.0], ["model", "model"]),
@@ -22,4 +24,6 @@ def asked_shop(tmp_path_factory: pytest.TempPathFactory) -> PathsConfig:
     paths = PathsConfig(root=str(tmp_path_factory.mktemp("asked")))
     write_shop(Path(paths.lake_uri))
     write_lists(Path(paths.lake_uri), LISTS, NIGHT_BEFORE)
+    write_scoring_record(paths)
+    block_item(paths, "pot", reason="glass in it", now=NOON)
     return paths

@@ -41,8 +41,8 @@ def test_every_table_is_a_view_by_its_name(asked_shop: PathsConfig) -> None:
     with open_lake(asked_shop) as lake:
         assert lake.tables == [
             "events", "items", "users", "quarantine", "item_features", "histories", "popularity", "item_vectors",
-            "top_n_lists", "similar_items", "also_bought", "popular_items", "rules", "top_n", "top_n_today",
-            "quarantine_reasons", "rule_items",
+            "top_n_lists", "similar_items", "also_bought", "popular_items", "rules", "scored_days",
+            "blocked_items", "top_n", "top_n_today", "quarantine_reasons", "rule_items",
         ]  # fmt: skip
         for name in lake.tables:
             assert len(list(lake.query(f"SELECT * FROM {name}")[1])) > 0
