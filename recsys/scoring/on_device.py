@@ -73,8 +73,9 @@ class OnDevice:
         scores_BN[:, :known] += _product(scaled_BD, items_ND)
         scores_BN[:, known:] += self._there(vectors.at_the_mean_B[start:stop])[:, None]
         largest = float(items_ND.abs().amax()) if items_ND.numel() else 0.0
-        largest_B = np.abs(vectors.scaled_BD[start:stop]).max(axis=1, initial=0.0)
-        return dim * FLUSHED * (1.0 + largest + largest_B)
+        users_B = np.abs(vectors.scaled_BD[start:stop].astype(np.float64)).max(axis=1, initial=0.0)
+        off_B: NDArray[np.float64] = dim * FLUSHED * (1.0 + largest + users_B)
+        return off_B
 
     def _item_item(self, asked: Asked, start: int, stop: int) -> tuple[Tensor, Tensor]:
         shape = stop - start, asked.width

@@ -81,8 +81,9 @@ def best(asked: Asked, first_pass: FirstPass | None = None) -> Lists:
 
 def margins(asked: Asked, start: int, largest_B: Floats) -> Floats:
     """What a score may be below the M-th best and still win, given each user's largest item-item sum."""
-    margin_B = asked.margin_B[start : start + len(largest_B)]
-    return margin_B + 2.0**-18 * np.log1p(ITEM_ITEM_SCALE * largest_B)
+    margin_B: Floats = 2.0**-18 * np.log1p(ITEM_ITEM_SCALE * largest_B)
+    margin_B += asked.margin_B[start : start + len(largest_B)]
+    return margin_B
 
 
 def floors(bound_B: Floats) -> NDArray[np.float32]:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyspark import TaskContext
 
 from recsys.errors import MissingInput
 from recsys.records import Recipe
@@ -138,8 +139,8 @@ def test_a_machine_without_a_gpu_says_what_to_do() -> None:
 
 def test_a_task_takes_the_gpu_that_spark_gave_it(monkeypatch: pytest.MonkeyPatch) -> None:
     given = SimpleNamespace(resources=lambda: {"gpu": SimpleNamespace(addresses=["3"])})
-    monkeypatch.setattr(spark.TaskContext, "get", lambda: given)
+    monkeypatch.setattr(TaskContext, "get", lambda: given)
     assert spark._gpu_of_task() == "cuda:3"
 
-    monkeypatch.setattr(spark.TaskContext, "get", lambda: SimpleNamespace(resources=dict))
+    monkeypatch.setattr(TaskContext, "get", lambda: SimpleNamespace(resources=dict))
     assert spark._gpu_of_task() == "cuda:0"
