@@ -13,7 +13,7 @@ from tests.scoring.test_stage_one import DIM, with_model
 from tests.scoring.worlds import kit_of, users_of
 
 BLEND = Recipe(name="blend", model=0.5, similarity=0.4, transitions=0.6, popularity=0.2, decay=0.9)
-"""Weighs every part. A night's weights are chosen by evaluate: where it finds popularity better, thin users get that."""
+"""Weighs every part. A night's weights are those that evaluate found best: thin users may then get what is popular."""
 TASTES = [[0] * DIM, *[[1, 0, 0, 0]] * 4, *[[0, 1, 0, 0]] * 4, *[[1, 0, 0, 0]] * 4]
 """Items 1 to 4 and 9 to 12 please the same users, 5 to 8 others."""
 
