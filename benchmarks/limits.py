@@ -1,4 +1,7 @@
-"""What this machine can do at most, at a job's shapes and in the same run: a RESULT line has it beside its figure."""
+"""What this machine itself does, at a job's shapes and in the same run: a RESULT line has it beside its figure.
+
+The product is torch's: another library's may be faster on this processor.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ class Shape:
     dim: int
 
     def sides(self) -> dict[str, Callable[[], object]]:
-        """The plain float32 product, which finds nothing, and a copy of a batch's scores."""
+        """torch's plain float32 product, which finds nothing, and a copy of a batch's scores."""
         work = product(vectors(self.users, self.dim, 1), vectors(self.items, self.dim, 2))
         return {PRODUCT: work, COPY: copy(self.items)}
 
