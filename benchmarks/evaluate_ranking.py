@@ -22,7 +22,8 @@ from benchmarks.dense import Floats, product, vectors
 from benchmarks.paired import ROUNDS, Condition, alternately, arguments, show
 from recsys.evaluation.ranking import METRICS, hits, metrics_by_user
 from recsys.evaluation.splits import Targets
-from recsys.scoring.select import largest_norm, library, top_items
+from recsys.scoring.select import library
+from recsys.scoring.top_items import largest_norm, top_items
 
 # Shape suffixes in this file:
 #   B users   N items   D embedding width   K list places

@@ -35,7 +35,8 @@ from recsys.records import Recipe
 from recsys.scoring.kernel import Retriever
 from recsys.scoring.kit import Kit
 from recsys.scoring.parts import DenseParts, Fading, Parts, item_item_parts
-from recsys.scoring.select import largest_norm, library, rounding, top_items
+from recsys.scoring.select import library, rounding
+from recsys.scoring.top_items import largest_norm, top_items
 from recsys.scoring.users import UserBatch
 
 # Shape suffixes in this file:

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from recsys.lake import Destination, RowFileWriter
 from recsys.scoring.lists import Lists
-from recsys.scoring.select import Best, largest_norm, top_items
+from recsys.scoring.select import Best
 from recsys.scoring.spark import numbered_lists
+from recsys.scoring.top_items import largest_norm, top_items
 
 # Shape suffixes in this file:
 #   B users   N items   D embedding width   M places of a list

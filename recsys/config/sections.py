@@ -201,7 +201,8 @@ class ScoringConfig(Config):
     threads: int = Field(1, ge=1)
     """Of one task that scores: stage 1 works on so many. As many as spark.task.cpus; 1 where each core has a task."""
     device: Literal["cpu", "cuda"] = "cpu"
-    """Where stage 1 looks through the catalogue. cuda: on the GPU that Spark gave the task; the lists are the same."""
+    """Where stage 1 looks through the catalogue, which must fit there. cuda: on the GPU that Spark gave the task; made for
+    the same lists, and run on processors alone so far."""
     similar_n: int = Field(default=40, ge=1)
     """Length of the lists beside an item, similar and also bought: longer than a page shows, so that they fill up where
     items are blocked or excluded. Sessions look at the first 20 similar ones."""

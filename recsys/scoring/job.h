@@ -54,6 +54,7 @@ struct Job {
   Sparse similarity, transitions;
   Together together;
   Numbers seen, hidden;
+  Numbers candidates;  // of another first pass, in the items' order; null: they are looked for here
   int32_t* nums;
   float* scores;
   int8_t* sources;

@@ -11,10 +11,14 @@ Shape suffixes: B users, D embedding width, N catalogue (num_items + 1), M place
 
 from __future__ import annotations
 
+import ctypes
+from dataclasses import replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from recsys.errors import MissingInput
 from recsys.records import Recipe
 from recsys.scoring import plain
 from recsys.scoring.kit import Kit
@@ -36,6 +40,9 @@ from recsys.scoring.select import (
     select,
 )
 
+if TYPE_CHECKING:
+    from recsys.scoring.on_device import OnDevice
+
 DECIMALS = 6
 
 
@@ -48,12 +55,12 @@ class Retriever:
         """``threads`` work on a batch. Not ``compiled``: in numpy, also where the kernel has been built.
 
         Raises:
-            MissingInput: there is no such ``device``.
+            MissingInput: there is no such ``device``, or no kernel to rank what is found there.
         """
         self._kit = kit
         self._threads = threads
-        self._first_pass = None if device == "cpu" else _on_device(device)
-        self._kernel = library() if compiled and self._first_pass is None else None
+        self._kernel = library() if compiled else None
+        self._finder = None if device == "cpu" else _on_device(device, self._kernel)
         self._bases = Bases(kit)
         self._added: tuple[tuple[float, ...], Together] | None = None
 
@@ -77,7 +84,9 @@ class Retriever:
             item_item=self._item_item(parts, recipe), hidden=tuple(hidden), decimals=DECIMALS,
         )  # fmt: skip
         if self._kernel is None:
-            return plain.best(asked, self._first_pass)
+            return plain.best(asked)
+        if self._finder is not None:
+            asked = replace(asked, candidates=self._finder.candidates(asked))
         return _lists(select(self._kernel, asked, threads=self._threads))
 
     def _item_item(self, parts: Parts, recipe: Recipe) -> ItemItem | None:
@@ -106,7 +115,12 @@ class Retriever:
         return Matrix.of(self._kit.similarity), Matrix.of(self._kit.transitions)
 
 
-def _on_device(device: str) -> plain.FirstPass:
+def _on_device(device: str, kernel: ctypes.CDLL | None) -> OnDevice:
+    if kernel is None:
+        raise MissingInput(
+            f"scoring.device is {device}, and the compiled kernel that ranks what is found there is missing: "
+            "`make setup` builds it"
+        )
     # torch is seconds and 200 MB that a worker without a GPU has no use for.
     from recsys.scoring.on_device import OnDevice  # noqa: PLC0415
 

@@ -87,7 +87,8 @@ class Kit:
             if segment:
                 own = own + self.prior_buyers * self.popularity(0)
             if (len(self._popularity) + 1) * 8 * self.width > MOST_BYTES:
-                self._popularity.clear()
+                for other in [one for one in self._popularity if one]:  # each leans on the first
+                    del self._popularity[other]
             self._popularity[segment] = _share_of_best(own)
         return self._popularity[segment]
 

@@ -1,15 +1,11 @@
 """Stage 1 in numpy, for where the compiled kernel is not: the same two passes, and the same lists.
 
-The first pass can be another one (``on_device``). A sum of item-item contributions may differ from the kernel's in its
-last bit, which the rounding of scores hides.
+A sum of item-item contributions may differ from the kernel's in its last bit, which the rounding of scores hides.
 
 Shape suffixes: B users, N catalogue (num_items + 1), D embedding width, P pairs of user and item, M places of a list.
 """
 
 from __future__ import annotations
-
-from itertools import pairwise
-from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,72 +26,32 @@ GROUP = 16
 ITEM_ITEM_SCALE = 50.0
 
 
-class Candidates(NamedTuple):
-    """Every item that can be among the best of its user, and maybe others."""
-
-    keys_P: Ints
-    """User's row in the block * catalogue's width + number of the item; ascending."""
-    raw_P: Floats
-    """Of item-item, before the logarithm."""
-    repeat_P: Floats
-    """The part of it that is of the item itself."""
-
-
-class FirstPass(Protocol):
-    block_cells: int
-    """Users x items at a time."""
-
-    def __call__(self, asked: Asked, start: int, stop: int) -> Candidates:
-        """Of the users from ``start`` to ``stop``, over the whole catalogue."""
-        ...
-
-
-class InNumpy:
-    block_cells = BLOCK_CELLS
-
-    def __call__(self, asked: Asked, start: int, stop: int) -> Candidates:
-        width = asked.width
-        scores_BN = np.stack([asked.bases.row(b)[:width] for b in range(start, stop)])
-        if (vectors := asked.vectors) is not None:
-            known = len(vectors.items)
-            scores_BN[:, :known] += vectors.scaled_BD[start:stop] @ vectors.items.T
-            scores_BN[:, known:] += vectors.at_the_mean_B[start:stop, None]
-        raw_BN, repeat_BN = _item_item(asked, start, stop)
-        touched = np.flatnonzero(raw_BN)
-        scores_BN.ravel()[touched] += np.log1p(ITEM_ITEM_SCALE * raw_BN.ravel()[touched])
-        for flat in asked.hidden:
-            rows, nums = flat.places(start, stop, width)
-            scores_BN[rows, nums] = -np.inf
-        margin_B = margins(asked, start, raw_BN.max(axis=1, initial=0.0))
-        keys_P = _survivors(scores_BN, asked.m, margin_B)
-        return Candidates(keys_P, raw_BN.ravel()[keys_P], repeat_BN.ravel()[keys_P])
-
-
-def best(asked: Asked, first_pass: FirstPass | None = None) -> Lists:
+def best(asked: Asked) -> Lists:
     """The best ``m`` of each user by (score, smaller item number)."""
-    find = first_pass or InNumpy()
-    block = max(1, find.block_cells // asked.width)
-    cuts = [*range(0, len(asked), block), len(asked)]
-    return joined([_exact(asked, *cut, find(asked, *cut)) for cut in pairwise(cuts)])
+    block = max(1, BLOCK_CELLS // asked.width)
+    starts = range(0, len(asked), block)
+    return joined([_block(asked, start, min(start + block, len(asked))) for start in starts])
 
 
-def margins(asked: Asked, start: int, largest_B: Floats) -> Floats:
-    """What a score may be below the M-th best and still win, given each user's largest item-item sum."""
-    margin_B: Floats = 2.0**-18 * np.log1p(ITEM_ITEM_SCALE * largest_B)
-    margin_B += asked.margin_B[start : start + len(largest_B)]
-    return margin_B
+def _block(asked: Asked, start: int, stop: int) -> Lists:
+    width = asked.width
+    scores_BN = np.stack([asked.bases.row(b)[:width] for b in range(start, stop)])
+    if (vectors := asked.vectors) is not None:
+        known = len(vectors.items)
+        scores_BN[:, :known] += vectors.scaled_BD[start:stop] @ vectors.items.T
+        scores_BN[:, known:] += vectors.at_the_mean_B[start:stop, None]
+    raw_BN, repeat_BN = _item_item(asked, start, stop)
+    touched = np.flatnonzero(raw_BN)
+    scores_BN.ravel()[touched] += np.log1p(ITEM_ITEM_SCALE * raw_BN.ravel()[touched])
+    for flat in asked.hidden:
+        rows, nums = flat.places(start, stop, width)
+        scores_BN[rows, nums] = -np.inf
+    largest_B = raw_BN.max(axis=1, initial=0.0)
+    margin_B = asked.margin_B[start:stop] + 2.0**-18 * np.log1p(ITEM_ITEM_SCALE * largest_B)
 
-
-def floors(bound_B: Floats) -> NDArray[np.float32]:
-    """Just below the bounds, and above minus infinity, which is never a candidate."""
-    lowest = np.finfo(np.float32).min
-    return np.nextafter(np.maximum(bound_B, lowest).astype(np.float32), lowest)
-
-
-def _exact(asked: Asked, start: int, stop: int, found: Candidates) -> Lists:
-    keys_P, raw_P, repeat_P = found
-    vectors = asked.vectors
-    rows_P, nums_P = np.divmod(keys_P, asked.width)
+    keys_P = _survivors(scores_BN, asked.m, margin_B)
+    rows_P, nums_P = np.divmod(keys_P, width)
+    raw_P, repeat_P = raw_BN.ravel()[keys_P], repeat_BN.ravel()[keys_P]
     z_P = np.zeros(len(keys_P)) if vectors is None else _z(vectors, start + rows_P, nums_P)
     item_item_P = np.log1p(ITEM_ITEM_SCALE * raw_P)
     popular_P = _popular(asked.shares, start + rows_P, nums_P)
@@ -158,6 +114,12 @@ def _survivors(scores_BN: NDArray[np.float32], m: int, margin_B: Floats) -> Ints
     place = grouped.shape[1] - min(m, grouped.shape[1])
     bound_B = np.partition(grouped, place, axis=1)[:, place].astype(np.float64) - margin_B
     return np.flatnonzero(scores_BN >= floors(bound_B)[:, None])
+
+
+def floors(bound_B: Floats) -> NDArray[np.float32]:
+    """Just below the bounds, and above minus infinity, which is never a candidate."""
+    lowest = np.finfo(np.float32).min
+    return np.nextafter(np.maximum(bound_B, lowest).astype(np.float32), lowest)
 
 
 def _z(vectors: Vectors, users_P: Ints, nums_P: Ints) -> Floats:

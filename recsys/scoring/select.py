@@ -20,7 +20,7 @@ from scipy.sparse import csr_array
 from recsys.compiled import load_library
 
 LIBRARY = Path(__file__).with_name("libselect.so")
-VERSION = 3
+VERSION = 4
 PADDING = 512
 """Floats beyond the last item of a row that the kernel may read: a block of items."""
 
@@ -65,7 +65,7 @@ class _Job(Structure):
         ("model", c_double), ("decimals", c_double),
         ("history", _Events), ("similarity", _Sparse), ("transitions", _Sparse),
         ("together", _Together),
-        ("seen", _Numbers), ("hidden", _Numbers),
+        ("seen", _Numbers), ("hidden", _Numbers), ("candidates", _Numbers),
         *((name, c_void_p) for name in ("nums", "scores", "sources", "lengths")),
         ("threads", c_int64),
     ]  # fmt: skip
@@ -193,6 +193,8 @@ class Asked:
     """At most two."""
     decimals: int | None = None
     """Scores are rounded before they are ranked; None: not."""
+    candidates: Flat | None = None
+    """Ascending for each user, from another first pass; None: the kernel finds them itself."""
 
     def __len__(self) -> int:
         return len(self.margin_B)
@@ -257,53 +259,11 @@ def select(kernel: ctypes.CDLL, asked: Asked, *, threads: int) -> Best:
         job.together = _Together(together.offsets.ctypes.data, together.entries.ctypes.data)
     for name, flat in zip(("seen", "hidden"), asked.hidden, strict=False):
         setattr(job, name, _Numbers(flat.offsets.ctypes.data, flat.nums.ctypes.data))
+    if (found := asked.candidates) is not None:
+        job.candidates = _Numbers(found.offsets.ctypes.data, found.nums.ctypes.data)
     if kernel.select_top(ctypes.byref(job)):
         raise MemoryError(f"no memory for the candidates of {len(asked)} users")
     return best
-
-
-def top_items(
-    user_BD: NDArray[np.float32], items: NDArray[np.float32], m: int, *, largest: float, threads: int = 1
-) -> Best:  # fmt: skip
-    """The ``m`` items of the largest inner product with each user: stage 1 with nothing but vectors.
-
-    Ranked by products in float64, ties to the smaller number; scores are those products in float32.
-    ``largest`` is ``largest_norm(items)``.
-
-    Raises:
-        RuntimeError: the kernel is not there.
-    """
-    kernel = library()
-    if kernel is None:
-        raise RuntimeError("scoring's compiled kernel is not there; `make setup` builds it")
-    return select(kernel, vectors_alone(user_BD, items, m, largest=largest), threads=threads)
-
-
-def vectors_alone(
-    user_BD: NDArray[np.float32], items: NDArray[np.float32], m: int, *, largest: float
-) -> Asked:
-    """What ``top_items`` asks."""
-    users, width = len(user_BD), len(items)
-    exact_BD = user_BD.astype(np.float64)
-    size_B = np.sqrt(np.einsum("bd,bd->b", exact_BD, exact_BD)) * largest
-    factor_B = np.divide(1.0, size_B, out=np.zeros(users), where=size_B > 0)
-    scaled_BD, slack_B = in_float32(factor_B[:, None] * exact_BD, largest)
-    base = np.full(width + PADDING, -np.inf, np.float32)
-    base[:width] = 0
-    nothing_B, first_B = np.zeros(users), np.zeros(users, np.int64)
-    return Asked(
-        width=width, m=m, margin_B=2 * (slack_B + rounding(items.shape[1])),
-        bases=Rows([base], first_B), shares=Rows([np.zeros(width)], first_B),
-        popular_weight_B=nothing_B,
-        vectors=Vectors(
-            scaled_BD, exact_BD, nothing_B, np.ones(users), np.ascontiguousarray(items), 1.0
-        ),
-    )  # fmt: skip
-
-
-def largest_norm(items: NDArray[np.float32]) -> float:
-    squares = np.einsum("nd,nd->n", items, items, dtype=np.float64)
-    return float(np.sqrt(squares.max(initial=0.0)))
 
 
 def rounding(dim: int) -> float:

@@ -11,7 +11,8 @@ import torch
 
 from benchmarks import evaluate_ranking
 from benchmarks.dense import vectors
-from recsys.scoring.select import largest_norm, library
+from recsys.scoring.select import library
+from recsys.scoring.top_items import largest_norm
 
 pytestmark = pytest.mark.skipif(library() is None, reason="needs the compiled kernel: make setup")
 

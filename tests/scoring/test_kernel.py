@@ -16,7 +16,8 @@ from recsys.scoring.bundle import open_bundle
 from recsys.scoring.kit import Kit
 from recsys.scoring.lists import Lists
 from recsys.scoring.scorer import Entry, Rules, Scorer
-from recsys.scoring.select import Best, largest_norm, library, top_items
+from recsys.scoring.select import Best, library
+from recsys.scoring.top_items import largest_norm, top_items
 from recsys.scoring.users import UserBatch
 from tests.scoring.test_stage_one import recipes, worlds
 from tests.scoring.worlds import kit_of, model_folder, reorders_of, users_of

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,16 +16,20 @@ from pyspark import TaskContext
 
 from recsys.errors import MissingInput
 from recsys.records import Recipe
-from recsys.scoring import plain, spark
+from recsys.scoring import spark
 from recsys.scoring.bundle import open_bundle
-from recsys.scoring.kit import Kit
+from recsys.scoring.kit import Kit, save_kit
 from recsys.scoring.on_device import OnDevice
 from recsys.scoring.scorer import Entry, Rules, Scorer
-from recsys.scoring.select import largest_norm, vectors_alone
-from recsys.scoring.users import UserBatch
-from tests.scoring.test_kernel import ITEMS, KINDS, USERS, Floats, ruled_worlds, same
+from recsys.scoring.select import Asked, Flat, library, select
+from recsys.scoring.spark import ScoringTask
+from recsys.scoring.top_items import largest_norm, vectors_alone
+from recsys.scoring.users import Signals, UserBatch
+from tests.scoring.test_kernel import KINDS, Floats, bytes_of, ruled_worlds, same
 from tests.scoring.test_stage_one import recipes
 from tests.scoring.worlds import kit_of, model_folder, reorders_of, users_of
+
+pytestmark = pytest.mark.skipif(library() is None, reason="needs the compiled kernel: make setup")
 
 has_gpu = torch.cuda.is_available()
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not has_gpu, reason="no GPU"))]
@@ -33,41 +38,45 @@ RECIPE = Recipe(
 )  # fmt: skip
 
 
-def scorer_on(device: str, kit: Kit, rules: Rules, *, batch_users: int = 1024) -> Scorer:
-    scorer = Scorer(kit, rules, batch_users=batch_users, compiled=False)
-    scorer._retriever._first_pass = OnDevice(device)
+class Finder(OnDevice):
+    """Remembers how many candidates each user had."""
+
+    def __init__(self, device: str, cells: int | None = None) -> None:
+        super().__init__(device)
+        self._cells = cells or self._cells
+        self.counts: list[int] = []
+
+    def candidates(self, asked: Asked) -> Flat:
+        found = super().candidates(asked)
+        self.counts += np.diff(found.offsets).tolist()
+        return found
+
+
+def scorer_with(finder: Finder, kit: Kit, rules: Rules, *, batch_users: int = 1024) -> Scorer:
+    scorer = Scorer(kit, rules, batch_users=batch_users, threads=2)
+    scorer._retriever._finder = finder
     return scorer
 
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 @pytest.mark.parametrize("seed", range(5))
-def test_the_ranking_is_the_brute_force_one_in_double_precision(
-    device: str, kind: Any, seed: int
-) -> None:
+def test_vectors_have_the_bytes_of_the_compiled_pass(device: str, kind: Any, seed: int) -> None:
     users, items = (a.astype(np.float32) for a in kind(np.random.default_rng(seed)))
     asked = vectors_alone(users, items, 100, largest=largest_norm(items))
+    kernel = library()
+    assert kernel is not None
 
-    with np.errstate(over="ignore"):  # a score above float32's range is infinite
-        found = plain.best(asked, OnDevice(device))
-        same(found, plain.best(asked))
+    found = replace(asked, candidates=OnDevice(device).candidates(asked))
 
-    assert found.lengths.tolist() == [100] * USERS
-    exact = users.astype(np.float64) @ items.astype(np.float64).T
-    wanted_BM = np.argsort(-exact, axis=1, kind="stable")[:, :100]
-    norms = np.linalg.norm(items.astype(np.float64), axis=1)
-    sizes = np.linalg.norm(users.astype(np.float64), axis=1)
-    for b, (ours, theirs) in enumerate(zip(found.item_nums.reshape(USERS, 100), wanted_BM, strict=True)):  # fmt: skip
-        assert len(set(ours.tolist())) == 100 and ours.max() < ITEMS
-        differ = ours != theirs
-        gap = np.abs(exact[b, ours] - exact[b, theirs])[differ]
-        assert (gap < 1e-6 * sizes[b] * np.minimum(norms[ours], norms[theirs])[differ]).all()
+    assert found.candidates is not None and np.diff(found.candidates.offsets).min() >= 100
+    assert bytes_of(select(kernel, found, threads=2)) == bytes_of(select(kernel, asked, threads=1))
 
 
 @pytest.mark.parametrize("device", DEVICES)
 @settings(max_examples=40)
 @given(world=ruled_worlds(), recipe=recipes, n=st.integers(1, 50), seen=st.booleans())
-def test_rules_and_recipes_give_the_lists_of_numpy(
+def test_rules_and_recipes_give_the_lists_of_the_processor(
     tmp_path_factory: pytest.TempPathFactory,
     device: str,
     world: tuple[Kit, Floats, UserBatch],
@@ -80,14 +89,14 @@ def test_rules_and_recipes_give_the_lists_of_numpy(
     kit = replace(kit, bundles={"hand-made": bundle})
     entry, rules = Entry(recipe, "hand-made"), Rules(exclude_seen=seen)
 
-    found = scorer_on(device, kit, rules, batch_users=3).lists(users, entry, n)
+    found = scorer_with(Finder(device), kit, rules, batch_users=3).lists(users, entry, n)
 
-    same(found, Scorer(kit, rules, compiled=False).lists(users, entry, n))
+    same(found, Scorer(kit, rules).lists(users, entry, n))
 
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_a_large_shop_has_the_same_lists_however_many_users_fit_at_a_time(
-    device: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+    device: str, tmp_path: Path
 ) -> None:
     rng = np.random.default_rng(2)
     num_items, num_users = 3000, 150
@@ -108,33 +117,36 @@ def test_a_large_shop_has_the_same_lists_however_many_users_fit_at_a_time(
     wanted = Scorer(kit, rules).lists(users, entry, 100)
     assert set(wanted.sources.tolist()) == {0, 1, 2, 3}
 
-    same(scorer_on(device, kit, rules).lists(users, entry, 100), wanted)
-    monkeypatch.setattr(OnDevice, "block_cells", 7 * kit.width)
-    same(scorer_on(device, kit, rules).lists(users, entry, 100), wanted)
+    for finder in (Finder(device), Finder(device, cells=7 * kit.width)):
+        same(scorer_with(finder, kit, rules).lists(users, entry, 100), wanted)
+        assert len(finder.counts) == num_users
 
 
-def test_float32_stays_float32_whatever_the_process_chose(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = []
+@pytest.mark.parametrize("device", DEVICES)
+def test_where_nothing_speaks_for_most_items_few_of_them_are_candidates(device: str) -> None:
+    kit = kit_of(5000, similarity=[(1, num, 0.5) for num in range(4900, 4950)])
+    users, entry = users_of([[1], [2]]), Entry(Recipe(name="similar", similarity=1.0))
+    finder = Finder(device)
 
-    def multiply(users: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
-        seen.append(torch.get_float32_matmul_precision())
-        return torch.mm(users, items)
+    found = scorer_with(finder, kit, Rules()).lists(users, entry, 100)
 
-    monkeypatch.setattr(torch.Tensor, "__matmul__", multiply)
-    ones = np.ones((5, 3), np.float32)
-    torch.set_float32_matmul_precision("medium")
-    try:
-        plain.best(vectors_alone(ones, ones, 2, largest=2.0), OnDevice("cpu"))
-        assert torch.get_float32_matmul_precision() == "medium"
-    finally:
-        torch.set_float32_matmul_precision("highest")
-    assert seen == ["highest"]
+    same(found, Scorer(kit, Rules()).lists(users, entry, 100))
+    assert finder.counts == [150, 100]
 
 
 @pytest.mark.skipif(has_gpu, reason="about machines without a GPU")
-def test_a_machine_without_a_gpu_says_what_to_do() -> None:
-    with pytest.raises(MissingInput, match=r"scoring\.device=cpu, or give each task a GPU"):
-        Scorer(kit_of(2), Rules(), device="cuda:0")
+def test_a_machine_without_a_gpu_says_what_to_do(tmp_path: Path) -> None:
+    task = ScoringTask(
+        str(save_kit(kit_of(2), {}, tmp_path)), Rules(), Signals((), (), ()), 9, 1, "cuda"
+    )
+
+    with pytest.raises(MissingInput, match=r"torch finds 0 here: set scoring\.device=cpu, or give"):
+        task.scorer()
+
+
+def test_what_a_device_finds_needs_the_kernel() -> None:
+    with pytest.raises(MissingInput, match=r"scoring\.device is cuda:0, .*`make setup` builds it"):
+        Scorer(kit_of(2), Rules(), device="cuda:0", compiled=False)
 
 
 def test_a_task_takes_the_gpu_that_spark_gave_it(monkeypatch: pytest.MonkeyPatch) -> None:

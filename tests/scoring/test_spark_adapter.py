@@ -49,12 +49,15 @@ def test_users_without_any_history_fill_a_batch() -> None:
 
 
 @pytest.mark.spark
-def test_a_task_works_on_as_many_threads_as_conf_gives_it(
+def test_a_task_works_on_the_threads_and_the_device_that_conf_gives_it(
     spark: SparkSession, config: RecsysConfig
 ) -> None:
     scoring = config.scoring.model_copy(update={"threads": 2})
     with scoring_task(spark, config.model_copy(update={"scoring": scoring}), kit_of(3), ()) as task:
         assert task.scorer()._retriever._threads == task.threads == 2
+    scoring = scoring.model_copy(update={"device": "cuda"})
+    with scoring_task(spark, config.model_copy(update={"scoring": scoring}), kit_of(3), ()) as task:
+        assert task.device == "cuda"
 
 
 @pytest.mark.spark

@@ -35,10 +35,14 @@ def test_a_lighter_night_is_of_those_who_did_something(tmp_path: Path) -> None:
 
 
 def test_where_changes_are_refused_the_night_is_a_whole_one(tmp_path: Path) -> None:
-    code, ran = night(tmp_path, score_changes=3, run_pipeline=2)
+    code, ran = night(tmp_path, score_changes=3)
 
     assert ran[1:] == [f"score_changes {OPTIONS}", f"run_pipeline {OPTIONS} --from build_features"]
-    assert code == 2
+    assert code == 3  # a person reads why
+
+
+def test_a_whole_night_that_fails_says_so(tmp_path: Path) -> None:
+    assert night(tmp_path, score_changes=3, run_pipeline=2)[0] == 2
 
 
 @pytest.mark.parametrize(("job", "code"), [("ingest", 3), ("score_changes", 2), ("publish", 3)])
