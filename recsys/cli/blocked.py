@@ -33,8 +33,8 @@ def block_item_command(
         config = _of_publisher(env, set_)
         items = block_item(config.paths, item_id, reason=reason, now=datetime.now(UTC))
         _show(items)
+        _tell_of_a_slip(config, item_id)  # first: where hosts cannot be told, that ends the command
         _tell_hosts(config)
-        _tell_of_a_slip(config, item_id)
 
 
 def unblock_item_command(

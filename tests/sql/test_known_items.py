@@ -42,6 +42,16 @@ def test_an_unknown_item_is_blocked_with_a_warning(shop: PathsConfig) -> None:
     assert list(read_blocked(blocked_path(shop))) == ["cupp"]
 
 
+def test_the_warning_comes_also_where_hosts_cannot_be_told(
+    shop: PathsConfig, tmp_path: Path
+) -> None:
+    (tmp_path / "url").write_text("no folder")
+    where = ["--set", f"paths.root={shop.root}", "--set", f"publish.url={tmp_path.as_uri()}/url"]
+    said = CliRunner().invoke(app, [*BLOCK, *where])
+    assert (said.exit_code, "do not know it yet" in said.stderr) == (1, True)
+    assert "warning: the catalogue has no item 'cupp'; the nearest are: cup, " in said.stderr
+
+
 def test_without_what_asks_tables_an_item_is_blocked_all_the_same(
     shop: PathsConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
