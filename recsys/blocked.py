@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -49,6 +49,12 @@ class Known:
     items: dict[str, Blocked]
     problem: str = ""
     """Why that is what the copy says; empty where ``blocked.json`` says it."""
+    exists: bool = True
+    """False where there is neither the file nor its copy: nothing was ever blocked, or the folder is not there."""
+
+
+class _Absent(CorruptArtifact):
+    """There is no such file, as far as the disk can say."""
 
 
 def blocked_path(paths: PathsConfig) -> Path:
@@ -60,7 +66,7 @@ def copy_path(paths: PathsConfig) -> Path:
 
 
 def known_blocked(paths: PathsConfig) -> Known:
-    """Blocked items by id; none where there is neither the file nor its copy.
+    """Blocked items by id; none where there is neither the file nor its copy, as ``exists`` says.
 
     A file that was removed is one that cannot be read as long as its copy is there: `recsys unblock-item` puts an
     item back on sale, a slip of the hand does not.
@@ -68,16 +74,15 @@ def known_blocked(paths: PathsConfig) -> Known:
     Raises:
         CorruptArtifact: neither can be read.
     """
-    path, copy = blocked_path(paths), copy_path(paths)
-    if not (path.exists() or copy.exists()):
-        return Known({})
     try:
-        return Known(read_blocked(path))
+        return Known(read_blocked(blocked_path(paths)))
     except CorruptArtifact as error:
-        problem = str(error)
+        problem = error
     try:
-        items = read_blocked(copy)
+        items = read_blocked(copy_path(paths))
     except CorruptArtifact as error:
+        if isinstance(problem, _Absent) and isinstance(error, _Absent):
+            return Known({}, exists=False)
         raise CorruptArtifact(
             f"{problem}, and {error}: services keep the blocked items that they know, one that starts now knows none; "
             f"mend it: bring {BLOCKED_FILE} back from a host that pulls, from publish.url or from a backup"
@@ -110,7 +115,8 @@ def read_blocked(path: Path) -> dict[str, Blocked]:
     try:
         return parse_blocked(path.read_bytes(), str(path))
     except OSError as error:
-        raise CorruptArtifact(f"{path} is unreadable ({error.strerror})") from None
+        kind = _Absent if isinstance(error, FileNotFoundError) else CorruptArtifact
+        raise kind(f"{path} is unreadable ({error.strerror})") from None
 
 
 def parse_blocked(content: bytes, where: str) -> dict[str, Blocked]:
@@ -148,6 +154,12 @@ def take_over(paths: PathsConfig, content: bytes, where: str) -> bool:
         ) from None
     with _changing(paths):
         return _write(paths, content)
+
+
+def keep_copy(paths: PathsConfig) -> None:
+    """Make the copy what a file that can be read says: one of before there were copies has none."""
+    with _changing(paths), suppress(CorruptArtifact):
+        _write(paths, to_json(read_blocked(blocked_path(paths))))
 
 
 def block_item(

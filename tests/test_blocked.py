@@ -19,6 +19,7 @@ from recsys.blocked import (
     blocked_items,
     blocked_path,
     copy_path,
+    keep_copy,
     known_blocked,
     parse_blocked,
     read_blocked,
@@ -40,7 +41,7 @@ def paths(tmp_path: Path) -> PathsConfig:
 
 
 def test_items_are_blocked_one_by_one_and_let_go_again(paths: PathsConfig) -> None:
-    assert known_blocked(paths) == Known({})
+    assert known_blocked(paths) == Known({}, exists=False)
     block_item(paths, "tea", reason="recalled", now=NOON)
     both = block_item(paths, "a/b ☕", reason="", now=NOON)
     assert both == read_blocked(blocked_path(paths))
@@ -61,10 +62,12 @@ def test_what_is_not_blocked_cannot_be_let_go(paths: PathsConfig) -> None:
 
 
 def damage(path: Path, content: str | None) -> None:
-    """Removes it where ``content`` is None, and puts a folder in its place where it is '/'."""
+    """Removes it where ``content`` is None; '/' puts a folder in its place, '->' what the disk cannot even look up."""
     path.unlink(missing_ok=True)
     if content == "/":
         path.mkdir()
+    elif content == "->":
+        path.symlink_to("x" * 300)
     elif content is not None:
         path.write_text(content)
 
@@ -72,7 +75,7 @@ def damage(path: Path, content: str | None) -> None:
 DAMAGED = ["", "{", "[]", '{"items": {"tea": {"why": "x"}}}']
 
 
-@pytest.mark.parametrize("content", [*DAMAGED, None, "/"])
+@pytest.mark.parametrize("content", [*DAMAGED, None, "/", "->"])
 def test_where_the_file_cannot_be_read_its_copy_holds(
     paths: PathsConfig, content: str | None
 ) -> None:
@@ -131,6 +134,31 @@ def test_what_is_taken_over_is_whole_and_has_a_copy(paths: PathsConfig) -> None:
         assert set(known_blocked(paths).items) == {"tea"}
         assert take_over(paths, there, "there")
     assert blocked_path(paths).read_bytes() == copy_path(paths).read_bytes() == there
+
+
+def test_a_copy_is_made_of_a_whole_file_alone(paths: PathsConfig) -> None:
+    keep_copy(paths)
+    assert known_blocked(paths) == Known({}, exists=False)
+    block_item(paths, "tea", reason="recalled", now=NOON)
+    for content in (None, "{"):
+        damage(copy_path(paths), content)
+        keep_copy(paths)
+        assert set(read_blocked(copy_path(paths))) == {"tea"}
+    damage(blocked_path(paths), "{")
+    keep_copy(paths)
+    assert set(read_blocked(copy_path(paths))) == {"tea"}
+
+
+def test_a_disk_that_does_not_say_whether_there_is_a_list_is_no_shop_without_one(
+    paths: PathsConfig,
+) -> None:
+    paths.releases.mkdir(parents=True)
+    for path in (blocked_path(paths), copy_path(paths)):
+        damage(path, "->")
+    with pytest.raises(
+        CorruptArtifact, match=r"blocked\.json is unreadable \(File name too long\)"
+    ):
+        known_blocked(paths)
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"]))

@@ -11,6 +11,7 @@ from pathlib import Path
 import structlog
 from pyspark.sql import functions as F
 
+from recsys.blocked import keep_copy
 from recsys.config import RecsysConfig
 from recsys.config.places import PathsConfig
 from recsys.contracts import RELEASES, TOP_N_LISTS
@@ -94,6 +95,7 @@ def publish(lake: Lake, config: RecsysConfig, run_date: date, *, now: datetime) 
         read_pointer(
             paths
         )  # an unreadable pointer may hide a pin: refuse before the work, not after it
+        keep_copy(paths)
         if swept := shelf.sweep_leftovers(paths):
             log.info("leftovers_swept", folders=swept)
         scoring = ScoringRecord.read(paths, run_date)

@@ -32,6 +32,12 @@ GLANCE_SECONDS = 0.25
 RETRY_SECONDS = 10.0
 """A release that was refused is looked at again after this long, or when the pointer changes."""
 
+# The command that puts the last item back on sale leaves both files behind.
+_WITHOUT_A_LIST = (
+    "blocked.json is gone, and so is its copy: what was blocked stays off until this service starts anew; is "
+    "paths.releases mounted? Bring blocked.json back from publish.url, a host that pulls or a backup"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Open:
@@ -180,6 +186,9 @@ class Current:
             self._degrade("blocked", str(error))
             return
         blocked = frozenset(known.items)
+        if self.open.blocked and not known.exists:
+            self._degrade("blocked", _WITHOUT_A_LIST)
+            return
         if known.problem:
             blocked |= self.open.blocked  # the copy may be older than what is known
             self._degrade("blocked", known.problem)

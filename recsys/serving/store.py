@@ -101,6 +101,6 @@ def _mark(path: Path) -> tuple[int, int]:
     """Another one whenever the file was replaced: it is only ever renamed over."""
     try:
         status = path.stat()
-    except FileNotFoundError:
-        return (0, 0)
+    except OSError as error:  # what cannot be read is for whoever reads it
+        return (0, error.errno or 0)
     return (status.st_ino, status.st_mtime_ns)

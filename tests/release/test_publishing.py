@@ -12,6 +12,7 @@ import orjson
 import pytest
 from pyspark.sql import SparkSession
 
+from recsys.blocked import block_item, copy_path, read_blocked
 from recsys.config import RecsysConfig
 from recsys.config.places import PathsConfig
 from recsys.config.sections import PublishConfig
@@ -324,6 +325,16 @@ def test_an_unreadable_pointer_stops_a_publish_before_the_work(config: RecsysCon
     with pytest.raises(CorruptArtifact, match="is unreadable"):
         publish(cast(Lake, None), config, RUN_DATE, now=NOON)
     assert pointer_path(config.paths).read_bytes() == b"{"
+
+
+def test_a_publish_makes_the_copy_of_a_list_of_blocked_items_that_has_none(
+    config: RecsysConfig,
+) -> None:
+    block_item(config.paths, "tea", reason="recalled", now=NOON)
+    copy_path(config.paths).unlink()  # as a version from before there were copies left it
+    with pytest.raises(MissingInput):
+        publish(cast(Lake, None), config, RUN_DATE, now=NOON)
+    assert set(read_blocked(copy_path(config.paths))) == {"tea"}
 
 
 def test_while_another_publish_runs_a_second_is_told_to_try_again(config: RecsysConfig) -> None:

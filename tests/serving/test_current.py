@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from recsys.blocked import block_item, unblock_item
 from recsys.config.places import PathsConfig
 from recsys.errors import CorruptArtifact, MissingInput
 from recsys.serving import current as module
@@ -15,7 +16,7 @@ from recsys.serving.current import Current
 from recsys.serving.metrics import Metrics
 from recsys.serving.store import PublishedReleases
 from tests.release.making import make_release
-from tests.serving.stores import NEWER, RELEASE, MemoryReleases, MemoryStore
+from tests.serving.stores import NEWER, NOON, RELEASE, MemoryReleases, MemoryStore
 
 
 @pytest.fixture
@@ -279,6 +280,29 @@ def test_an_older_copy_puts_nothing_back_that_is_known_to_be_off(
     releases.block("tea")
     asyncio.run(current.look_at_blocked())
     assert (set(current.open.blocked), current.problem) == ({"tea"}, "")
+
+
+def test_a_disk_that_goes_away_puts_nothing_back_on_sale(tmp_path: Path, metrics: Metrics) -> None:
+    paths = PathsConfig(root=str(tmp_path))
+    make_release(paths, date(2024, 6, 1))
+    block_item(paths, "tea", reason="recalled", now=NOON)
+    current = Current(PublishedReleases(paths), metrics)
+    current.start()
+    away = paths.releases.rename(tmp_path / "away")
+    for back_and_empty in (False, True):
+        if back_and_empty:
+            paths.releases.mkdir()
+        asyncio.run(current.look_at_blocked())
+        assert current.open.blocked == {"tea"}
+        assert "blocked.json is gone, and so is its copy" in current.problem
+    paths.releases.rmdir()
+    away.rename(paths.releases)
+    asyncio.run(current.look_at_blocked())
+    assert (current.open.blocked, current.problem) == ({"tea"}, "")
+    unblock_item(paths, "tea")
+    asyncio.run(current.look_at_blocked())
+    assert (current.open.blocked, current.problem) == (frozenset(), "")
+    current.close()
 
 
 def test_a_service_knows_what_is_blocked_before_its_first_answer(metrics: Metrics) -> None:
