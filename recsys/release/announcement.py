@@ -21,6 +21,7 @@ from recsys.config.places import PathsConfig
 from recsys.errors import CorruptArtifact, MissingInput, Refused
 from recsys.failpoints import failpoint
 from recsys.locks import exclusive
+from recsys.release.actions import read_actions
 from recsys.release.manifest import ID_DIGITS
 from recsys.release.pointer import (
     POINTER_FILE,
@@ -118,7 +119,9 @@ def _announce(paths: PathsConfig, target: Target, keep: int, take_over: bool) ->
                 continue
             there = _replaceable(target)
             if take_over and _is_newer_or_other(there, live):
-                live = _above(paths, there.epoch)
+                live = _above(paths, there.epoch, live.release_id)
+                if live is None:
+                    continue
             _check_is_newest(target, live, there)
             _write_blocked_if_known(paths, target)
             if live != there:
@@ -133,12 +136,12 @@ def announce_blocked(paths: PathsConfig, target: Target) -> None:
     Raises:
         Unreachable: the place does not answer.
         Refused: a newer announcement is there, whose publisher says what is blocked.
-        CorruptArtifact: what is announced there, or live here, is no pointer; or nobody knows what is blocked.
+        CorruptArtifact: what is announced there is no pointer; nobody knows what is live here, or what is blocked.
         ConfigError: this host pulls.
     """
     refuse_where_pulled(paths, "a blocked item")
     with _announcing(paths):
-        _check_is_newest(target, read_pointer(paths), read_announcement(target))
+        _check_is_newest(target, _last_pointer(paths), read_announcement(target))
         _write_blocked(paths, target)
 
 
@@ -187,9 +190,27 @@ def _replaceable(target: Target) -> Pointer | None:
 
 def _is_newer_or_other(there: Pointer | None, live: Pointer | None) -> TypeGuard[Pointer]:
     """Whether what is announced is another pointer than the one here, and no older one."""
-    if there is None or there == live:
+    if there is None:
         return False
-    return live is None or there.epoch >= live.epoch
+    if live is None or there.epoch > live.epoch:
+        return True
+    return there.epoch == live.epoch and (there.release_id, there.at) != (live.release_id, live.at)
+
+
+def _last_pointer(paths: PathsConfig) -> Pointer | None:
+    """The pointer here, or what the log of actions has of it: a damaged one must not keep a recall from hosts.
+
+    Raises:
+        CorruptArtifact: it is damaged, and the log does not know it.
+    """
+    try:
+        return read_pointer(paths)
+    except CorruptArtifact as error:
+        last = max(read_actions(paths), key=lambda action: action.epoch, default=None)
+        if last is None or not last.epoch:
+            raise
+        log.warning("pointer_of_the_log", epoch=last.epoch, problem=str(error))
+        return Pointer(release_id=last.release_id, at=last.at, epoch=last.epoch)
 
 
 def _check_is_newest(target: Target, live: Pointer | None, there: Pointer | None) -> None:
@@ -216,12 +237,13 @@ def _write_pointer(target: Target, live: Pointer) -> None:
     failpoint("announce:after-pointer")
 
 
-def _above(paths: PathsConfig, epoch: int) -> Pointer:
-    """Give the pointer here an epoch above another publisher's."""
+def _above(paths: PathsConfig, epoch: int, release_id: str) -> Pointer | None:
+    """Give the pointer here an epoch above another publisher's; None where ``release_id`` is not live any more."""
     with pointer_lock(paths):
         live = read_pointer(paths)
-        assert live is not None
-        live = live.model_copy(update={"epoch": epoch + 1})
+        if live is None or live.release_id != release_id:
+            return None
+        live = live.model_copy(update={"epoch": max(live.epoch, epoch + 1)})
         write_pointer(paths, live)
         return live
 

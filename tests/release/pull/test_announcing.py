@@ -39,6 +39,12 @@ def files(folder: Path) -> dict[str, int]:
     }
 
 
+def blocked_at(shop: Shop) -> dict[str, object]:
+    """The blocked items that hosts find at the URL."""
+    items: dict[str, object] = json.loads((shop.folder / "blocked.json").read_text())["items"]
+    return items
+
+
 def test_what_is_announced_is_the_pointer_and_the_release_s_files(shop: Shop) -> None:
     release = shop.release(1)
     done = shop.announce()
@@ -220,6 +226,55 @@ def test_what_goes_live_during_an_upload_is_what_is_announced(shop: Shop) -> Non
     done = announce(shop.paths, SlowPlace(shop.url), keep=KEEP)
     assert (done.pointer.release_id, done.pointer.epoch) == (first, 3)
     assert read_announcement(open_source(shop.url)) == read_pointer(shop.paths)
+
+
+def test_what_goes_live_while_a_publisher_takes_over_is_uploaded_before_it_is_announced(
+    shop: Shop, tmp_path: Path
+) -> None:
+    other = Shop(PathsConfig(root=str(tmp_path / "restored")), shop.folder)
+
+    class SlowPlace(FsspecPlace):
+        """While it says what is announced there, a person rolls back to what was never uploaded."""
+
+        def read(self, name: str) -> bytes | None:
+            content = super().read(name)
+            live = read_pointer(other.paths)
+            if name == "current" and live and live.release_id == second:
+                roll_back(other.paths, first, reason="", now=NOON)
+            return content
+
+    shop.announced(1)
+    shop.announced(2)
+    first, second = other.release(3), other.release(4)
+    done = announce(other.paths, SlowPlace(shop.url), keep=KEEP, take_over=True)
+    assert (done.pointer.release_id, done.uploaded) == (first, True)
+    assert read_announcement(open_source(shop.url)) == read_pointer(other.paths) == done.pointer
+    assert (shop.folder / first / DATA_FILE).is_file()
+
+
+def test_a_damaged_pointer_keeps_no_recall_from_the_hosts(shop: Shop, tmp_path: Path) -> None:
+    first = shop.announced(1)
+    shop.announced(2)
+    assert shop.command("release", "roll-back").exit_code == 0
+    announced = (shop.folder / "current").read_bytes()
+    pointer_path(shop.paths).write_text("{")
+    said = shop.command("block-item", "tea", "--reason", "recalled")
+    assert (said.exit_code, set(blocked_at(shop))) == (0, {"tea"}), said.output
+    assert (shop.folder / "current").read_bytes() == announced
+
+    # One that took over since is the newer one, whatever is damaged here.
+    other = Shop(PathsConfig(root=str(tmp_path / "other")), shop.folder)
+    other.release(3)
+    other.announce(take_over=True)
+    before = blocked_at(shop)
+    said = shop.command("block-item", "cup", "--reason", "recalled")
+    assert (said.exit_code, f"{first}, live here, has epoch 3" in said.stderr) == (3, True)
+    assert blocked_at(shop) == before
+
+    (shop.paths.releases / "actions.jsonl").unlink()
+    said = shop.command("block-item", "pot", "--reason", "recalled")
+    assert "the pointer" in said.stderr and "is unreadable" in said.stderr
+    assert blocked_at(shop) == before
 
 
 def test_an_unreadable_announcement_is_written_again(shop: Shop) -> None:
