@@ -2,7 +2,7 @@
 
 Requests are counted as plain integers as ever; prometheus_client's own way to do this takes a lock and writes to a file
 for every count. A worker writes down its samples once a second, and before it answers a scrape: what one scrape told,
-the next one finds, whichever worker it reaches, so no sum falls.
+the next one finds, whichever worker it reaches, so no sum falls. Where it cannot write, it tells what it last wrote.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -42,7 +42,13 @@ GAUGES: dict[str, Callable[[float, float], float]] = {
 }
 """What a gauge of the service is, given those of two workers: the worse of them. Everything else is a sum."""
 
+PLACES = ("/dev/shm", None)
+"""Where the folder is made, the first that will have it: in memory, where no write waits for a disk or finds it full
+and nobody sweeps what is old; else where temporary files go."""
+
 Labels = tuple[tuple[str, str], ...]
+Word = list[tuple[str, str, str, list[tuple[str, dict[str, str], float]]]]
+"""What one worker says of each metric: name, meaning, kind, and its samples."""
 
 
 @dataclass
@@ -69,6 +75,8 @@ class AllWorkers(Collector):
     def __init__(self, mine: Collector, folder: Path) -> None:
         self._mine = mine
         self._path = folder / f"{secrets.token_hex(8)}.json"
+        self._written: Word = []
+        """What the others find of this worker."""
         self._problem = ""
 
     async def keep_written(self) -> None:
@@ -80,25 +88,29 @@ class AllWorkers(Collector):
         finally:
             self.write()
 
-    def write(self) -> bytes:
-        """Leave word for the others; returns what it says. A full disk must not end the service."""
-        word = orjson.dumps(
-            [
-                [one.name, one.documentation, one.type, [[s.name, s.labels, s.value] for s in one.samples]]
-                for one in self._mine.collect()
-            ]
-        )  # fmt: skip
+    def write(self) -> Word:
+        """Leave word for the others; returns it. A full disk must not end the service.
+
+        What could not be written is not told either, gauges aside: a sum of two workers that know different counts of
+        a third would fall from one scrape to the next, which Prometheus takes for a start from nothing.
+        """
+        now: Word = [
+            (one.name, one.documentation, one.type, [(s.name, s.labels, s.value) for s in one.samples])
+            for one in self._mine.collect()
+        ]  # fmt: skip
         problem = ""
         try:
             unfinished = self._path.with_suffix(".new")
-            unfinished.write_bytes(word)
+            unfinished.write_bytes(orjson.dumps(now))
             os.replace(unfinished, self._path)
+            self._written = now
         except OSError as error:
             problem = str(error)
         if problem and problem != self._problem:
             log.error("metrics_not_shared", problem=problem)
         self._problem = problem
-        return word
+        both = zip(now, self._written or now, strict=True)
+        return [mine if mine[2] == "gauge" else written for mine, written in both]
 
     def collect(self) -> Iterator[Metric]:
         families: dict[str, Family] = {}
@@ -107,7 +119,8 @@ class AllWorkers(Collector):
             if path != self._path:
                 with suppress(FileNotFoundError):  # somebody empties the folder: the rest is told
                     age_seconds = time.time() - path.stat().st_mtime
-                    _take_in(families, path.read_bytes(), with_gauges=age_seconds < GONE_SECONDS)
+                    word = orjson.loads(path.read_bytes())
+                    _take_in(families, word, with_gauges=age_seconds < GONE_SECONDS)
         for name, family in families.items():
             metric = Metric(name, family.meaning, family.kind)
             for (sample, labels), value in family.samples.items():
@@ -115,8 +128,8 @@ class AllWorkers(Collector):
             yield metric
 
 
-def _take_in(families: dict[str, Family], word: bytes, *, with_gauges: bool) -> None:
-    for name, meaning, kind, samples in orjson.loads(word):
+def _take_in(families: dict[str, Family], word: Word, *, with_gauges: bool) -> None:
+    for name, meaning, kind, samples in word:
         if kind == "gauge" and not with_gauges:
             continue
         family = families.setdefault(name, Family(meaning, kind))
@@ -126,10 +139,22 @@ def _take_in(families: dict[str, Family], word: bytes, *, with_gauges: bool) -> 
 
 @contextmanager
 def shared_folder(workers: int) -> Iterator[Path | None]:
-    """Where the workers of one service leave word, for as long as it runs; None for one that is alone."""
-    if workers == 1:
-        yield None
-        return
-    # A worker that hangs may write while the folder is emptied: that must not be what the service ends with.
-    with TemporaryDirectory(prefix="recsys-serve-", ignore_cleanup_errors=True) as folder:
-        yield Path(folder)
+    """Where the workers of one service leave word, for as long as it runs; None for one that is alone, and where no
+    folder can be made: each worker shows its own metrics then."""
+    folder = None if workers == 1 else _new_folder()
+    with folder or nullcontext() as name:
+        yield None if name is None else Path(name)
+
+
+def _new_folder() -> TemporaryDirectory[str] | None:
+    problem = ""
+    for place in PLACES:
+        try:
+            # A worker that hangs may write while the folder is emptied: that must not be what the service ends with.
+            return TemporaryDirectory(
+                dir=place, prefix=f"recsys-serve-{os.getpid()}-", ignore_cleanup_errors=True
+            )
+        except OSError as error:
+            problem = str(error)
+    log.error("metrics_not_shared", problem=problem)
+    return None

@@ -18,12 +18,15 @@ from structlog.testing import capture_logs
 
 from recsys.release.pull_state import PullState
 from recsys.release.snapshot import Kind
+from recsys.serving import all_workers
 from recsys.serving.all_workers import GAUGES, GONE_SECONDS, shared_folder
 from recsys.serving.metrics import Metrics
 
 OLD, NEW = "2024-06-01-5f2c9a71d04e", "2024-06-02-0123456789ab"
 KEYS: dict[Kind, int] = {"users": 5, "items": 3}
 URL = "https://releases.example"
+FULL = Path("/dev/full")
+"""Whatever is written there finds no space left."""
 
 
 def word_of(metrics: Metrics) -> Path:
@@ -179,6 +182,25 @@ def test_where_nothing_can_be_written_a_worker_tells_its_own_and_says_so_once(
     assert [line["event"] for line in logs] == ["metrics_not_shared"]
 
 
+@pytest.mark.skipif(not FULL.exists(), reason="needs /dev/full")
+def test_on_a_full_disk_no_sum_falls_and_gauges_are_of_now(two: tuple[Metrics, Metrics]) -> None:
+    one, other = two
+    one.answers["popular"] += 3
+    unfinished = word_of(one).with_suffix(".new")
+    word_of(other)
+    unfinished.symlink_to(FULL)
+    one.answers["popular"] += 4
+    one.degraded.set(1)
+    with capture_logs() as logs:
+        told = [popular_answers(scraped) for scraped in (one, other, one)]
+    assert told == [3, 3, 3]
+    assert series(one, "recsys_degraded") == {"recsys_degraded": 1}
+    [line] = logs
+    assert (line["event"], "No space left" in line["problem"]) == ("metrics_not_shared", True)
+    unfinished.unlink()
+    assert [popular_answers(scraped) for scraped in (one, other)] == [7, 7]
+
+
 def test_a_worker_writes_as_it_begins_and_when_it_ends(tmp_path: Path) -> None:
     worker, reader = Metrics(tmp_path), Metrics(tmp_path)
     seen = []
@@ -204,6 +226,19 @@ def test_the_folder_goes_with_the_service_and_one_worker_needs_none() -> None:
         assert none is None
     with shared_folder(2) as folder:
         assert folder is not None
+        assert folder.parent == Path("/dev/shm") or not os.access("/dev/shm", os.W_OK)
         Metrics(folder).text()
         assert len(list(folder.iterdir())) == 1
     assert not folder.exists()
+
+
+def test_the_folder_is_made_where_there_is_a_place_and_a_service_starts_without_any(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(all_workers, "PLACES", (str(tmp_path / "none"), str(tmp_path)))
+    with shared_folder(2) as folder:
+        assert folder is not None and folder.parent == tmp_path
+    monkeypatch.setattr(all_workers, "PLACES", (str(tmp_path / "none"), str(tmp_path / "nor here")))
+    with capture_logs() as logs, shared_folder(2) as none:
+        assert none is None
+    assert [line["event"] for line in logs] == ["metrics_not_shared"]

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
+from tempfile import gettempdir
 
 import httpx
 import pytest
@@ -15,6 +16,7 @@ import pytest
 from recsys.blocked import block_item
 from recsys.config.places import PathsConfig
 from recsys.release.pins import roll_back
+from recsys.serving.all_workers import PLACES
 from tests.release.making import NOON, USERS, make_live, make_release, places
 from tests.serving.operations.servers import PATIENCE_SECONDS, Server, free_port, running
 from tests.serving.test_http import RECSYS
@@ -36,22 +38,20 @@ def first(paths: PathsConfig) -> str:
 
 
 @pytest.fixture
-def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the service makes the folder that its workers share."""
-    folder = tmp_path / "tmp"
-    folder.mkdir()
-    monkeypatch.setenv("TMPDIR", str(folder))
-    return folder
-
-
-@pytest.fixture
-def server(paths: PathsConfig, first: str, shared: Path) -> Iterator[Server]:
+def server(paths: PathsConfig, first: str) -> Iterator[Server]:
     port = free_port()
     settings = (f"paths.root={paths.root}", f"serving.port={port}", f"serving.workers={WORKERS}",
                 "serving.poll_seconds=0.05", "serving.blocked_poll_seconds=0.05")  # fmt: skip
     command = [RECSYS, "serve", *(part for one in settings for part in ("--set", one))]
     with running(command, port, "/readyz") as server:
         yield server
+
+
+def shared_by_workers(server: Server) -> Path:
+    """The folder that the service made for its workers."""
+    name = f"recsys-serve-{server.process.pid}-*"
+    [folder] = (found for place in PLACES for found in Path(place or gettempdir()).glob(name))
+    return folder
 
 
 def worker_of(answer: dict[str, str]) -> str:
@@ -136,14 +136,14 @@ class Scrapes:
         return set(self.told)
 
 
-def test_whichever_worker_is_scraped_tells_of_both(server: Server, shared: Path) -> None:
+def test_whichever_worker_is_scraped_tells_of_both(server: Server) -> None:
     scrapes = Scrapes(server)
     while len(scrapes.told) < WORKERS or scrapes.asked < 60:
         scrapes.another(lookups=3)
     scrapes.until_both_tell_of_all()
     assert server.metric('recsys_snapshot_keys{kind="users"}') == len(USERS)
 
-    [folder] = shared.glob("recsys-serve-*")
+    folder = shared_by_workers(server)
     assert len(list(folder.glob("*.json"))) == WORKERS
     server.told_to_end()
     assert server.ended() == 0
@@ -152,7 +152,7 @@ def test_whichever_worker_is_scraped_tells_of_both(server: Server, shared: Path)
 
 @pytest.mark.slow
 def test_workers_that_are_started_anew_go_on_from_what_the_old_ones_counted(
-    server: Server, shared: Path
+    server: Server,
 ) -> None:
     """SIGHUP: granian starts one worker after the other anew, and ends the old one 3.5 s later."""
     scrapes = Scrapes(server)
@@ -168,4 +168,4 @@ def test_workers_that_are_started_anew_go_on_from_what_the_old_ones_counted(
         for _ in range(10):
             scrapes.another(lookups=1)
     assert scrapes.until_both_tell_of_all().isdisjoint(old)
-    assert len(list(shared.glob("recsys-serve-*/*.json"))) == 2 * WORKERS
+    assert len(list(shared_by_workers(server).glob("*.json"))) == 2 * WORKERS
