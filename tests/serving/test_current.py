@@ -298,7 +298,7 @@ def test_a_disk_that_goes_away_puts_nothing_back_on_sale(tmp_path: Path, metrics
     paths.releases.rmdir()
     away.rename(paths.releases)
     asyncio.run(current.look_at_blocked())
-    assert (current.open.blocked, current.problem) == ({"tea"}, "")
+    assert (set(current.open.blocked), current.problem) == ({"tea"}, "")
     unblock_item(paths, "tea")
     asyncio.run(current.look_at_blocked())
     assert (current.open.blocked, current.problem) == (frozenset(), "")
