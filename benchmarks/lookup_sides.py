@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from recsys.config import RecsysConfig
 from recsys.config.places import PathsConfig
-from recsys.config.sections import ServingConfig
+from recsys.config.serving import ServingConfig
 from recsys.serving.app import housekeeping
 from recsys.serving.current import Current, Open
 from recsys.serving.guard import guarded

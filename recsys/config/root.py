@@ -17,10 +17,10 @@ from recsys.config.sections import (
     IngestConfig,
     PublishConfig,
     ScoringConfig,
-    ServingConfig,
     TrainingConfig,
     TrainingSetConfig,
 )
+from recsys.config.serving import ServingConfig
 from recsys.config.shop import ShopConfig
 from recsys.config.tuning import TuningConfig
 

@@ -100,7 +100,7 @@ class ReleaseManifest(Config):
     golden_users: dict[str, str] = {}
     """User -> hash of the answer that the snapshot must give (``stored_list.answer_hash``)."""
     counts: dict[str, int] = {}
-    """Keys in the snapshot by kind: users, items, segments."""
+    """Keys in the snapshot by kind (``snapshot.KINDS``)."""
     inputs: ReleaseInputs | None = None
     """None: a release from before it was written down."""
     snapshot: dict[str, int] | None = None

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from recsys.config.sections import ServingConfig
+from recsys.config.serving import ServingConfig
 from recsys.serving import page
 from recsys.serving.access_log import route_of
 from recsys.serving.current import Current

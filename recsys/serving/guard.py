@@ -15,7 +15,7 @@ import orjson
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from recsys.config.sections import ServingConfig
+from recsys.config.serving import ServingConfig
 from recsys.serving.access_log import AccessLog
 from recsys.serving.metrics import Metrics
 from recsys.serving.request import RequestIds

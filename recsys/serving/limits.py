@@ -6,7 +6,7 @@ from typing import TypedDict
 
 from granian.http import HTTP1Settings
 
-from recsys.config.sections import ServingConfig
+from recsys.config.serving import ServingConfig
 
 CONNECTIONS = 1024
 """Open at a time, for each worker; the next ones wait in the kernel's queue."""

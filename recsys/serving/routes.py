@@ -15,7 +15,7 @@ import orjson
 import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from recsys.config.sections import ServingConfig
+from recsys.config.serving import ServingConfig
 from recsys.release.stored_list import WHOLE_SHOP, Bytes, first_of_each
 from recsys.serving.access_log import USER_ID, route_of
 from recsys.serving.answers import Answers, Found

@@ -16,7 +16,7 @@ from granian.server.common import AbstractServer
 from starlette.types import ASGIApp
 
 from recsys.config import RecsysConfig
-from recsys.config.sections import ServingConfig
+from recsys.config.serving import ServingConfig
 from recsys.errors import Conflict
 from recsys.logs import configure_logs
 from recsys.release.following import following

@@ -9,7 +9,7 @@ import pytest
 
 from recsys.cli.demo_report import demo_report
 from recsys.config import RecsysConfig
-from recsys.config.sections import ServingConfig
+from recsys.config.serving import ServingConfig
 from recsys.contracts import DATA_QUALITY, HISTORIES, METRICS
 from recsys.errors import MissingInput
 from recsys.sql.duck import open_lake

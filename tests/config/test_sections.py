@@ -7,7 +7,8 @@ from datetime import date
 import pytest
 
 from recsys.config import load_config
-from recsys.config.sections import BLOCKED_WITHIN_SECONDS, EvaluationConfig, TrainingConfig
+from recsys.config.sections import EvaluationConfig, TrainingConfig
+from recsys.config.serving import POLLS_SECONDS
 from recsys.config.shop import DEFAULT_SIGNALS, ShopConfig, Signal
 from recsys.errors import ConfigError
 
@@ -60,10 +61,10 @@ def test_a_shop_without_a_target_is_refused() -> None:
         ("gate.min_ndcg_at_10=40", "gate.min_ndcg_at_10"),  # a percentage
         ("serving.port=70000", "serving.port"),
         (
-            "serving.pull_seconds=8.5",
-            r"pull_seconds=8.5 and blocked_poll_seconds=2 add up to 10.5 s",
+            "serving.pull_seconds=6.5",
+            r"pull_seconds=6.5 and blocked_poll_seconds=2 add up to 8.5 s; .* 10 s after it was blocked",
         ),
-        ("serving.blocked_poll_seconds=6", "add up to 11 s.* at most 10: lower one of them"),
+        ("serving.blocked_poll_seconds=6", "add up to 11 s.* at most 8, .*: lower one of them"),
         ("serving.pull_seconds=.inf", "add up to inf s"),
         ("serving.default_n=0", "serving.default_n"),
         ("scoring.partitions=0", "scoring.partitions"),
@@ -80,9 +81,9 @@ def test_nonsense_is_refused_when_it_is_read(override: str, message: str) -> Non
         load_config("local", [override])
 
 
-def test_an_item_may_be_off_everywhere_after_ten_seconds_and_no_later() -> None:
-    serving = load_config("local", ["serving.pull_seconds=8"]).serving
-    assert serving.pull_seconds + serving.blocked_poll_seconds == BLOCKED_WITHIN_SECONDS
+def test_the_two_polls_may_take_eight_of_the_ten_seconds() -> None:
+    serving = load_config("local", ["serving.pull_seconds=6"]).serving
+    assert serving.pull_seconds + serving.blocked_poll_seconds == POLLS_SECONDS == 8
 
 
 def test_a_generated_shop_that_is_closed_on_its_only_days_is_refused() -> None:

@@ -12,7 +12,7 @@ import pytest
 import structlog
 from starlette.types import ASGIApp
 
-from recsys.config.sections import ServingConfig
+from recsys.config.serving import ServingConfig
 from recsys.errors import MissingInput
 from recsys.release.pull_state import PullState
 from recsys.serving.app import create_app

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.config.places import PathsConfig
-from recsys.config.sections import ServingConfig
+from recsys.config.serving import ServingConfig
 from recsys.release.stored_list import MAX_KEY_BYTES, key_of, keys_of
 from recsys.serving.app import create_app
 from recsys.serving.routes import json_insides

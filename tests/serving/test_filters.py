@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.config.sections import ServingConfig
+from recsys.config.serving import ServingConfig
 from recsys.release.stored_list import Place
 from recsys.serving.answers import Answers
 from recsys.serving.app import create_app

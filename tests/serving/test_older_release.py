@@ -8,7 +8,7 @@ from pathlib import Path
 import anyio
 
 from recsys.config.places import PathsConfig
-from recsys.config.sections import ServingConfig
+from recsys.config.serving import ServingConfig
 from recsys.release.pins import roll_back
 from recsys.release.pointer import release_folder
 from recsys.serving.app import create_app

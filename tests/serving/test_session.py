@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.config.sections import ServingConfig
+from recsys.config.serving import ServingConfig
 from recsys.serving.app import create_app
 from recsys.serving.request import BadRequest, session_wish
 from tests.release.making import places

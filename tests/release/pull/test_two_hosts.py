@@ -12,7 +12,7 @@ from pathlib import Path
 
 from recsys.config import RecsysConfig
 from recsys.config.places import PathsConfig
-from recsys.config.sections import ServingConfig
+from recsys.config.serving import ServingConfig
 from recsys.errors import RecsysError
 from recsys.release.following import following
 from recsys.release.pull_state import read_pull_state

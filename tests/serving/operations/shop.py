@@ -10,7 +10,7 @@ from functools import partial
 import orjson
 
 from recsys.blocked import Known
-from recsys.config.sections import ServingConfig
+from recsys.config.serving import ServingConfig
 from recsys.logs import configure_logs
 from recsys.release.pointer import Pointer
 from recsys.release.snapshot import Kind

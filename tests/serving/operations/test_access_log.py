@@ -9,7 +9,7 @@ import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 from structlog.testing import capture_logs
 
-from recsys.config.sections import ServingConfig
+from recsys.config.serving import ServingConfig
 from recsys.serving.access_log import USER_ID, AccessLog
 from recsys.serving.guard import guarded
 from recsys.serving.metrics import Metrics

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from recsys.config.sections import ServingConfig
+from recsys.config.serving import ServingConfig
 from recsys.release.pull_state import PullState
 from recsys.release.snapshot import KINDS
 from recsys.serving.guard import REASONS, guarded

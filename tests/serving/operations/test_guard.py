@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from starlette.types import Receive, Scope, Send
 from structlog.testing import capture_logs
 
-from recsys.config.sections import ServingConfig
+from recsys.config.serving import ServingConfig
 from recsys.serving import guard
 from recsys.serving.guard import guarded
 from recsys.serving.metrics import Metrics

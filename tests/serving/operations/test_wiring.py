@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from structlog.testing import capture_logs
 
-from recsys.config.sections import ServingConfig
+from recsys.config.serving import ServingConfig
 from recsys.serving.app import create_app
 from tests.serving.client import running
 from tests.serving.operations.shop import ShopReleases

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from recsys.config.sections import ServingConfig
+from recsys.config.serving import ServingConfig
 from recsys.serving import limits
 from recsys.serving.guard import guarded
 from recsys.serving.metrics import Metrics
