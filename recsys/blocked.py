@@ -133,13 +133,13 @@ def parse_blocked(content: bytes, where: str) -> dict[str, Blocked]:
         raise CorruptArtifact(f"{where} is unreadable ({place}: {problem['msg'][:200]})") from None
 
 
-def to_json(items: Mapping[str, Blocked]) -> bytes:
+def blocked_json(items: Mapping[str, Blocked]) -> bytes:
     """The file's text; of the same items always the same."""
     file = _File(items=dict(sorted(items.items()))).model_dump(mode="json")
     return json.dumps(file, ensure_ascii=False, indent=1).encode() + b"\n"
 
 
-def take_over(paths: PathsConfig, content: bytes, where: str) -> bool:
+def replace_by_pulled(paths: PathsConfig, content: bytes, where: str) -> bool:
     """Make both files here what was read at ``where``; returns whether that changed any.
 
     Raises:
@@ -159,7 +159,7 @@ def take_over(paths: PathsConfig, content: bytes, where: str) -> bool:
 def keep_copy(paths: PathsConfig) -> None:
     """Make the copy what a file that can be read says: one of before there were copies has none."""
     with _changing(paths), suppress(CorruptArtifact):
-        _write(paths, to_json(read_blocked(blocked_path(paths))))
+        _write(paths, blocked_json(read_blocked(blocked_path(paths))))
 
 
 def block_item(
@@ -177,7 +177,7 @@ def block_item(
         raise ConfigError(f"{item_id!r} is no item's id: it is empty, or no UTF-8")
     with _changing(paths):
         items = blocked_items(paths) | {item_id: Blocked(reason=reason, at=now)}
-        _write(paths, to_json(items))
+        _write(paths, blocked_json(items))
         return items
 
 
@@ -194,7 +194,7 @@ def unblock_item(paths: PathsConfig, item_id: str) -> dict[str, Blocked]:
             named = ", ".join(map(repr, list(items)[:10])) or "none"
             raise ConfigError(f"item {item_id!r} is not blocked; blocked are: {named}")
         del items[item_id]
-        _write(paths, to_json(items))
+        _write(paths, blocked_json(items))
         return items
 
 

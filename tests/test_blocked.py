@@ -17,14 +17,14 @@ from recsys.blocked import (
     Known,
     block_item,
     blocked_items,
+    blocked_json,
     blocked_path,
     copy_path,
     keep_copy,
     known_blocked,
     parse_blocked,
     read_blocked,
-    take_over,
-    to_json,
+    replace_by_pulled,
     unblock_item,
 )
 from recsys.cli import app
@@ -124,15 +124,15 @@ def test_where_nothing_can_be_read_that_is_said_and_left_as_it_is(
 
 
 def test_what_is_taken_over_is_whole_and_has_a_copy(paths: PathsConfig) -> None:
-    there = to_json({"tea": Blocked(reason="recalled", at=NOON)})
-    assert take_over(paths, there, "there")
-    assert not take_over(paths, there, "there")
+    there = blocked_json({"tea": Blocked(reason="recalled", at=NOON)})
+    assert replace_by_pulled(paths, there, "there")
+    assert not replace_by_pulled(paths, there, "there")
     with pytest.raises(CorruptArtifact, match=r"there is unreadable .*`recsys release announce`"):
-        take_over(paths, b"{", "there")
+        replace_by_pulled(paths, b"{", "there")
     for damaged in (blocked_path(paths), copy_path(paths)):
         damage(damaged, "{")
         assert set(known_blocked(paths).items) == {"tea"}
-        assert take_over(paths, there, "there")
+        assert replace_by_pulled(paths, there, "there")
     assert blocked_path(paths).read_bytes() == copy_path(paths).read_bytes() == there
 
 
@@ -166,7 +166,7 @@ texts = st.text(st.characters(exclude_categories=["Cs"]))
 
 @given(items=st.dictionaries(texts, texts.map(lambda reason: Blocked(reason=reason, at=NOON))))
 def test_what_is_written_is_read(items: dict[str, Blocked]) -> None:
-    assert parse_blocked(to_json(items), "here") == items
+    assert parse_blocked(blocked_json(items), "here") == items
 
 
 def test_the_commands_show_what_is_off_now(paths: PathsConfig) -> None:

@@ -16,7 +16,7 @@ from typing import TypeGuard
 import structlog
 from pydantic import ValidationError
 
-from recsys.blocked import BLOCKED_FILE, blocked_items, to_json
+from recsys.blocked import BLOCKED_FILE, blocked_items, blocked_json
 from recsys.config.places import PathsConfig
 from recsys.errors import CorruptArtifact, MissingInput, Refused
 from recsys.failpoints import failpoint
@@ -250,7 +250,7 @@ def _above(paths: PathsConfig, epoch: int, release_id: str) -> Pointer | None:
 
 def _write_blocked(paths: PathsConfig, target: Target) -> None:
     """Also where no item is blocked: a file that is not there would leave hosts with what they have."""
-    content = to_json(blocked_items(paths))
+    content = blocked_json(blocked_items(paths))
     if target.read(BLOCKED_FILE) != content:
         target.write(BLOCKED_FILE, content)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import structlog
 
-from recsys.blocked import BLOCKED_FILE, take_over
+from recsys.blocked import BLOCKED_FILE, replace_by_pulled
 from recsys.config.places import PathsConfig
 from recsys.errors import ConfigError, CorruptArtifact, Refused
 from recsys.failpoints import failpoint
@@ -105,7 +105,7 @@ def pull_blocked(paths: PathsConfig, source: Source) -> bool:
         CorruptArtifact: what it has is no list of blocked items; the one that is here stays.
     """
     content = source.read(BLOCKED_FILE)
-    return content is not None and take_over(paths, content, f"{source.url}/{BLOCKED_FILE}")
+    return content is not None and replace_by_pulled(paths, content, f"{source.url}/{BLOCKED_FILE}")
 
 
 def _live_here(paths: PathsConfig) -> Pointer | None:
