@@ -32,7 +32,8 @@ from tests.scoring.worlds import kit_of, model_folder, reorders_of, users_of
 pytestmark = pytest.mark.skipif(library() is None, reason="needs the compiled kernel: make setup")
 
 has_gpu = torch.cuda.is_available()
-DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not has_gpu, reason="no GPU"))]
+GPU = (pytest.mark.gpu, pytest.mark.skipif(not has_gpu, reason="no GPU"))
+DEVICES = ["cpu", pytest.param("cuda", marks=GPU)]
 RECIPE = Recipe(
     name="blend", model=0.5, similarity=0.4, transitions=0.6, repeat=0.3, due=0.5, popularity=0.2, decay=0.9
 )  # fmt: skip
