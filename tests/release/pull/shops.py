@@ -97,6 +97,15 @@ def served(host: PathsConfig) -> tuple[str, str]:
         return snapshot.release_id, decode(value)[0].item_id
 
 
+def files(folder: Path) -> dict[str, int]:
+    """Every file below, and when it was written."""
+    return {
+        str(path.relative_to(folder)): path.stat().st_mtime_ns
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
 def on_disk(host: PathsConfig) -> set[str]:
     """Whatever lies beside the pointer, but the files that every host has."""
     beside = {"current", "pull_state.json", "blocked.json", "blocked.copy.json"}

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from recsys.blocked import block_item, blocked_path, copy_path, unblock_item
 from recsys.cli import app
 from recsys.config.places import PathsConfig
 from recsys.errors import ConfigError, CorruptArtifact, MissingInput, Refused
@@ -27,22 +26,7 @@ from recsys.release.pointer import pointer_path, read_pointer, release_folder, w
 from recsys.release.remote import FsspecPlace, open_source, open_target
 from recsys.release.snapshot import DATA_FILE
 from tests.release.making import NOON, make_release
-from tests.release.pull.shops import KEEP, Shop, poll, served
-
-
-def files(folder: Path) -> dict[str, int]:
-    """Every file below, and when it was written."""
-    return {
-        str(path.relative_to(folder)): path.stat().st_mtime_ns
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
-
-
-def blocked_at(shop: Shop) -> dict[str, object]:
-    """The blocked items that hosts find at the URL."""
-    items: dict[str, object] = json.loads((shop.folder / "blocked.json").read_text())["items"]
-    return items
+from tests.release.pull.shops import KEEP, Shop, files, poll, served
 
 
 def test_what_is_announced_is_the_pointer_and_the_release_s_files(shop: Shop) -> None:
@@ -144,73 +128,6 @@ def test_an_older_announcement_does_not_replace_a_newer_one(shop: Shop, tmp_path
         shop.announce()
 
 
-def test_an_outdated_publisher_changes_nothing_at_the_url(shop: Shop, tmp_path: Path) -> None:
-    """Above all not the list of blocked items, which hosts take from there."""
-    shop.announced(1)
-    newest = shop.announced(2)
-    block_item(shop.paths, "tea", reason="recalled", now=NOON)
-    announce_blocked(shop.paths, open_target(shop.url))
-    before = files(shop.folder)
-
-    other = Shop(PathsConfig(root=str(tmp_path / "restored")), shop.folder)
-    for epoch in (0, 1, 2):  # nothing live there; older; another release with the same epoch
-        if epoch:
-            other.release(2 + epoch)
-        with pytest.raises(Refused, match=f"announces {newest} with epoch 2.*--take-over"):
-            announce_blocked(other.paths, open_target(shop.url))
-        if epoch:
-            with pytest.raises(Refused, match=f"has epoch {epoch} and would be older"):
-                other.announce()
-    said = other.command("block-item", "cup", "--reason", "recalled")
-    assert (said.exit_code, "--take-over" in said.stderr) == (3, True)
-    assert files(shop.folder) == before
-
-    other.announce(take_over=True)
-    assert set(json.loads((shop.folder / "blocked.json").read_text())["items"]) == {"cup"}
-
-
-def test_an_item_is_blocked_here_where_the_url_does_not_answer_and_it_says_who_does_not_know(
-    shop: Shop,
-) -> None:
-    shop.announced(1)
-    shop.folder.rename(shop.folder.with_name("away"))
-    shop.folder.write_text("no folder")
-    said = shop.command("block-item", "tea", "--reason", "recalled")
-    assert (said.exit_code, said.stdout.splitlines()[0]) == (1, "1 items are blocked:")
-    assert f"holds for services that read {shop.paths.releases}" in said.stderr
-    assert shop.url in said.stderr
-    assert "the hosts that pull, from where publish.url writes, do not know it yet" in said.stderr
-    assert "`recsys release announce`" in said.stderr
-
-    shop.folder.unlink()
-    shop.folder.with_name("away").rename(shop.folder)
-    assert shop.command("release", "announce").exit_code == 0  # as it says
-    assert set(json.loads((shop.folder / "blocked.json").read_text())["items"]) == {"tea"}
-
-
-@pytest.mark.parametrize("damage", ["damaged", "removed"])
-def test_a_damaged_list_of_blocked_items_is_announced_from_its_copy(
-    shop: Shop, damage: str
-) -> None:
-    shop.announced(1)
-    block_item(shop.paths, "tea", reason="recalled", now=NOON)
-    path = blocked_path(shop.paths)
-    path.write_text("{") if damage == "damaged" else path.unlink()
-    shop.announced(2)
-    announced = shop.folder / "blocked.json"
-    assert set(json.loads(announced.read_text())["items"]) == {"tea"}
-
-    # Where nobody knows it, hosts keep what they have, and the release goes out all the same.
-    path.write_text("{")
-    copy_path(shop.paths).write_text("{")
-    third = shop.announced(3)
-    assert set(json.loads(announced.read_text())["items"]) == {"tea"}
-    there = read_announcement(open_source(shop.url))
-    assert there is not None and there.release_id == third
-    with pytest.raises(CorruptArtifact, match=r"blocked\.copy\.json is unreadable"):
-        announce_blocked(shop.paths, open_target(shop.url))
-
-
 def test_what_goes_live_during_an_upload_is_what_is_announced(shop: Shop) -> None:
     class SlowPlace(FsspecPlace):
         """While the second release goes up, a person rolls back to the first."""
@@ -252,31 +169,6 @@ def test_what_goes_live_while_a_publisher_takes_over_is_uploaded_before_it_is_an
     assert (shop.folder / first / DATA_FILE).is_file()
 
 
-def test_a_damaged_pointer_keeps_no_recall_from_the_hosts(shop: Shop, tmp_path: Path) -> None:
-    first = shop.announced(1)
-    shop.announced(2)
-    assert shop.command("release", "roll-back").exit_code == 0
-    announced = (shop.folder / "current").read_bytes()
-    pointer_path(shop.paths).write_text("{")
-    said = shop.command("block-item", "tea", "--reason", "recalled")
-    assert (said.exit_code, set(blocked_at(shop))) == (0, {"tea"}), said.output
-    assert (shop.folder / "current").read_bytes() == announced
-
-    # One that took over since is the newer one, whatever is damaged here.
-    other = Shop(PathsConfig(root=str(tmp_path / "other")), shop.folder)
-    other.release(3)
-    other.announce(take_over=True)
-    before = blocked_at(shop)
-    said = shop.command("block-item", "cup", "--reason", "recalled")
-    assert (said.exit_code, f"{first}, live here, has epoch 3" in said.stderr) == (3, True)
-    assert blocked_at(shop) == before
-
-    (shop.paths.releases / "actions.jsonl").unlink()
-    said = shop.command("block-item", "pot", "--reason", "recalled")
-    assert "the pointer" in said.stderr and "is unreadable" in said.stderr
-    assert blocked_at(shop) == before
-
-
 def test_an_unreadable_announcement_is_written_again(shop: Shop) -> None:
     shop.announced(1)
     (shop.folder / "current").write_text("{")
@@ -299,18 +191,6 @@ def test_old_releases_go_from_the_url_but_none_that_may_be_needed(shop: Shop) ->
     (shop.folder / "current").unlink()
     assert shop.announce().removed == (names[1], names[0])
     assert set(open_target(shop.url).names()) == {"logs", "current", "blocked.json", *names[2:]}
-
-
-def test_blocked_items_are_announced_alone_too(shop: Shop) -> None:
-    shop.announced(1)
-    blocked = shop.folder / "blocked.json"
-    assert json.loads(blocked.read_text()) == {"items": {}}
-    block_item(shop.paths, "tea", reason="recalled", now=NOON)
-    announce_blocked(shop.paths, open_target(shop.url))
-    assert set(json.loads(blocked.read_text())["items"]) == {"tea"}
-    unblock_item(shop.paths, "tea")
-    shop.announce()
-    assert json.loads(blocked.read_text())["items"] == {}
 
 
 def test_what_cannot_be_announced_says_so(shop: Shop) -> None:
