@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from recsys.serving.paths import AFTER_ITEM, BATCH, ITEMS, OF_USER, POPULAR, SESSION, USERS
+
 log = structlog.get_logger()
 
 USER_ID = "recsys.user_id"
@@ -20,7 +22,7 @@ _LONGEST_KEY = 64
 
 _WITH_USER = {
     # route: what stands before the user's id in its path, and after
-    "recommendations": ("/v1/users/", "/recommendations"),
+    "recommendations": (USERS, OF_USER),
     "page_customer": ("/page/customers/", ""),
 }
 _WITHOUT_USER = {
@@ -29,9 +31,9 @@ _WITHOUT_USER = {
     "/metrics": "metrics",
     "/openapi.json": "openapi",
     "/readyz": "readyz",
-    "/v1/popular": "popular",
-    "/v1/recommendations": "session",
-    "/v1/recommendations:batch": "batch",
+    POPULAR: "popular",
+    SESSION: "session",
+    BATCH: "batch",
 }
 
 
@@ -98,6 +100,6 @@ def route_of(path: str) -> tuple[str, str | None]:
     for route, (before, after) in _WITH_USER.items():
         if path.startswith(before) and path.endswith(after):
             return route, path[len(before) : len(path) - len(after)]
-    if path.startswith("/v1/items/"):
-        return "also_bought" if path.endswith("/also-bought") else "similar", None
+    if path.startswith(ITEMS):
+        return "also_bought" if path.endswith(AFTER_ITEM) else "similar", None
     return _WITHOUT_USER.get(path, "other"), None

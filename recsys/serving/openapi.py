@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import recsys
+from recsys.serving.paths import BATCH, PATHS, POPULAR, SESSION
 from recsys.serving.request import MOST_IDS
-from recsys.serving.routes import BATCH, PATHS, POPULAR, SESSION
 
 Schema = dict[str, Any]
 

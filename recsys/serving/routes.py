@@ -21,6 +21,7 @@ from recsys.serving.access_log import USER_ID, route_of
 from recsys.serving.answers import Answers, Found
 from recsys.serving.current import Current, Open
 from recsys.serving.metrics import Metrics, Tally
+from recsys.serving.paths import AFTER_ITEM, BATCH, ITEMS, OF_ITEM, OF_USER, POPULAR, SESSION, USERS
 from recsys.serving.request import (
     BadRequest,
     BatchWish,
@@ -36,17 +37,6 @@ from recsys.serving.request import (
 from recsys.serving.session import Sessions
 
 log = structlog.get_logger()
-
-USERS, OF_USER = "/v1/users/", "/recommendations"
-ITEMS, OF_ITEM, AFTER_ITEM = "/v1/items/", "/similar", "/also-bought"
-POPULAR = "/v1/popular"
-SESSION = "/v1/recommendations"
-BATCH = "/v1/recommendations:batch"
-PATHS = (
-    f"{USERS}{{user_id}}{OF_USER}", f"{ITEMS}{{item_id}}{OF_ITEM}", f"{ITEMS}{{item_id}}{AFTER_ITEM}",
-    POPULAR, SESSION, BATCH,
-)  # fmt: skip
-"""As the OpenAPI document names them."""
 
 JSON = (b"content-type", b"application/json")
 REVALIDATE = (b"cache-control", b"no-cache")
