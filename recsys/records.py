@@ -17,6 +17,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, mode
 from recsys.config.base import Config
 from recsys.config.places import PathsConfig
 from recsys.errors import ContractError, CorruptArtifact, MissingInput
+from recsys.failpoints import failpoint
 
 # The files of a model's folder; ModelManifest says what they hold.
 MANIFEST_FILE = "manifest.json"
@@ -47,6 +48,7 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        failpoint(f"write:{path.name}")
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)  # on a full disk half a file would only take up room

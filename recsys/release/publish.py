@@ -100,6 +100,7 @@ def publish(lake: Lake, config: RecsysConfig, run_date: date, *, now: datetime) 
             log.info("leftovers_swept", folders=swept)
         scoring = ScoringRecord.read(paths, run_date)
         manifest, lists = _describe(lake, config, run_date, scoring)
+        failpoint("publish:described")
         if _would_be_swapped_in(paths, manifest):
             check_coverage(paths, manifest, config.publish.min_users_share)
         folder = release_folder(paths, manifest.release_id)
@@ -111,8 +112,11 @@ def publish(lake: Lake, config: RecsysConfig, run_date: date, *, now: datetime) 
             manifest = ReleaseManifest.read(folder)
         write_data_files(lake, paths, manifest)
         held = _go_live(paths, manifest, now)
+        failpoint("publish:before-table")
         _record(lake, paths, manifest)
+        failpoint("publish:after-table")
         write_served(lake, were_live(paths))
+        failpoint("publish:after-served")
         if removed := shelf.sweep_old(paths, config.publish.keep, spare=manifest.release_id):
             log.info("releases_removed", releases=removed)
         if target:
@@ -189,6 +193,7 @@ def _build(
     with SnapshotBuilder(building, manifest.release_id) as builder:
         for one in lists:
             builder.add(one.kind, stored_chunks(one, manifest.counts[one.kind]))
+            failpoint(f"publish:wrote-{one.kind}")
             log.info("snapshot_part_written", kind=one.kind, keys=manifest.counts[one.kind])
         builder.finish()
     write_atomically(building / MANIFEST_FILE, manifest.to_json().encode())
@@ -200,9 +205,11 @@ def _build(
     write_atomically(building / CHECKSUMS_FILE, "".join(sums).encode())
     failpoint("publish:after-snapshot")
     _verify(building)
+    failpoint("publish:after-verify")
     if folder.exists():
         shelf.remove(folder)  # damaged: _is_whole said so
     os.rename(building, folder)
+    failpoint("publish:after-rename")
     sync_folder(folder.parent)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     seconds = round(time.monotonic() - started, 1)

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from recsys.config.places import PathsConfig
 from recsys.errors import CorruptArtifact
+from recsys.failpoints import failpoint
 from recsys.release.manifest import ReleaseManifest
-from recsys.release.pointer import Pointer, pointer_lock, read_pointer
+from recsys.release.pointer import POINTER_FILE, Pointer, pointer_lock, read_pointer
 
 BUILDING_PREFIX = ".building-"
 REMOVING_PREFIX = ".removing-"
@@ -66,6 +67,9 @@ def sweep_old(paths: PathsConfig, keep: int, *, spare: str = "") -> list[str]:
         needed = _needed(read_pointer(paths)) | {spare}
         old = [one for one in shelved_releases(paths)[keep:] if one.release_id not in needed]
         doomed = [_set_aside(release.folder) for release in old]
+        for unfinished in paths.releases.glob(f".{POINTER_FILE}.*"):  # of a swap that was killed
+            unfinished.unlink()
+    failpoint("shelf:set-aside")
     for folder in doomed:
         shutil.rmtree(folder)
     return [release.release_id for release in old]

@@ -17,6 +17,7 @@ import lmdb
 import orjson
 
 from recsys.errors import ContractError
+from recsys.failpoints import failpoint
 from recsys.release.snapshot import (
     KINDS,
     LIST_KINDS,
@@ -91,9 +92,11 @@ class SnapshotBuilder:
         self._make_room(PAGE_BYTES, 1)
         with self._writing() as transaction:
             transaction.put(META_KEY, orjson.dumps(asdict(meta)))
+        failpoint("snapshot:before-sync")
         self._env.sync(True)
         self._env.close()
         sync_folder(self._folder / SNAPSHOT_FOLDER)
+        failpoint("snapshot:after-sync")
         return meta
 
     @contextmanager

@@ -5,6 +5,7 @@ Written by delta-rs: nine tables in a second, where Spark takes that long for ea
 
 from __future__ import annotations
 
+import shutil
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -32,6 +33,7 @@ from recsys.contracts import (
     TableContract,
 )
 from recsys.records import Recipe, ScoringRecord
+from recsys.release.lists import PUBLISHED
 
 RUN_DATE = date(2024, 6, 1)
 ITEM_NUMS = {"tea": 1, "cup": 2, "pot": 3}
@@ -113,6 +115,12 @@ def write_shop(root: Path) -> None:
         for segment, rank, item, score in POPULAR
     ]
     write_table(root, POPULAR_ITEMS, popular)
+
+
+def copy_published(shop: Path, root: Path) -> None:
+    """The published tables alone of a shop that was written: a publish takes a third of the time."""
+    for table in PUBLISHED.values():
+        shutil.copytree(shop / table.name, root / table.name)
 
 
 def write_lists(root: Path, lists: Lists, night_before: Lists | None = None) -> None:

@@ -7,73 +7,23 @@ import random
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
-import httpx
 import pytest
 
 from recsys.config import RecsysConfig
 from recsys.release.opening import open_release
 from recsys.release.pointer import live_release, release_folder
-from tests.release.publisher import LENGTH, USERS
+from tests.release.asking import asked, service
 from tests.release.shop import write_shop
-from tests.serving.operations.servers import PATIENCE_SECONDS, Server, free_port, running
-from tests.serving.test_http import RECSYS
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(3600)]
 CHECKOUT = Path(__file__).parents[2]
 KILLS = 50
 MOST_ATTEMPTS = 2 * KILLS
-ASKED_AT_ONCE = 50
-
-
-@dataclass
-class Asked:
-    """What a client saw: every answer must be whole, and of the release that it names."""
-
-    answers: int = 0
-    numbers: dict[str, set[str]] = field(default_factory=dict)
-    """Release -> of which numbers its items said they were."""
-    wrong: list[str] = field(default_factory=list)
-
-    def look(self, server: Server, done: Callable[[], bool]) -> None:
-        first = 0
-        with httpx.Client(base_url=server.address, timeout=PATIENCE_SECONDS) as connection:
-            while not done():
-                first = (first + 7) % (USERS - ASKED_AT_ONCE)
-                users = [f"user-{first + n}" for n in range(ASKED_AT_ONCE)] + ["nobody"]
-                body = {"user_ids": users, "n": LENGTH}
-                self._judge(connection.post("/v1/recommendations:batch", json=body), len(users))
-
-    def _judge(self, response: httpx.Response, users: int) -> None:
-        self.answers += 1
-        if response.status_code != httpx.codes.OK:
-            self.wrong.append(f"{response.status_code}: {response.text[:200]}")
-            return
-        answer = response.json()
-        lists = [[item["item_id"] for item in one["items"]] for one in answer["users"]]
-        if [len(items) for items in lists] != [LENGTH] * users:
-            self.wrong.append(f"not whole: {response.text[:200]}")
-        numbers = {item.split("-")[1] for items in lists for item in items}
-        self.numbers.setdefault(answer["release"], set()).update(numbers)
-
-
-@contextmanager
-def asked(server: Server) -> Iterator[Asked]:
-    """Somebody asks, one batch after the other, until the end."""
-    seen, end = Asked(), threading.Event()
-    asking = threading.Thread(target=seen.look, args=(server, end.is_set))
-    asking.start()
-    try:
-        yield seen
-    finally:
-        end.set()
-        asking.join(PATIENCE_SECONDS)
 
 
 @contextmanager
@@ -124,15 +74,8 @@ def test_fifty_random_kills_and_every_answer_is_of_one_whole_release(config: Rec
         seconds = time.monotonic() - started
         assert process.wait() == 0
 
-    port = free_port()
-    settings = (
-        f"paths.root={config.paths.root}",
-        f"serving.port={port}",
-        "serving.poll_seconds=0.05",
-    )
-    command = [RECSYS, "serve", *(part for one in settings for part in ("--set", one))]
     number, landed, attempts = 3, 0, 0
-    with running(command, port, "/readyz") as server, asked(server) as seen:
+    with service(config.paths) as server, asked(server) as seen:
         while landed < KILLS:
             attempts += 1
             assert attempts <= MOST_ATTEMPTS, f"{landed} of {attempts} kills landed in a publish"
@@ -150,14 +93,11 @@ def test_fifty_random_kills_and_every_answer_is_of_one_whole_release(config: Rec
             assert process.wait() == 0
         newest = live_release(config.paths)
         assert newest is not None
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while newest.release_id not in seen.numbers:
-            assert time.monotonic() < deadline, "the last release is not served"
-            time.sleep(0.05)
+        seen.until_served(newest.release_id)
 
     assert not seen.wrong
     assert all(len(numbers) == 1 for numbers in seen.numbers.values()), seen.numbers
     assert seen.numbers[newest.release_id] == {str(number)}
     assert len(seen.numbers) > 1, "some killed publish had moved the pointer, or the last one did"
     left = [path.name for path in config.paths.releases.iterdir() if path.name.startswith(".")]
-    assert not [name for name in left if "building" in name], left
+    assert not left
