@@ -14,6 +14,7 @@ from recsys.errors import ContractError, CorruptArtifact
 from recsys.records import ScoringRecord
 from recsys.release.manifest import ReleaseManifest
 from recsys.release.pointer import read_pointer
+from recsys.release.shelf import shelved_releases
 from recsys.sql.live import Columns
 
 log = structlog.get_logger()
@@ -43,13 +44,25 @@ def recorded_rows(
 def scored_days(paths: PathsConfig, release: ReleaseManifest | None) -> list[ScoredDay]:
     """A row of each run date whose record is there; that of ``release`` as its manifest says.
 
-    A run date that was scored again after it was published has another record than the release.
+    A run date that was scored again after it was published has another record than the release. Where a run was
+    refused or killed it has none, and its lists are still those that were published.
     """
-    days = {day: found for day in ScoringRecord.run_dates(paths) if (found := _scored(paths, day))}
+    days = {one.run_date: _released(one) for one in _shelved_manifests(paths)}
+    days |= {day: found for day in ScoringRecord.run_dates(paths) if (found := _scored(paths, day))}
     if release:
-        day = release.run_date
-        days[day] = (day, release.inputs_as_of, release.is_increment)
+        days[release.run_date] = _released(release)
     return [days[day] for day in sorted(days)]
+
+
+def _shelved_manifests(paths: PathsConfig) -> list[ReleaseManifest]:
+    """Of a run date that has several, the one to go by comes last: the live one, or else the newest."""
+    live = _live_release_id(paths)
+    shelved = sorted(reversed(shelved_releases(paths)), key=lambda one: one.release_id == live)
+    return [one.manifest for one in shelved if one.manifest]
+
+
+def _released(manifest: ReleaseManifest) -> ScoredDay:
+    return manifest.run_date, manifest.inputs_as_of, manifest.is_increment
 
 
 def _scored(paths: PathsConfig, day: date) -> ScoredDay | None:
@@ -68,13 +81,15 @@ def blocked_rows(paths: PathsConfig) -> list[BlockedItem]:
     except CorruptArtifact as error:
         log.warning("blocked_items_unknown", problem=str(error))
         return []
-    live = _live_day(paths) if items else None
+    release_id = _live_release_id(paths) if items else ""
+    live = date.fromisoformat(release_id[:10]) if release_id else None
     return [(item_id, one.reason, one.at, live) for item_id, one in sorted(items.items())]
 
 
-def _live_day(paths: PathsConfig) -> date | None:
+def _live_release_id(paths: PathsConfig) -> str:
+    """'' where none is live, or nobody can say which."""
     try:
         pointer = read_pointer(paths)
     except CorruptArtifact:
-        return None  # live_release has said so
-    return pointer.run_date if pointer else None
+        return ""  # live_release has said so
+    return pointer.release_id if pointer else ""

@@ -17,7 +17,7 @@ from recsys.blocked import block_item, blocked_path, copy_path
 from recsys.config.places import PathsConfig
 from recsys.records import ScoringRecord
 from recsys.release.manifest import ReleaseInputs
-from recsys.release.pointer import pointer_path
+from recsys.release.pointer import pointer_path, release_folder
 from recsys.sql.duck import open_lake
 from recsys.sql.recorded import scored_days
 from tests.release.making import NOON, make_release
@@ -206,6 +206,25 @@ def test_a_release_says_itself_what_its_lists_rest_on(tmp_path: Path) -> None:
     inputs = ReleaseInputs(as_of=RUN_DATE, versions={}, is_increment=True)
     manifest = manifest.model_copy(update={"inputs": inputs})
     assert scored_days(paths, manifest) == [(NEXT_DAY, RUN_DATE, True)]
+
+
+def test_a_day_whose_record_a_refused_run_took_away_rests_on_what_its_release_says(
+    tmp_path: Path,
+) -> None:
+    paths = PathsConfig(root=str(tmp_path))
+    inputs = ReleaseInputs(as_of=RUN_DATE, versions={}, is_increment=True)
+    for day in (NEXT_DAY, LAST_DAY):
+        write_scoring_record(paths, run_date=day, full_as_of=RUN_DATE)
+        manifest = make_release(paths, day).model_copy(update={"inputs": inputs})
+        folder = release_folder(paths, manifest.release_id)
+        (folder / "manifest.json").write_text(manifest.to_json())
+    wanted = [(day, RUN_DATE, True) for day in (NEXT_DAY, LAST_DAY)]
+    assert scored_days(paths, None) == wanted
+    for day in (NEXT_DAY, LAST_DAY):
+        ScoringRecord.discard(paths, day)
+    assert scored_days(paths, None) == wanted, "the live one, and the one on the shelf"
+    write_scoring_record(paths, run_date=NEXT_DAY)
+    assert scored_days(paths, None)[0] == (NEXT_DAY, NEXT_DAY, False), "scored again since"
 
 
 def test_what_cannot_be_read_is_said_and_other_answers_are_given(
