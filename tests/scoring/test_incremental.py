@@ -17,9 +17,13 @@ from recsys.config import RecsysConfig
 from recsys.config.places import PathsConfig
 from recsys.errors import CorruptArtifact, Refused
 from recsys.records import EvaluationRecord, ScoringRecord
-from recsys.release.pointer import release_folder
-from recsys.scoring.scorer import Entry
 from tests.conftest import TEST_SPARK
+from tests.scoring.same_as_full import (
+    assert_as_a_full_run,
+    assert_published_whole,
+    assert_said_why,
+    lists,
+)
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -55,100 +59,6 @@ def shop(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Shop:
     made.deliver_catalogue(day(-20))
     made.full_run()
     return made
-
-
-def lists(shop: Shop, as_of: date) -> dict[str, list[tuple[str, float, str]]]:
-    rows = shop.lake.read(t.TOP_N_LISTS, as_of=as_of).collect()
-    return {r.user_id: list(zip(r.item_ids, r.scores, r.sources, strict=True)) for r in rows}
-
-
-def full_lists(shop: Shop, record: ScoringRecord) -> dict[str, list[tuple[str, float, str]]]:
-    """What a full run gives with the record's inputs: everybody made anew from events, and scored."""
-    from recsys.scoring.changes import Used
-    from recsys.scoring.frozen import FrozenLake, rebuilt_users
-    from recsys.scoring.kit_tables import build_ruled_again
-    from recsys.scoring.spark import score_users, scoring_task
-
-    as_of = record.full_as_of or record.run_date
-    frozen = FrozenLake(shop.lake, shop.config, record.versions)
-    used = Used(record.events_version, record.run_date)
-    rankings = (record.ranking_version,) if record.ranking_version else ()
-    users = rebuilt_users(frozen, shop.config, as_of, used, numbered=bool(rankings))
-    kit = build_ruled_again(frozen, shop.lake, shop.config, as_of, record.run_date).kit
-    entry = Entry(record.recipe, record.model_version, record.ranking_version)
-    models = (record.model_version,)
-    with scoring_task(shop.lake.spark, shop.config, kit, models, rankings) as task:
-        rows = score_users(users, task, entry, n=8, partitions=1).collect()
-    return {r.user_id: list(zip(r.item_ids, r.scores, r.sources, strict=True)) for r in rows}
-
-
-def assert_as_a_full_run(shop: Shop, record: ScoringRecord) -> None:
-    from recsys.scoring.same_lists import difference
-
-    written, wanted = lists(shop, record.run_date), full_lists(shop, record)
-    assert written.keys() == wanted.keys()
-    differing = {u: why for u in written if (why := difference(written[u], wanted[u]))}
-    assert not differing
-
-
-def assert_said_why(shop: Shop, record: ScoringRecord) -> None:
-    """What was kept from each user, and for which rule, is what ``why_not`` says of them."""
-    from recsys.scoring.changes import Used
-    from recsys.scoring.frozen import FrozenLake, rebuilt_users
-    from recsys.sql.duck import open_lake
-    from tests.scoring.changing_shop import ITEMS
-
-    frozen = FrozenLake(shop.lake, shop.config, record.versions)
-    used = Used(record.events_version, record.run_date)
-    users = rebuilt_users(frozen, shop.config, record.inputs_as_of, used, numbered=False).collect()
-    wanted = {
-        (user.user_id, ITEMS[num - 1], rule)
-        for user in users
-        for rule, nums in (("seen", user.seen_nums), ("returned", user.hidden_nums))
-        for num in nums or ()
-    }
-    question = "SELECT user_id, item_id, reason FROM why_not WHERE as_of = $day"
-    with open_lake(shop.config.paths) as lake:
-        answers = lake.query(question, {"day": record.run_date})[1]
-        found = {(user, item, rule) for user, item, why in answers for rule in why.split(", ")}
-    assert {said for said in found if said[2] in {"seen", "returned"}} == wanted
-
-
-def assert_published_whole(shop: Shop, record: ScoringRecord) -> None:
-    """A release of the increment has what is of the full run's day, too, and its audit scores with that clock."""
-    from recsys.monitoring.fresh import compare_fresh
-    from recsys.monitoring.tables import compare_tables
-    from recsys.release.opening import open_release
-    from recsys.release.publish import publish
-    from recsys.release.stored_list import length
-
-    published = publish(shop.lake, shop.config, record.run_date, now=NOW)
-    assert published.live
-    manifest = published.manifest
-    assert (manifest.inputs_as_of, manifest.is_increment) == (FULL, True)
-    assert manifest.events_version == record.events_version < manifest.tables["events"].version
-    with open_release(release_folder(shop.config.paths, manifest.release_id)) as snapshot:
-        assert snapshot.get("categories", "group 1")
-        assert snapshot.get("bought", "u01")
-        assert length(snapshot.get("also_bought", "i01") or b"\0\0\0\0")
-    tables = compare_tables(shop.lake, manifest)
-    assert (tables.verdict, tables.examples) == ("ok", ())
-    inputs = {
-        t.VOCABULARIES,
-        t.HISTORIES,
-        t.SEEN_ITEMS,
-        t.ITEM_SIMILARITY,
-        t.TRANSITIONS,
-        t.POPULARITY,
-    }
-    named = {table.name: manifest.tables[table.name] for table in inputs}
-    assert {name: table.version for name, table in named.items()} == {
-        name: record.versions[name] for name in named
-    }
-    assert all(table.rows for table in named.values())
-    fresh = compare_fresh(shop.lake, shop.config, manifest)
-    assert (fresh.verdict, fresh.examples) == ("ok", ())
-    assert fresh.checked == len(lists(shop, record.run_date))
 
 
 @dataclass
@@ -312,6 +222,22 @@ def test_a_rule_that_looks_at_the_list_means_everybody(shop: Shop) -> None:
     assert said.scored == len(lists(shop, live))
     assert_as_a_full_run(other, record)
     shop.increment(live)  # as it was
+
+
+@pytest.mark.slow
+def test_what_was_seen_is_hidden_no_longer_and_then_again(shop: Shop) -> None:
+    """Everybody's list may be another; no full run is due."""
+    live = live_day(shop)
+    for hides in (False, True):
+        settings = shop.config.shop.model_copy(update={"exclude_seen": hides})
+        other = replace(shop, config=shop.config.model_copy(update={"shop": settings}))
+        before = lists(shop, live)
+        with listening() as said:
+            record = other.increment(live)
+        assert "seen" in said.of("everybody_affected")["reason"]
+        assert said.scored == len(before)
+        assert lists(shop, live) != before
+        assert_as_a_full_run(other, record)
 
 
 @pytest.mark.slow
