@@ -17,6 +17,7 @@ import recsys
 from recsys.commit import checkout_commit
 from recsys.config import RecsysConfig
 from recsys.config.places import PathsConfig
+from recsys.config.rules import SEEN
 from recsys.contracts import (
     ALSO_BOUGHT,
     DATA_QUALITY,
@@ -72,27 +73,74 @@ def facts_of_release(
 ) -> dict[str, TableVersion]:
     """``table_facts`` of each table that the lists of ``run_date`` rest on; everything after is read at these versions.
 
-    Inputs are named as they were scored with, where that version is gone (a run date that is published again after
-    weeks) as they are now. They are hashed like the others: a row a user and some hundred an item, where ``events``
-    has as many as there are.
+    Inputs are named as they were scored with; one whose version is gone (a run date that is published again after
+    weeks) as it is now, the others as they were. They are hashed like the others: a row a user and some hundred an
+    item, where ``events`` has as many as there are.
     """
-    tables = [table for table in TABLES if _decided(table, config, scoring) and lake.exists(table)]
+    tables = [table for table in TABLES if lake.exists(table)]
+    tables = [table for table in tables if _decided(table, lake, config, run_date, scoring)]
+    names = {table.name for table in tables}
     scored = {t.name: scoring.versions[t.name] for t in INPUTS if t.name in scoring.versions}
-    versions = {t.name: scored[t.name] if t.name in scored else lake.version(t) for t in tables}
+    newest = {t.name: lake.version(t) for t in tables}
+    versions = newest | {name: version for name, version in scored.items() if name in names}
     try:
-        return table_facts(lake, versions, run_date, scoring)
+        found = table_facts(lake, versions, run_date, scoring)
     except (PySparkException, Py4JJavaError) as error:
-        if not (scored and GONE.search(str(error))):
+        if not GONE.search(str(error)):
             raise
-        log.warning("inputs_are_gone", run_date=str(run_date), versions=scored)
-    versions = {t.name: lake.version(t) for t in tables}
-    return table_facts(lake, versions, run_date, scoring)
+        versions |= _instead_of_gone(lake, versions, newest, run_date, scoring)
+        found = table_facts(lake, versions, run_date, scoring)
+    return _with_shelves_of_the_day(found)
 
 
-def _decided(table: TableContract, config: RecsysConfig, scoring: ScoringRecord) -> bool:
+def _instead_of_gone(
+    lake: Lake,
+    versions: dict[str, int],
+    newest: dict[str, int],
+    run_date: date,
+    scoring: ScoringRecord,
+) -> dict[str, int]:
+    """The newest version of each input that cannot be read as it was scored with."""
+    instead: dict[str, int] = {}
+    for name in (one for one in versions if versions[one] != newest[one]):  # which of them is it?
+        try:
+            table_facts(lake, {name: versions[name]}, run_date, scoring)
+        except (PySparkException, Py4JJavaError) as error:
+            if not GONE.search(str(error)):
+                raise
+            instead[name] = newest[name]
+            log.warning(
+                "input_is_gone", table=name, run_date=str(run_date),
+                version=versions[name], named=newest[name],
+            )  # fmt: skip
+    return instead
+
+
+def _with_shelves_of_the_day(found: dict[str, TableVersion]) -> dict[str, TableVersion]:
+    """Without also_bought where it says nothing of the day: lists that were scored before there was any.
+
+    Else every item would have an empty list, where nobody knows. A shop without transitions has none to know.
+    """
+    after, steps = found.get(ALSO_BOUGHT.name), found.get(TRANSITIONS.name)
+    if after is None or after.rows or steps is None or not steps.rows:
+        return found
+    log.warning("also_bought_left_out", reason="it has no rows of the run date")
+    return {name: facts for name, facts in found.items() if name != ALSO_BOUGHT.name}
+
+
+def _decided(
+    table: TableContract, lake: Lake, config: RecsysConfig, run_date: date, scoring: ScoringRecord
+) -> bool:
     if table is SEEN_ITEMS:
-        return config.shop.exclude_seen
+        return _hid_seen(lake, config, run_date)
     return table is not REORDER_INTERVALS or scoring.recipe.due > 0
+
+
+def _hid_seen(lake: Lake, config: RecsysConfig, run_date: date) -> bool:
+    """As the day was scored, whatever conf says since; before there was the table, conf is all there is."""
+    if not lake.exists(RULES):
+        return config.shop.exclude_seen
+    return not lake.read(RULES, as_of=run_date).where(F.col("rule") == SEEN).isEmpty()
 
 
 def table_facts(

@@ -25,6 +25,7 @@ from recsys.release.actions import Action, append_action, read_actions
 from recsys.release.announcement import announce
 from recsys.release.coverage import check_coverage
 from recsys.release.data_files import write_data_files
+from recsys.release.inputs import release_inputs
 from recsys.release.lists import (
     PUBLISHED,
     Lists,
@@ -32,7 +33,7 @@ from recsys.release.lists import (
     snapshot_options,
     stored_chunks,
 )
-from recsys.release.manifest import ReleaseInputs, ReleaseManifest, content_id
+from recsys.release.manifest import ReleaseManifest, content_id
 from recsys.release.opening import open_release
 from recsys.release.pointer import (
     Pointer,
@@ -151,7 +152,7 @@ def _describe(
         shop=config.shop.name,
         content_hash=digest,
         tables=tables,
-        lists={name: table.name for name, table in PUBLISHED.items()},
+        lists={name: one.name for name, one in PUBLISHED.items() if one.name in tables},
         model=model,
         recipe=scoring.recipe,
         config_hash=facts.config_hash(config),
@@ -159,13 +160,7 @@ def _describe(
         accepted_volumes=facts.accepted_volumes(lake, run_date),
         golden_users=facts.golden_users(users, config.publish.golden_users),
         counts=facts.key_counts(lists, tables),
-        inputs=ReleaseInputs(
-            as_of=scoring.inputs_as_of,
-            versions=scoring.versions,
-            # A record from before it named its tables does not know.
-            events_version=scoring.events_version if scoring.versions else None,
-            is_increment=scoring.full_as_of is not None,
-        ),
+        inputs=release_inputs(lake, scoring, tables),
         snapshot=options,
         users_with_a_list=facts.users_with_a_list(users),
     )
