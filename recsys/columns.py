@@ -257,7 +257,9 @@ RELEASE_ID = _required(
     "release_id", "string", "run date and the first characters of the content hash"
 )
 ACTION = _required(
-    "action", "string", "published, held (built, not live), pinned, unpinned or rolled_back"
+    "action",
+    "string",
+    "published, held (built, not live), pinned, unpinned, rolled_back or taken_over",
 )
 AT = Column("at", "timestamp", "Wall clock, UTC", required=True, volatile=True)
 MODEL_AGE_DAYS = Column("model_age_days", "int", "Days between the model's as_of and the run date")

@@ -19,7 +19,7 @@ from recsys.config.places import PathsConfig
 log = structlog.get_logger()
 
 ACTIONS_FILE = "actions.jsonl"
-Verb = Literal["published", "held", "pinned", "unpinned", "rolled_back"]
+Verb = Literal["published", "held", "pinned", "unpinned", "rolled_back", "taken_over"]
 
 
 class Action(Config):

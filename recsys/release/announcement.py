@@ -11,6 +11,7 @@ import re
 import time
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TypeGuard
 
 import structlog
@@ -23,14 +24,8 @@ from recsys.failpoints import failpoint
 from recsys.locks import exclusive
 from recsys.release.actions import read_actions
 from recsys.release.manifest import ID_DIGITS
-from recsys.release.pointer import (
-    POINTER_FILE,
-    Pointer,
-    pointer_lock,
-    read_pointer,
-    release_folder,
-    write_pointer,
-)
+from recsys.release.pins import outrank
+from recsys.release.pointer import POINTER_FILE, Pointer, read_pointer, release_folder
 from recsys.release.pull_state import refuse_where_pulled
 from recsys.release.remote import Source, Target, Unreachable
 from recsys.release.shelf import shelved_releases
@@ -119,7 +114,7 @@ def _announce(paths: PathsConfig, target: Target, keep: int, take_over: bool) ->
                 continue
             there = _replaceable(target)
             if take_over and _is_newer_or_other(there, live):
-                live = _above(paths, there.epoch, live.release_id)
+                live = outrank(paths, there.epoch, live.release_id, now=datetime.now(UTC))
                 if live is None:
                     continue
             _check_is_newest(target, live, there)
@@ -235,17 +230,6 @@ def _write_pointer(target: Target, live: Pointer) -> None:
     target.write(POINTER_FILE, live.to_json())
     log.info("release_announced", release=live.release_id, epoch=live.epoch, url=target.url)
     failpoint("announce:after-pointer")
-
-
-def _above(paths: PathsConfig, epoch: int, release_id: str) -> Pointer | None:
-    """Give the pointer here an epoch above another publisher's; None where ``release_id`` is not live any more."""
-    with pointer_lock(paths):
-        live = read_pointer(paths)
-        if live is None or live.release_id != release_id:
-            return None
-        live = live.model_copy(update={"epoch": max(live.epoch, epoch + 1)})
-        write_pointer(paths, live)
-        return live
 
 
 def _write_blocked(paths: PathsConfig, target: Target) -> None:

@@ -89,6 +89,16 @@ def roll_back(paths: PathsConfig, to: str | None, *, reason: str, now: datetime)
         return _move(paths, live, pointer, "rolled_back")
 
 
+def outrank(paths: PathsConfig, epoch: int, release_id: str, *, now: datetime) -> Pointer | None:
+    """Give the pointer an epoch above another publisher's; None where ``release_id`` is not live any more."""
+    with pointer_lock(paths):
+        live = read_pointer(paths)
+        if live is None or live.release_id != release_id:
+            return None
+        changed = live.model_copy(update={"at": now})
+        return _move(paths, live, changed, "taken_over", above=epoch)
+
+
 def _live(paths: PathsConfig) -> Pointer:
     pointer = read_pointer(paths)
     if pointer is None:
@@ -108,9 +118,13 @@ def _names(paths: PathsConfig) -> str:
     return ", ".join(names[:10]) or "none"
 
 
-def _move(paths: PathsConfig, live: Pointer | None, pointer: Pointer, verb: Verb) -> Pointer:
+def _move(
+    paths: PathsConfig, live: Pointer | None, pointer: Pointer, verb: Verb, *, above: int = 0
+) -> Pointer:
+    """``above`` is another publisher's epoch; the pointer's becomes larger than that, too."""
     manifest = ReleaseManifest.read(release_folder(paths, pointer.release_id))
-    pointer = pointer.model_copy(update={"epoch": next_epoch(paths, live)})
+    epoch = max(next_epoch(paths, live), above + 1)
+    pointer = pointer.model_copy(update={"epoch": epoch})
     write_pointer(paths, pointer)
     append_action(
         paths,

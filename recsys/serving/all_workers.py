@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from shutil import rmtree
+from tempfile import TemporaryDirectory, gettempdir
 
 import orjson
 import structlog
@@ -45,6 +46,9 @@ GAUGES: dict[str, Callable[[float, float], float]] = {
 PLACES = ("/dev/shm", None)
 """Where the folder is made, the first that will have it: in memory, where no write waits for a disk or finds it full
 and nobody sweeps what is old; else where temporary files go."""
+PREFIX = "recsys-serve-"
+LEFT_SECONDS = 3600.0
+"""A folder in which no worker wrote for so long is a killed service's."""
 
 Labels = tuple[tuple[str, str], ...]
 Word = list[tuple[str, str, str, list[tuple[str, dict[str, str], float]]]]
@@ -149,12 +153,21 @@ def shared_folder(workers: int) -> Iterator[Path | None]:
 def _new_folder() -> TemporaryDirectory[str] | None:
     problem = ""
     for place in PLACES:
+        _sweep(Path(place or gettempdir()))
         try:
             # A worker that hangs may write while the folder is emptied: that must not be what the service ends with.
             return TemporaryDirectory(
-                dir=place, prefix=f"recsys-serve-{os.getpid()}-", ignore_cleanup_errors=True
+                dir=place, prefix=f"{PREFIX}{os.getpid()}-", ignore_cleanup_errors=True
             )
         except OSError as error:
             problem = str(error)
     log.error("metrics_not_shared", problem=problem)
     return None
+
+
+def _sweep(place: Path) -> None:
+    """Take away what services left that were killed; in /dev/shm it would hold memory until the host starts anew."""
+    for folder in place.glob(f"{PREFIX}*"):
+        with suppress(FileNotFoundError):  # another service sweeps, too
+            if time.time() - folder.stat().st_mtime > LEFT_SECONDS:
+                rmtree(folder, ignore_errors=True)

@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +20,7 @@ from structlog.testing import capture_logs
 from recsys.release.pull_state import PullState
 from recsys.release.snapshot import Kind
 from recsys.serving import all_workers
-from recsys.serving.all_workers import GAUGES, GONE_SECONDS, shared_folder
+from recsys.serving.all_workers import GAUGES, GONE_SECONDS, LEFT_SECONDS, shared_folder
 from recsys.serving.metrics import Metrics
 
 OLD, NEW = "2024-06-01-5f2c9a71d04e", "2024-06-02-0123456789ab"
@@ -230,6 +231,23 @@ def test_the_folder_goes_with_the_service_and_one_worker_needs_none() -> None:
         Metrics(folder).text()
         assert len(list(folder.iterdir())) == 1
     assert not folder.exists()
+
+
+def test_what_a_killed_service_left_goes_when_the_next_one_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(all_workers, "PLACES", (str(tmp_path),))
+    left, served, another = (
+        tmp_path / name for name in ("recsys-serve-1-x", "recsys-serve-2-x", "another")
+    )
+    for folder in (left, served, another):
+        folder.mkdir()
+        (folder / "0.json").write_text("[]")
+    for folder in (left, another):
+        os.utime(folder, (0, time.time() - LEFT_SECONDS - 1))
+    with shared_folder(2) as mine:
+        assert mine is not None
+        assert set(tmp_path.iterdir()) == {mine, served, another}
 
 
 def test_the_folder_is_made_where_there_is_a_place_and_a_service_starts_without_any(

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from recsys.cli import app
 from recsys.config.places import PathsConfig
 from recsys.errors import ConfigError, CorruptArtifact, MissingInput, Refused
+from recsys.release.actions import read_actions
 from recsys.release.announcement import (
     RELEASE_NAME,
     announce,
@@ -124,8 +125,24 @@ def test_an_older_announcement_does_not_replace_a_newer_one(shop: Shop, tmp_path
 
     taken = other.announce(take_over=True).pointer
     assert (taken.epoch, taken) == (3, read_pointer(other.paths))
+    assert [(one.action, one.epoch, one.at) for one in read_actions(other.paths)][-1:] == [
+        ("taken_over", 3, taken.at)
+    ]
     with pytest.raises(Refused, match="epoch 3"):
         shop.announce()
+
+
+def test_a_pointer_lost_after_a_take_over_does_not_fall_behind_what_was_announced(
+    shop: Shop, tmp_path: Path
+) -> None:
+    for day in (1, 2, 3):
+        shop.announced(day)
+    other = Shop(PathsConfig(root=str(tmp_path / "restored")), shop.folder)
+    release = other.release(4)
+    assert other.announce(take_over=True).pointer.epoch == 4
+    pointer_path(other.paths).write_text("{")
+    roll_back(other.paths, release, reason="the pointer was damaged", now=NOON)
+    assert other.announce().pointer.epoch == 5
 
 
 def test_what_goes_live_during_an_upload_is_what_is_announced(shop: Shop) -> None:
