@@ -10,7 +10,12 @@ readonly WHERE=.cache/mlflow PORT=${MLFLOW_PORT:-5000}
 uri=$(.venv/bin/python -c '
 import sys
 from recsys.config import load_config
-print(load_config(sys.argv[1], []).paths.mlflow_uri)' "${1:-local}")
+from recsys.errors import ConfigError
+try:
+    print(load_config(sys.argv[1], []).paths.mlflow_uri)
+except ConfigError as error:
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(error.exit_code)' "${1:-local}")
 case $uri in
   http*) echo "the runs of ${1:-local} are at $uri, which has a UI of its own" >&2 && exit 2 ;;
   sqlite:///*) [[ -f ${uri#sqlite:///} ]] || { echo "no runs yet: there is no ${uri#sqlite:///}; train makes it" >&2 && exit 2; } ;;

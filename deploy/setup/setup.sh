@@ -24,7 +24,7 @@ declare -A does=(
   [uv]="the package installer, in .cache/uv"
   [packages]="Python packages as the lock pins them, in .venv"
   [jars]="Delta Lake's seven JARs, in .cache/jars"
-  [horovod]="Horovod for this torch: compiled once, then kept in .cache/wheels; about 4 minutes on 2 cores"
+  [horovod]="Horovod for this torch: compiled once, then kept in .cache/wheels; about 3 minutes on 2 cores"
   [project]="this project in .venv, with its command recsys"
   [kernel]="the embedding tables' row operations, compiled"
 )

@@ -60,7 +60,7 @@ def audit(lake: Lake, config: RecsysConfig, run_date: date, *, now: datetime) ->
     for one in comparisons(lake, config, manifest, run_date):
         say = log.error if one.is_bad else log.info
         say(
-            "copies_compared", one=one.one_copy, other=one.other_copy, verdict=one.verdict,
+            "copies_compared", one_copy=one.one_copy, other_copy=one.other_copy, verdict=one.verdict,
             checked=one.checked, differing=one.differing, reason=one.reason,
         )  # fmt: skip
         found.append(one)

@@ -64,8 +64,10 @@ NOT_CONTENT: dict[str, bool | set[str]] = {
         ("env", "paths", "spark", "serving", "generate_shop", "audit", "retention"), True
     ),
     "publish": {"url", "min_users_share"},
+    "gate": {"bootstrap"},
+    "ingest": {"accept_volume"},
 }
-"""Sections and keys that say where and how, not what."""
+"""Sections and keys that say where and how, not what; and what a person says of one run."""
 
 
 def facts_of_release(

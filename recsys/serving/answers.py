@@ -138,9 +138,10 @@ class Sieve:
         if filters.category:
             self.popular = opened.store.get("categories", filters.category)
             if self.popular is None:
+                known = opened.store.count("categories")
+                where = "not in the catalogue of" if known else "the shop has no categories in"
                 raise NotFound(
-                    f"unknown category {_short(filters.category)}: not in the catalogue of release "
-                    f"{opened.store.release_id}"
+                    f"unknown category {_short(filters.category)}: {where} release {opened.store.release_id}"
                 )
 
     def pick(self, value: Bytes, n: int, *, of_category: bool = False) -> list[Bytes]:

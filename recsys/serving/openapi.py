@@ -86,11 +86,11 @@ def document(batch_limit: int) -> Schema:
             ),
             SESSION: _session_path(),
             BATCH: _batch_path(batch_limit),
-            "/healthz": _plain_path("The process is alive; which release it serves"),
-            "/readyz": _plain_path(
+            "/healthz": _probe_path("The process is alive; which release it serves"),
+            "/readyz": _probe_path(
                 "Ready; degraded while it serves another release than the live one, or does not know what is blocked"
             ),
-            "/metrics": _plain_path("Prometheus metrics", "text/plain"),
+            "/metrics": _plain_path("Prometheus metrics", "text/plain", refusals=_WITHOUT_KEY),
             "/openapi.json": _plain_path("This document"),
         },
         "components": {"securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}},
@@ -248,16 +248,21 @@ def _response(description: str, schema: Schema) -> Schema:
     return {"description": description, "content": {"application/json": {"schema": schema}}}
 
 
-def _plain_path(summary: str, media_type: str = "application/json") -> Schema:
-    return {
-        "get": {
-            "summary": summary,
-            "responses": {"200": {"description": summary, "content": {media_type: {}}}, **_GUARDED},
-        }
-    }
-
-
+_WITHOUT_KEY: Schema = {"401": _response("The API key is missing or wrong", _ERROR)}
 _GUARDED: Schema = {
-    "401": _response("The API key is missing or wrong", _ERROR),
+    **_WITHOUT_KEY,
     "503": _response("Too many requests at a time; Retry-After says when to come back", _ERROR),
 }
+
+
+def _plain_path(
+    summary: str, media_type: str = "application/json", *, refusals: Schema = _GUARDED
+) -> Schema:
+    answered = {"description": summary, "content": {media_type: {}}}
+    return {"get": {"summary": summary, "responses": {"200": answered, **refusals}}}
+
+
+def _probe_path(summary: str) -> Schema:
+    """Answered to everybody, however much there is to do."""
+    path = _plain_path(summary, refusals={})
+    return {"get": {**path["get"], "security": []}}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,7 +74,12 @@ class DuckLake:
     def _explain(self, error: duckdb.Error) -> str:
         text = str(error).strip()
         if unknown := re.search(r"Table with name (\S+) does not exist", text):
-            return f"no table {unknown.group(1)!r}; there are: {', '.join(self.tables)}"
+            name = unknown.group(1)
+            if name in TABLES:
+                return f"the table {name!r} has not been written yet: {TABLES[name].meaning}"
+            near = get_close_matches(name, self.tables, n=1)
+            hint = f"did you mean {near[0]!r}? There" if near else "there"
+            return f"no table {name!r}; {hint} are: {', '.join(self.tables)}"
         return text
 
 

@@ -54,7 +54,9 @@ class MemoryStore:
         documents: dict[Kind, Documents] = {"facts": FACTS, "bought": BOUGHT}
         for kind, values in documents.items():
             self._values[kind] = {id_: orjson.dumps(value) for id_, value in values.items()}
-        self._longest = {kind: max(map(len, lists.values())) for kind, lists in kinds.items()}
+        self._longest = {
+            kind: max(map(len, lists.values()), default=0) for kind, lists in kinds.items()
+        }
 
     def get(self, kind: Kind, id_: str) -> bytes | None:
         return self._values[kind].get(id_)

@@ -99,6 +99,16 @@ def test_bad_filters_are_named(client: Client, query: str, status: int, error: s
     assert (response.status_code, response.json()["error"]) == (status, error)
 
 
+def test_a_shop_without_categories_says_so() -> None:
+    releases = MemoryReleases(MemoryStore(categories={}))
+    with running(create_app(ServingConfig(default_n=2), releases)) as client:
+        response = client.get("/v1/users/ana/recommendations?category=kitchen")
+    assert (response.status_code, response.json()["error"]) == (
+        404,
+        f"unknown category 'kitchen': the shop has no categories in release {RELEASE}",
+    )
+
+
 def test_blocked_items_are_in_no_answer_and_are_counted(
     client: Client, releases: MemoryReleases
 ) -> None:

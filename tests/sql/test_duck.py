@@ -95,6 +95,12 @@ def test_a_release_is_asked_at_the_versions_it_names(tmp_path: Path) -> None:
 def test_an_unknown_table_names_those_there_are(asked_shop: PathsConfig) -> None:
     with pytest.raises(ConfigError, match=r"no table 'orders'; there are: events, items, users"):
         ask(asked_shop, "SELECT * FROM orders")
+    with pytest.raises(
+        ConfigError, match=r"no table 'top_n_todya'; did you mean 'top_n_today'\? There are: events"
+    ):
+        ask(asked_shop, "SELECT * FROM top_n_todya")
+    with pytest.raises(ConfigError, match="'consistency' has not been written yet: What an audit"):
+        ask(asked_shop, "SELECT * FROM consistency")
 
 
 def test_without_a_lake_the_way_to_one_is_named(tmp_path: Path) -> None:
