@@ -8,13 +8,14 @@ from __future__ import annotations
 import os
 from datetime import date, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import structlog
 from pydantic import ValidationError
 
 from recsys.config.base import Config
 from recsys.config.places import PathsConfig
+from recsys.release.manifest import ReleaseManifest
 
 log = structlog.get_logger()
 
@@ -35,6 +36,22 @@ class Action(Config):
     reason: str = ""
     epoch: int = 0
     """Of the pointer that it set; 0 where it set none."""
+
+    @classmethod
+    def of(
+        cls, manifest: ReleaseManifest, verb: Verb, *, at: datetime, reason: str, epoch: int = 0
+    ) -> Self:
+        """What was done to the release of ``manifest``."""
+        return cls(
+            release_id=manifest.release_id,
+            run_date=manifest.run_date,
+            action=verb,
+            at=at,
+            model_version=manifest.model.version,
+            model_age_days=manifest.model.age_days,
+            reason=reason,
+            epoch=epoch,
+        )
 
 
 def actions_path(paths: PathsConfig) -> Path:

@@ -114,7 +114,9 @@ def _announce(paths: PathsConfig, target: Target, keep: int, take_over: bool) ->
                 continue
             there = _replaceable(target)
             if take_over and _is_newer_or_other(there, live):
-                live = outrank(paths, there.epoch, live.release_id, now=datetime.now(UTC))
+                live = outrank(
+                    paths, live.release_id, above=there, url=target.url, now=datetime.now(UTC)
+                )
                 if live is None:
                     continue
             _check_is_newest(target, live, there)

@@ -64,10 +64,10 @@ NOT_CONTENT: dict[str, bool | set[str]] = {
         ("env", "paths", "spark", "serving", "generate_shop", "audit", "retention"), True
     ),
     "publish": {"url", "min_users_share"},
-    "gate": {"bootstrap"},
+    "gate": {"bootstrap"},  # what a person says of one run, as is the next
     "ingest": {"accept_volume"},
 }
-"""Sections and keys that say where and how, not what; and what a person says of one run."""
+"""Sections and keys that say where and how, not what."""
 
 
 def facts_of_release(

@@ -1,4 +1,4 @@
-"""Change what is live by hand: pin, unpin, roll back. No JVM, no Spark; the pointer first, then its log."""
+"""Change the pointer by hand: pin, unpin, roll back, take over. No JVM, no Spark; the pointer first, then its log."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import datetime
 
 from recsys.config.places import PathsConfig
 from recsys.errors import FIRST_NIGHT, ConfigError, CorruptArtifact, MissingInput
-from recsys.release.actions import Action, Verb, append_action
+from recsys.release.actions import Action, Verb, append_action, read_actions
 from recsys.release.manifest import ReleaseManifest
 from recsys.release.opening import open_release
 from recsys.release.pointer import (
@@ -89,14 +89,32 @@ def roll_back(paths: PathsConfig, to: str | None, *, reason: str, now: datetime)
         return _move(paths, live, pointer, "rolled_back")
 
 
-def outrank(paths: PathsConfig, epoch: int, release_id: str, *, now: datetime) -> Pointer | None:
-    """Give the pointer an epoch above another publisher's; None where ``release_id`` is not live any more."""
+def outrank(
+    paths: PathsConfig, release_id: str, *, above: Pointer, url: str, now: datetime
+) -> Pointer | None:
+    """Give the pointer an epoch above that of another publisher's; None where ``release_id`` is not live any more.
+
+    Raises:
+        CorruptArtifact: the pointer or the release's manifest cannot be read; nothing was changed.
+    """
     with pointer_lock(paths):
         live = read_pointer(paths)
         if live is None or live.release_id != release_id:
             return None
+        # A publish that was killed before it wrote its line would find this one's, and be written down nowhere.
+        remember_published(paths, live, ReleaseManifest.read(release_folder(paths, release_id)))
         changed = live.model_copy(update={"at": now})
-        return _move(paths, live, changed, "taken_over", above=epoch)
+        reason = f"above epoch {above.epoch} of {above.release_id}, announced at {url}"
+        return _move(paths, live, changed, "taken_over", above=above.epoch, reason=reason)
+
+
+def remember_published(paths: PathsConfig, live: Pointer, manifest: ReleaseManifest) -> None:
+    """Write down how the release of ``manifest`` went live, where no line says it of this pointer."""
+    known = {(one.release_id, one.at) for one in read_actions(paths)}
+    if (live.release_id, live.at) not in known:
+        reason = manifest.model.reason
+        done = Action.of(manifest, "published", at=live.at, reason=reason, epoch=live.epoch)
+        append_action(paths, done)
 
 
 def _live(paths: PathsConfig) -> Pointer:
@@ -119,24 +137,20 @@ def _names(paths: PathsConfig) -> str:
 
 
 def _move(
-    paths: PathsConfig, live: Pointer | None, pointer: Pointer, verb: Verb, *, above: int = 0
+    paths: PathsConfig,
+    live: Pointer | None,
+    pointer: Pointer,
+    verb: Verb,
+    *,
+    above: int = 0,
+    reason: str | None = None,
 ) -> Pointer:
-    """``above`` is another publisher's epoch; the pointer's becomes larger than that, too."""
+    """``above`` is another publisher's epoch; the pointer's becomes larger than that, too. ``reason`` of the line in
+    the log; None: the pointer's."""
     manifest = ReleaseManifest.read(release_folder(paths, pointer.release_id))
     epoch = max(next_epoch(paths, live), above + 1)
     pointer = pointer.model_copy(update={"epoch": epoch})
     write_pointer(paths, pointer)
-    append_action(
-        paths,
-        Action(
-            release_id=pointer.release_id,
-            run_date=manifest.run_date,
-            action=verb,
-            at=pointer.at,
-            model_version=manifest.model.version,
-            model_age_days=manifest.model.age_days,
-            reason=pointer.reason,
-            epoch=pointer.epoch,
-        ),
-    )
+    said = pointer.reason if reason is None else reason
+    append_action(paths, Action.of(manifest, verb, at=pointer.at, reason=said, epoch=epoch))
     return pointer

@@ -32,7 +32,7 @@ class Pointer(Config):
     at: datetime
     """When the pointer was set, UTC."""
     epoch: int = 0
-    """Grows by one with every change: of two pointers the one with the larger epoch is the newer."""
+    """Grows with every change: of two pointers the one with the larger epoch is the newer."""
 
     @property
     def run_date(self) -> date:

@@ -35,6 +35,7 @@ from recsys.release.lists import (
 )
 from recsys.release.manifest import ReleaseManifest, content_id
 from recsys.release.opening import open_release
+from recsys.release.pins import remember_published
 from recsys.release.pointer import (
     Pointer,
     next_epoch,
@@ -256,11 +257,7 @@ def _go_live(paths: PathsConfig, manifest: ReleaseManifest, now: datetime) -> st
             log.info("release_live", release=release_id, previous=live.previous)
         else:
             log.info("release_live_already", release=release_id)
-        if not any(
-            one.at == live.at and one.release_id == release_id for one in read_actions(paths)
-        ):
-            done = _action(manifest, "published", live.at, manifest.model.reason)
-            append_action(paths, done.model_copy(update={"epoch": live.epoch}))
+        remember_published(paths, live, manifest)
     return ""
 
 
@@ -288,21 +285,7 @@ def _reason_to_hold(live: Pointer | None, manifest: ReleaseManifest) -> str:
 def _remember_held(paths: PathsConfig, manifest: ReleaseManifest, held: str, now: datetime) -> None:
     known = {(one.release_id, one.action) for one in read_actions(paths)}
     if (manifest.release_id, "held") not in known:
-        append_action(paths, _action(manifest, "held", now, held))
-
-
-def _action(manifest: ReleaseManifest, verb: str, at: datetime, reason: str) -> Action:
-    return Action.model_validate(
-        {
-            "release_id": manifest.release_id,
-            "run_date": manifest.run_date,
-            "action": verb,
-            "at": at,
-            "model_version": manifest.model.version,
-            "model_age_days": manifest.model.age_days,
-            "reason": reason,
-        }
-    )
+        append_action(paths, Action.of(manifest, "held", at=now, reason=held))
 
 
 def _record(lake: Lake, paths: PathsConfig, manifest: ReleaseManifest) -> None:

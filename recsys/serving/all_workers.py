@@ -47,7 +47,7 @@ PLACES = ("/dev/shm", None)
 """Where the folder is made, the first that will have it: in memory, where no write waits for a disk or finds it full
 and nobody sweeps what is old; else where temporary files go."""
 PREFIX = "recsys-serve-"
-LEFT_SECONDS = 3600.0
+ABANDONED_SECONDS = 3600.0
 """A folder in which no worker wrote for so long is a killed service's."""
 
 Labels = tuple[tuple[str, str], ...]
@@ -153,8 +153,8 @@ def shared_folder(workers: int) -> Iterator[Path | None]:
 def _new_folder() -> TemporaryDirectory[str] | None:
     problem = ""
     for place in PLACES:
-        _sweep(Path(place or gettempdir()))
         try:
+            _sweep_abandoned(Path(place or gettempdir()))
             # A worker that hangs may write while the folder is emptied: that must not be what the service ends with.
             return TemporaryDirectory(
                 dir=place, prefix=f"{PREFIX}{os.getpid()}-", ignore_cleanup_errors=True
@@ -165,9 +165,14 @@ def _new_folder() -> TemporaryDirectory[str] | None:
     return None
 
 
-def _sweep(place: Path) -> None:
-    """Take away what services left that were killed; in /dev/shm it would hold memory until the host starts anew."""
-    for folder in place.glob(f"{PREFIX}*"):
-        with suppress(FileNotFoundError):  # another service sweeps, too
-            if time.time() - folder.stat().st_mtime > LEFT_SECONDS:
+def _sweep_abandoned(place: Path) -> None:
+    """Take away what killed services left; in /dev/shm it would hold memory until the host starts anew."""
+    with suppress(
+        OSError
+    ):  # another service sweeps, too; and no service is kept from starting by this
+        for folder in place.glob(f"{PREFIX}*"):
+            # On a full disk nothing is renamed into the folder, yet its files are opened for writing.
+            written = max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
+            if time.time() - written > ABANDONED_SECONDS:
                 rmtree(folder, ignore_errors=True)
+                log.info("abandoned_metrics_swept", folder=str(folder))

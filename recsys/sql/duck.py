@@ -73,14 +73,26 @@ class DuckLake:
 
     def _explain(self, error: duckdb.Error) -> str:
         text = str(error).strip()
-        if unknown := re.search(r"Table with name (\S+) does not exist", text):
-            name = unknown.group(1)
-            if name in TABLES:
-                return f"the table {name!r} has not been written yet: {TABLES[name].meaning}"
-            near = get_close_matches(name, self.tables, n=1)
-            hint = f"did you mean {near[0]!r}? There" if near else "there"
-            return f"no table {name!r}; {hint} are: {', '.join(self.tables)}"
+        if unknown := re.search(r"Table with name (.+?) does not exist", text):
+            return self._unknown(unknown.group(1))
         return text
+
+    def _unknown(self, name: str) -> str:
+        needs = {view.name: view.needs for view in VIEWS}
+        if lacking := self._lacking(name.lower(), needs):
+            made_of = "" if lacking == name.lower() else f" for {name!r}"
+            return f"no table {lacking!r} yet{made_of}, or it cannot be read: {TABLES[lacking].meaning}"
+        near = get_close_matches(name.lower(), {*self.tables, *TABLES, *needs}, n=1)
+        hint = f"did you mean {near[0]!r}? There" if near else "there"
+        return f"no table {name!r}; {hint} are: {', '.join(self.tables)}"
+
+    def _lacking(self, name: str, needs: Mapping[str, Sequence[str]]) -> str:
+        """The table that is missing for ``name``, a table or a view of ours; '' where that is not why."""
+        if name in self.tables:
+            return ""
+        if name in TABLES:
+            return name
+        return next(filter(None, (self._lacking(one, needs) for one in needs.get(name, ()))), "")
 
 
 @contextmanager

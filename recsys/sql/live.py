@@ -80,7 +80,7 @@ def _live_row(paths: PathsConfig, actions: list[Action]) -> tuple[Any, ...] | No
 
 
 def live_since(pointer: Pointer, actions: list[Action]) -> datetime:
-    """When the release went live: a pin of what is live, and an unpin, set the pointer and change nothing."""
+    """When the release went live: a pin of what is live, an unpin and a take-over set the pointer alone."""
     since = pointer.at
     for action in reversed(actions):
         if action.action == "held" or action.at > pointer.at:

@@ -13,6 +13,7 @@ import time
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from structlog.testing import capture_logs
@@ -20,7 +21,7 @@ from structlog.testing import capture_logs
 from recsys.release.pull_state import PullState
 from recsys.release.snapshot import Kind
 from recsys.serving import all_workers
-from recsys.serving.all_workers import GAUGES, GONE_SECONDS, LEFT_SECONDS, shared_folder
+from recsys.serving.all_workers import ABANDONED_SECONDS, GAUGES, GONE_SECONDS, shared_folder
 from recsys.serving.metrics import Metrics
 
 OLD, NEW = "2024-06-01-5f2c9a71d04e", "2024-06-02-0123456789ab"
@@ -240,11 +241,13 @@ def test_what_a_killed_service_left_goes_when_the_next_one_starts(
     left, served, another = (
         tmp_path / name for name in ("recsys-serve-1-x", "recsys-serve-2-x", "another")
     )
+    long_ago = time.time() - ABANDONED_SECONDS - 1
     for folder in (left, served, another):
         folder.mkdir()
         (folder / "0.json").write_text("[]")
-    for folder in (left, another):
-        os.utime(folder, (0, time.time() - LEFT_SECONDS - 1))
+        if folder != served:  # its workers write, and find the disk full: nothing is renamed
+            os.utime(folder / "0.json", (0, long_ago))
+        os.utime(folder, (0, long_ago))
     with shared_folder(2) as mine:
         assert mine is not None
         assert set(tmp_path.iterdir()) == {mine, served, another}
@@ -260,3 +263,8 @@ def test_the_folder_is_made_where_there_is_a_place_and_a_service_starts_without_
     with capture_logs() as logs, shared_folder(2) as none:
         assert none is None
     assert [line["event"] for line in logs] == ["metrics_not_shared"]
+    monkeypatch.setattr(all_workers, "PLACES", (None,))
+    monkeypatch.setattr(all_workers, "gettempdir", Mock(side_effect=FileNotFoundError("no place")))
+    with capture_logs() as logs, shared_folder(2) as none:
+        assert none is None
+    assert [line["problem"] for line in logs] == ["no place"]

@@ -16,7 +16,9 @@ from recsys.config.serving import ServingConfig
 from recsys.errors import MissingInput
 from recsys.release.pull_state import PullState
 from recsys.serving.app import create_app
+from recsys.serving.guard import ALWAYS_ADMITTED, PROBES
 from recsys.serving.metrics import Metrics
+from recsys.serving.openapi import document
 from tests.serving.client import Client, running
 from tests.serving.stores import RELEASE, MemoryReleases, MemoryStore
 
@@ -278,6 +280,15 @@ def test_the_checked_in_document_is_the_one_that_is_served(client: Client) -> No
     if os.environ.get("REGOLD"):
         OPENAPI.write_text(served)
     assert served == OPENAPI.read_text(), "openapi.json: `make regold`, then review the diff"
+
+
+def test_the_openapi_document_says_what_the_guard_lets_pass() -> None:
+    paths = document(batch_limit=10)["paths"]
+    gets = {path: methods["get"] for path, methods in paths.items() if "get" in methods}
+    without_key = {path for path, get in gets.items() if get.get("security") == []}
+    assert without_key == {path for path, get in gets.items() if "401" not in get["responses"]}
+    assert without_key == PROBES
+    assert {path for path, get in gets.items() if "503" not in get["responses"]} == ALWAYS_ADMITTED
 
 
 def test_the_openapi_document_describes_what_is_served(client: Client) -> None:

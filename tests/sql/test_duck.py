@@ -99,8 +99,22 @@ def test_an_unknown_table_names_those_there_are(asked_shop: PathsConfig) -> None
         ConfigError, match=r"no table 'top_n_todya'; did you mean 'top_n_today'\? There are: events"
     ):
         ask(asked_shop, "SELECT * FROM top_n_todya")
-    with pytest.raises(ConfigError, match="'consistency' has not been written yet: What an audit"):
-        ask(asked_shop, "SELECT * FROM consistency")
+    with pytest.raises(ConfigError, match="did you mean 'consistency'"):
+        ask(asked_shop, "SELECT * FROM Consistancy")
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ("Consistency", "no table 'consistency' yet, or it cannot be read: What an audit found"),
+        ("why_not", "no table 'vocabularies' yet for 'why_not', or it cannot be read: "),
+    ],
+)
+def test_a_table_that_is_not_there_yet_is_said_to_be_so(
+    asked_shop: PathsConfig, asked: str, said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        ask(asked_shop, f"SELECT * FROM {asked}")
 
 
 def test_without_a_lake_the_way_to_one_is_named(tmp_path: Path) -> None:

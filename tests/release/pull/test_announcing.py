@@ -26,6 +26,7 @@ from recsys.release.pins import roll_back
 from recsys.release.pointer import pointer_path, read_pointer, release_folder, write_pointer
 from recsys.release.remote import FsspecPlace, open_source, open_target
 from recsys.release.snapshot import DATA_FILE
+from recsys.sql.live import live_since
 from tests.release.making import NOON, make_release
 from tests.release.pull.shops import KEEP, Shop, files, poll, served
 
@@ -130,6 +131,22 @@ def test_an_older_announcement_does_not_replace_a_newer_one(shop: Shop, tmp_path
     ]
     with pytest.raises(Refused, match="epoch 3"):
         shop.announce()
+
+
+def test_a_take_over_after_a_killed_publish_writes_both_down(shop: Shop, tmp_path: Path) -> None:
+    newest = [shop.announced(day) for day in (1, 2)][-1]
+    other = Shop(PathsConfig(root=str(tmp_path / "restored")), shop.folder)
+    release = other.release(3)
+    published = read_pointer(other.paths)
+    assert published and not read_actions(other.paths)  # as a publish leaves it that is killed here
+    taken = other.announce(take_over=True).pointer
+    actions = read_actions(other.paths)
+    assert [(one.release_id, one.action, one.at, one.epoch) for one in actions] == [
+        (release, "published", published.at, 1),
+        (release, "taken_over", taken.at, 3),
+    ]
+    assert actions[-1].reason == f"above epoch 2 of {newest}, announced at {shop.url}"
+    assert live_since(taken, actions) == published.at < taken.at
 
 
 def test_a_pointer_lost_after_a_take_over_does_not_fall_behind_what_was_announced(
