@@ -34,7 +34,7 @@ def test_each_step_says_what_it_does_what_it_downloads_and_how_long_it_took(
         assert announced.startswith(f"set-up {number + 1}/{len(STEPS)}: ")
         assert "; downloads " in announced
         assert finished.startswith("    done in ")
-    assert "about 4 minutes" in lines[2 * STEPS.index("horovod")]
+    assert "about 3 minutes" in lines[2 * STEPS.index("horovod")]
     assert lines[-1].startswith("set-up: ready after ")
 
 
