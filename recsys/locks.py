@@ -9,11 +9,30 @@ from __future__ import annotations
 
 import fcntl
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from recsys.errors import Conflict
+
+_held: set[int] = set()
+"""Descriptors of the locks that are held, or about to be."""
+_changing = threading.RLock()
+"""Around each change of ``_held``; none is half done when another thread forks."""
+
+
+def _let_go() -> None:
+    """A child that is forked while a thread holds a lock would hold it with its copy for as long as it lives."""
+    for descriptor in _held:
+        os.close(descriptor)  # of the copy alone: the parent goes on holding the lock
+    _held.clear()
+    _changing.release()
+
+
+os.register_at_fork(
+    before=_changing.acquire, after_in_parent=_changing.release, after_in_child=_let_go
+)
 
 
 @contextmanager
@@ -24,7 +43,9 @@ def exclusive(path: Path, *, wait: bool, what: str) -> Iterator[None]:
         Conflict: the lock is held by another process; the message names its process id.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    with _changing:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        _held.add(descriptor)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -37,4 +58,7 @@ def exclusive(path: Path, *, wait: bool, what: str) -> Iterator[None]:
         os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         yield
     finally:
-        os.close(descriptor)  # drops the lock
+        with _changing:
+            if descriptor in _held:  # not so in a child that was forked inside
+                _held.remove(descriptor)
+                os.close(descriptor)  # drops the lock

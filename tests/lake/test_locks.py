@@ -113,3 +113,22 @@ def test_a_held_lock_is_a_conflict_that_names_its_holder_and_ends_with_it(tmp_pa
         holder.join()
     with exclusive(lock, wait=False, what="build"):
         pass
+
+
+def test_a_child_forked_while_a_thread_holds_a_lock_does_not_keep_it(tmp_path: Path) -> None:
+    path, context = tmp_path / "x.lock", multiprocessing.get_context("fork")
+    end = context.Event()
+    child = context.Process(target=end.wait, args=(60,))
+    with exclusive(path, wait=False, what="a pull"):
+        child.start()
+        with pytest.raises(Conflict):  # the parent holds it still, whatever the child closed
+            exclusive(path, wait=False, what="a pull").__enter__()
+    try:
+        assert child.is_alive()
+        with exclusive(path, wait=False, what="a pull"):
+            pass
+        assert child.is_alive()
+    finally:
+        end.set()
+        child.join(60)
+    assert child.exitcode == 0
