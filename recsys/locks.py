@@ -23,7 +23,7 @@ _changing = threading.RLock()
 
 
 def _let_go() -> None:
-    """A child that is forked while a thread holds a lock would hold it with its copy for as long as it lives."""
+    """A child that is forked while a lock is held would hold it with its copy when its parent is killed."""
     for descriptor in _held:
         os.close(descriptor)  # of the copy alone: the parent goes on holding the lock
     _held.clear()
@@ -61,4 +61,6 @@ def exclusive(path: Path, *, wait: bool, what: str) -> Iterator[None]:
         with _changing:
             if descriptor in _held:  # not so in a child that was forked inside
                 _held.remove(descriptor)
-                os.close(descriptor)  # drops the lock
+                # Not by closing alone: a child that was forked and has not run yet has a copy open.
+                fcntl.flock(descriptor, fcntl.LOCK_UN)
+                os.close(descriptor)

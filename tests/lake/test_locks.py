@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from recsys import locks
 from recsys.errors import Conflict
 from recsys.locks import exclusive
 
@@ -115,20 +116,43 @@ def test_a_held_lock_is_a_conflict_that_names_its_holder_and_ends_with_it(tmp_pa
         pass
 
 
-def test_a_child_forked_while_a_thread_holds_a_lock_does_not_keep_it(tmp_path: Path) -> None:
-    path, context = tmp_path / "x.lock", multiprocessing.get_context("fork")
-    end = context.Event()
-    child = context.Process(target=end.wait, args=(60,))
-    with exclusive(path, wait=False, what="a pull"):
-        child.start()
-        with pytest.raises(Conflict):  # the parent holds it still, whatever the child closed
-            exclusive(path, wait=False, what="a pull").__enter__()
+def live_on(lives: Event, end: Event) -> None:
+    lives.set()
+    end.wait(120)
+    lives.clear()
+
+
+def hold_and_fork(lock: Path, lives: Event, end: Event) -> None:
+    with exclusive(lock, wait=False, what="a pull"):
+        multiprocessing.get_context("fork").Process(target=live_on, args=(lives, end)).start()
+        signal.pause()
+
+
+def test_a_child_that_was_forked_while_a_lock_was_held_does_not_keep_it(tmp_path: Path) -> None:
+    path, lives, end = tmp_path / "x.lock", processes.Event(), processes.Event()
+    holder = processes.Process(target=hold_and_fork, args=(path, lives, end))
+    holder.start()
     try:
-        assert child.is_alive()
+        assert lives.wait(60)
+        with pytest.raises(Conflict):  # whatever the child closed, its parent holds the lock
+            exclusive(path, wait=False, what="a pull").__enter__()
+        assert holder.pid
+        os.kill(holder.pid, signal.SIGKILL)
+        holder.join()
         with exclusive(path, wait=False, what="a pull"):
-            pass
-        assert child.is_alive()
+            assert lives.is_set()
     finally:
         end.set()
-        child.join(60)
-    assert child.exitcode == 0
+        holder.kill()
+        holder.join()
+
+
+def test_a_lock_is_free_at_its_end_though_a_copy_of_its_descriptor_is_open(tmp_path: Path) -> None:
+    """As in a child that is forked, and has not run yet."""
+    path = tmp_path / "x.lock"
+    with exclusive(path, wait=False, what="a pull"):
+        (descriptor,) = locks._held
+        copy = os.dup(descriptor)
+    with exclusive(path, wait=False, what="a pull"):
+        pass
+    os.close(copy)
