@@ -64,7 +64,8 @@ NOT_CONTENT: dict[str, bool | set[str]] = {
         ("env", "paths", "spark", "serving", "generate_shop", "audit", "retention"), True
     ),
     "publish": {"url", "min_users_share"},
-    "gate": {"bootstrap"},  # what a person says of one run, as is the next
+    # What a person says of one run:
+    "gate": {"bootstrap"},
     "ingest": {"accept_volume"},
 }
 """Sections and keys that say where and how, not what."""

@@ -167,10 +167,8 @@ def _new_folder() -> TemporaryDirectory[str] | None:
 
 def _sweep_abandoned(place: Path) -> None:
     """Take away what killed services left; in /dev/shm it would hold memory until the host starts anew."""
-    with suppress(
-        OSError
-    ):  # another service sweeps, too; and no service is kept from starting by this
-        for folder in place.glob(f"{PREFIX}*"):
+    for folder in place.glob(f"{PREFIX}*"):
+        with suppress(OSError):  # another service sweeps, too; what cannot be read is not ours
             # On a full disk nothing is renamed into the folder, yet its files are opened for writing.
             written = max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
             if time.time() - written > ABANDONED_SECONDS:

@@ -248,9 +248,12 @@ def test_what_a_killed_service_left_goes_when_the_next_one_starts(
         if folder != served:  # its workers write, and find the disk full: nothing is renamed
             os.utime(folder / "0.json", (0, long_ago))
         os.utime(folder, (0, long_ago))
+    unreadable = {tmp_path / f"recsys-serve-{n}-file" for n in range(20)}  # in any order with left
+    for file in unreadable:
+        file.touch()
     with shared_folder(2) as mine:
         assert mine is not None
-        assert set(tmp_path.iterdir()) == {mine, served, another}
+        assert set(tmp_path.iterdir()) == {mine, served, another, *unreadable}
 
 
 def test_the_folder_is_made_where_there_is_a_place_and_a_service_starts_without_any(
